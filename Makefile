@@ -1,0 +1,86 @@
+# Every target sets up .venv by itself, from the lock file. `make` alone lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo convert train evaluate test test-demo lint format bench lock clean
+
+# The first Python from 3.10 to 3.13 that can make a virtual environment; or say PYTHON=...
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+  $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
+  && echo $$p && break; done)
+# CPU TensorFlow, unless an NVIDIA GPU is there.
+TARGET ?= $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo gpu || echo cpu)
+VENV := .venv
+RUN_PYTHON := $(VENV)/bin/python
+READY := $(VENV)/ready-$(TARGET)
+DEMO := demo
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Make .venv and install what the lock file pins
+
+$(READY): requirements-$(TARGET).lock setup.py
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.10-3.13 with venv found; install one (on Debian: apt install \
+	python3-venv) or say PYTHON=/path/to/python" >&2; exit 2; }
+	@echo "Installing into $(VENV) for $(TARGET) (once, some minutes) ..."
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN_PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-$(TARGET).lock
+	@$(RUN_PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . \
+	  2>$(VENV)/install.log || { cat $(VENV)/install.log >&2; exit 1; }
+	@touch $@
+
+demo: setup ## The whole job, offline: sample images -> records -> model -> report (some minutes)
+	@rm -rf $(DEMO)
+	@echo "1/4 Drawing sample radiographs"
+	@$(RUN_PYTHON) -m beam_jobs.sample --output $(DEMO)/images --images 600 --seed 0
+	@echo "2/4 Converting them to TFRecords"
+	@$(RUN_PYTHON) -m beam_jobs.convert --input $(DEMO)/images --output $(DEMO)/tfrecords/cxr/1.0.0 --preset kermany
+	@echo "3/4 Training model3"
+	@$(RUN_PYTHON) -m training.train --data $(DEMO)/tfrecords/cxr/1.0.0 --recipe model3 --output $(DEMO)/run
+	@echo "4/4 Evaluating it on the test split"
+	@$(RUN_PYTHON) -m training.evaluate --run $(DEMO)/run --data $(DEMO)/tfrecords/cxr/1.0.0
+	@echo "The images are synthetic: these figures say that the pipeline works, and nothing about medicine."
+	@echo "Report: $(DEMO)/run/report.html    Records: $(DEMO)/tfrecords/cxr/1.0.0/preview.png"
+
+convert: setup ## INPUT=DIR|gs://... OUTPUT=DIR|gs://... [ARGS=...]: raw images -> TFRecords
+	@test -n "$(INPUT)" -a -n "$(OUTPUT)" || { echo "usage: make convert INPUT=... OUTPUT=... [ARGS=...]" >&2; exit 2; }
+	@$(RUN_PYTHON) -m beam_jobs.convert --input "$(INPUT)" --output "$(OUTPUT)" $(ARGS)
+
+train: setup ## DATA=DIR|gs://... [RECIPE=model3] [RUN=runs/RECIPE] [ARGS=...]: TFRecords -> a trained model
+	@test -n "$(DATA)" || { echo "usage: make train DATA=... [RECIPE=model3] [RUN=...] [ARGS=...]" >&2; exit 2; }
+	@$(RUN_PYTHON) -m training.train --data "$(DATA)" --recipe "$(or $(RECIPE),model3)" \
+	  --output "$(or $(RUN),runs/$(or $(RECIPE),model3))" $(ARGS)
+
+evaluate: setup ## RUN=... DATA=DIR|gs://... [ARGS=...]: a trained model -> metrics and report.html
+	@test -n "$(RUN)" -a -n "$(DATA)" || { echo "usage: make evaluate RUN=... DATA=... [ARGS=...]" >&2; exit 2; }
+	@$(RUN_PYTHON) -m training.evaluate --run "$(RUN)" --data "$(DATA)" $(ARGS)
+
+test: setup ## Run the tests
+	@$(RUN_PYTHON) -m pytest $(ARGS)
+
+test-demo: demo ## Run the demo and check what it leaves
+	@$(RUN_PYTHON) -m pytest tests/demo_check.py --demo $(DEMO)
+
+lint: setup ## Check style and types
+	@$(RUN_PYTHON) -m ruff check .
+	@$(RUN_PYTHON) -m ruff format --check .
+	@$(RUN_PYTHON) -m mypy
+
+format: setup ## Rewrite the code in the project's style
+	@$(RUN_PYTHON) -m ruff check --fix .
+	@$(RUN_PYTHON) -m ruff format .
+
+bench: setup ## Measure conversion and reading against their limits [ARGS=...]
+	@$(RUN_PYTHON) -m benchmarks.conversion $(ARGS)
+	@$(RUN_PYTHON) -m benchmarks.reading $(ARGS)
+
+lock: setup ## Pin the newest dependencies that fit setup.py
+	@for target in cpu gpu; do \
+	  $(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py --extra gcp --extra dicom --extra dev \
+	    --extra $$([ $$target = gpu ] && echo gpu || echo train) --universal --python-version 3.10 --generate-hashes \
+	    --no-annotate --no-header -o requirements-$$target.lock || exit 1; \
+	done
+
+clean: ## Delete everything that make made
+	@rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Raw images -> TFRecord data sets. Imports schemas only, never TensorFlow."""

@@ -1,0 +1,96 @@
+"""The settings of one conversion, checked before anything is read or written."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from beam_jobs import storage
+from schemas.dataset import check_name, version_of
+from schemas.errors import UsageError
+from schemas.image import ImageSettings
+from schemas.source import PRESETS, Preset, compile_group_pattern
+
+WORK_FOLDER = "_work"  # inside the output; holds finished shards until all are, and goes when the data set is published
+
+# These change what a run may do or how fast, and never what a shard holds: finished shards outlive a change of them.
+_NOT_IN_SHARDS = ("max_reject_fraction", "dry_run", "overwrite", "threads", "output", "local")
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """What `python -m beam_jobs.convert` was asked for; the flags of the same names say what each field means.
+
+    input and output: absolute local folders or gs:// URIs. shards: of each split, 0 for a number that fits the set.
+    limit: 0 for no limit. threads: 0 for a number that fits the machine and the input. local: the workers run on this
+    machine. Raises UsageError, naming the flag and the value, for a setting that cannot be.
+    """
+
+    input: str
+    output: str
+    name: str = "cxr"
+    image: ImageSettings = field(default_factory=ImageSettings)
+    manifest: str = ""
+    preset: str = ""
+    group_pattern: str = ""
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.0
+    sample_fraction: float = 1.0
+    limit: int = 0
+    shards: int = 0
+    seed: int = 0
+    max_reject_fraction: float = 0.01
+    threads: int = 0
+    dry_run: bool = False
+    overwrite: bool = False
+    local: bool = True
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if self.preset and self.preset not in PRESETS:
+            raise UsageError(f"--preset {self.preset!r} is unknown; known are: {', '.join(PRESETS)}")
+        if self.preset and self.group_pattern:
+            raise UsageError(f"--preset {self.preset} brings its own group pattern; leave out --group_pattern")
+        if self.group_pattern:
+            compile_group_pattern(self.group_pattern)
+        for flag in ("validation_fraction", "test_fraction"):
+            if not 0 <= getattr(self, flag) < 1:
+                raise UsageError(f"--{flag} {getattr(self, flag)}: must be at least 0 and below 1")
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise UsageError("--validation_fraction and --test_fraction together leave nothing to train on")
+        if not 0 < self.sample_fraction <= 1:
+            raise UsageError(f"--sample_fraction {self.sample_fraction}: must be above 0 and at most 1")
+        if not 0 <= self.max_reject_fraction <= 1:
+            raise UsageError(f"--max_reject_fraction {self.max_reject_fraction}: must be from 0 to 1")
+        for flag in ("limit", "shards", "threads"):
+            if getattr(self, flag) < 0:
+                raise UsageError(f"--{flag} {getattr(self, flag)}: must be at least 1")
+        if self.shards > 99_999:
+            raise UsageError(f"--shards {self.shards}: at most 99999")
+        if self.output == self.input or self.output.startswith(self.input.rstrip("/") + "/"):
+            raise UsageError(f"--output {self.output} lies inside --input: its files would be taken for images")
+
+    @property
+    def work(self) -> str:
+        """The folder of everything unfinished."""
+        return storage.join(self.output, WORK_FOLDER)
+
+    @property
+    def known(self) -> Preset:
+        """What the preset knows of the set; an empty answer without one."""
+        return PRESETS[self.preset] if self.preset else Preset((), self.group_pattern, {})
+
+    @property
+    def version(self) -> str:
+        """The data set's version, as its folder names it."""
+        return version_of(self.output)
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that the manifest tells: all that shape the data set, and no path."""
+        hidden = (*_NOT_IN_SHARDS, "input", "manifest", "image", "name")
+        return {name: value for name, value in asdict(self).items() if name not in hidden}
+
+    def fingerprint(self) -> str:
+        """A hash of every setting that a shard's bytes follow from; runs with the same one may share finished shards."""
+        settings = {name: value for name, value in asdict(self).items() if name not in _NOT_IN_SHARDS}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,262 @@
+"""Raw radiographs -> a published TFRecord data set: `python -m beam_jobs.convert --input DIR --output DIR`."""
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+
+from beam_jobs import feedback, plan, publish, shards, storage
+from beam_jobs.config import ConvertConfig
+from beam_jobs.discover import Discover, check_input
+from beam_jobs.duplicates import DropDuplicates
+from beam_jobs.splits import AssignSplits
+from beam_jobs.tally import TALLY
+from schemas.dataset import Manifest
+from schemas.errors import CommandParser, JobFailed, RadrecordsError, UsageError, run_command
+from schemas.example import record_bytes
+from schemas.image import ImageSettings
+from schemas.source import PRESETS
+
+# The engine inside Beam's local runners. By name, because DirectRunner would first try to download another one.
+_LOCAL_RUNNERS = ("", "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "SwitchingDirectRunner")
+# Their job servers know more options than Python does.
+_OPEN_ENDED_RUNNERS = ("PortableRunner", "FlinkRunner", "SparkRunner", "PrismRunner")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Converts, and prints the summary; or says with --dry_run what it would do."""
+    flags, beam_flags = parser().parse_known_args(argv)
+    options = beam_options(beam_flags)
+    config = config_of(flags, local=options.view_as(StandardOptions).runner is None)
+    if not flags.debug:
+        quiet_beam(config.local)
+    check_input(config)
+    if config.dry_run:
+        with tempfile.TemporaryDirectory(prefix="radrecords-") as folder:
+            run(config, None, folder, PipelineOptions([]))
+            print_plan(config, feedback.read_plan(folder) or {})
+        return
+    print_manifest(convert(config, options), config.output)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of this command. Beam's own come on top."""
+    result = CommandParser(
+        "beam_jobs.convert",
+        "Converts radiographs (JPEG, PNG, TIFF, BMP, WebP, DICOM) to sharded TFRecords. Any Apache Beam option may be "
+        "given too, such as --runner=DataflowRunner; without one it runs in this process.",
+    )
+    image = ImageSettings()
+    text = {"metavar": "DIR|gs://..."}
+    result.add_argument("--input", required=True, help="folder of the images: [SPLIT/]LABEL/FILE", **text)
+    result.add_argument("--output", required=True, help="folder of the data set, one a version: .../cxr/1.0.0", **text)
+    result.add_argument("--name", default="cxr", help="name of the data set")
+    result.add_argument("--image_size", type=int, default=image.image_size, help="height and width, in pixels")
+    result.add_argument("--channels", type=int, default=image.channels, help="1, or 3 for gray three times")
+    result.add_argument("--manifest", default="", metavar="FILE.csv", help="image_uri,label[,split][,group] rows")
+    result.add_argument("--preset", default="", help=f"a set whose names are known: {', '.join(PRESETS)}")
+    result.add_argument("--group_pattern", default="", metavar="REGEX", help="captures the patient in a path")
+    result.add_argument("--validation_fraction", type=float, default=0.1, help="of the groups, where none is given")
+    result.add_argument("--test_fraction", type=float, default=0.0, help="of the groups, where none is given")
+    result.add_argument("--sample_fraction", type=float, default=1.0, metavar="F", help="convert this part only")
+    result.add_argument("--limit", type=positive, default=0, metavar="N", help="convert at most N images")
+    result.add_argument("--shards", type=auto_or_positive, default=0, metavar="auto|N", help="of each split")
+    result.add_argument("--resize_mode", default=image.resize_mode, help="stretch, letterbox or crop")
+    result.add_argument("--crop", type=float, default=image.crop, metavar="FRACTION", help="central part of each side")
+    result.add_argument("--brightness", type=float, default=image.brightness, metavar="B", help="added, -1 to 1")
+    result.add_argument("--contrast", type=float, default=image.contrast, metavar="C", help="factor around mid-gray")
+    result.add_argument("--max_pixels", type=int, default=image.max_pixels, help="larger images are quarantined")
+    result.add_argument("--seed", type=int, default=0, help="of splits, sampling and shards")
+    result.add_argument("--max_reject_fraction", type=float, default=0.01, help="more broken images fail the job")
+    result.add_argument("--threads", type=auto_or_positive, default=0, metavar="auto|N", help="decoding, per worker")
+    result.add_argument("--dry_run", action="store_true", help="say what would be done, and write nothing")
+    result.add_argument("--overwrite", action="store_true", help="replace the data set published in --output")
+    return result
+
+
+def positive(text: str) -> int:
+    """argparse type of a whole number above 0."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def auto_or_positive(text: str) -> int:
+    """argparse type of `auto` (0) or a whole number above 0."""
+    return 0 if text == "auto" else positive(text)
+
+
+def config_of(flags: argparse.Namespace, local: bool) -> ConvertConfig:
+    """The checked settings of these flags, with absolute paths, so that workers may run in another folder."""
+
+    def absolute(path: str) -> str:
+        return path.rstrip("/") if storage.is_remote(path) or not path else os.path.abspath(path)
+
+    image = {name: getattr(flags, name) for name in asdict(ImageSettings()) if hasattr(flags, name)}
+    given = {
+        name: value
+        for name, value in vars(flags).items()
+        if name in ConvertConfig.__dataclass_fields__ and name not in ("input", "output", "manifest")
+    }
+    return ConvertConfig(
+        input=absolute(flags.input),
+        output=absolute(flags.output),
+        manifest=absolute(flags.manifest),
+        image=ImageSettings(**image),
+        local=local,
+        **given,
+    )
+
+
+def beam_options(flags: list[str]) -> PipelineOptions:
+    """Beam's options. `runner` is None where the job runs on this machine. Raises UsageError for a flag nobody knows."""
+    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for kind in PipelineOptions.__subclasses__():
+        if "_add_argparse_args" in vars(kind):
+            kind._add_argparse_args(known)
+    _, unknown = known.parse_known_args(flags)
+    options = PipelineOptions(flags)
+    runner = options.view_as(StandardOptions).runner or ""
+    if unknown and runner not in _OPEN_ENDED_RUNNERS:
+        raise UsageError(f"unknown argument {unknown[0]}; see python -m beam_jobs.convert --help")
+    if runner in _LOCAL_RUNNERS:
+        options.view_as(StandardOptions).runner = None
+    setup = options.view_as(SetupOptions)
+    setup.save_main_session = False  # every function lives in an installed module
+    if runner == "DataflowRunner" and not setup.setup_file and Path("setup.py").exists():
+        setup.setup_file = "./setup.py"
+    return options
+
+
+def quiet_beam(local: bool) -> None:
+    """Leaves failures to our one line. A remote job keeps Beam's progress lines."""
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL if local else logging.INFO)
+    logging.getLogger().setLevel(logging.CRITICAL if local else logging.INFO)
+
+
+def convert(config: ConvertConfig, options: PipelineOptions) -> Manifest:
+    """Runs the whole job and gives the manifest it published. Raises RadrecordsError with nothing published."""
+    release = publish.begin(config)
+    try:
+        if config.local:
+            with tempfile.TemporaryDirectory(prefix="radrecords-") as folder, feedback.ProgressBar(folder):
+                run(config, release, folder, options)
+        else:
+            feedback.clear(config.work)
+            run(config, release, config.work, options)
+    except BaseException:
+        publish.abandon(config)
+        raise
+    manifest = publish.read_manifest(config.output)
+    if manifest is None:
+        raise JobFailed(f"the job ended and published nothing in {config.output}")
+    return manifest
+
+
+def run(config: ConvertConfig, release: publish.Release | None, folder: str, options: PipelineOptions) -> None:
+    """Runs the pipeline to its end. Raises what a worker recorded in `folder`, or else what the runner says."""
+    runner = FnApiRunner() if config.local else None
+    try:
+        pipeline = beam.Pipeline(runner=runner, options=options)
+        define_pipeline(pipeline, config, release, folder)
+        pipeline.run().wait_until_finish()
+    except RadrecordsError:
+        raise
+    except Exception as error:
+        recorded = feedback.read_failure(folder)
+        raise recorded or JobFailed(f"the job failed: {last_line(error)}") from error
+
+
+def last_line(error: BaseException) -> str:
+    """The line of a runner's error that says what happened; the worker's traceback comes before or after it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
+
+
+def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: publish.Release | None, folder: str) -> None:
+    """Discover, plan, write, publish. Without a release it ends with the plan (--dry_run)."""
+    found = root | "Discover" >> Discover(config)
+    chosen = found["sources"] | "Sample" >> plan.Sample(config)
+    unique = chosen["sources"] | "DropDuplicates" >> DropDuplicates(config)
+    assigned = unique["sources"] | "AssignSplits" >> AssignSplits(config)
+    tally = tuple(step[TALLY] for step in (found, chosen, unique, assigned) if step is not chosen or TALLY in chosen)
+    everything = {"references": assigned["references"], TALLY: tally | "Tally" >> beam.Flatten()}
+    planned = everything | "Plan" >> plan.MakePlan(config, folder)
+    if release is None:
+        return
+    the_plan = beam.pvalue.AsSingleton(planned)
+    keys = planned | "ShardKeys" >> beam.FlatMap(plan.shard_keys)
+    keyed = assigned["references"] | "ToShards" >> beam.Map(plan.shard_of, the_plan, config.seed)
+    results = (
+        (keys, keyed)
+        | "KeysAndReferences" >> beam.Flatten()
+        | "ByShard" >> beam.GroupByKey()
+        | "WriteShards" >> beam.Map(shards.write_shard, the_plan, config, release.prefix, folder)
+    )
+    _ = (
+        root
+        | "End" >> beam.Create([None])
+        | "Publish" >> beam.Map(publish.publish, beam.pvalue.AsList(results), the_plan, config, release, folder)
+    )
+
+
+def print_plan(config: ConvertConfig, planned: dict[str, Any]) -> None:
+    """What --dry_run says: counts by split and class, shards and bytes."""
+    size = record_bytes(config.image.shape)
+    print(f"would write {config.name} {config.version} to {config.output}")
+    for split, labels in planned["counts"].items():
+        examples = sum(labels.values())
+        print(
+            f"  {split:<11}{examples:>11,} images ({class_counts(labels)}), {planned['shards'][split]} shards, "
+            f"{examples * size:,} bytes"
+        )
+    skipped = sum(planned["skipped"].values())
+    total = sum(sum(labels.values()) for labels in planned["counts"].values())
+    print(
+        f"inputs: {total + planned['duplicates'] + skipped:,} listed = {total:,} to convert "
+        f"+ {planned['duplicates']:,} duplicates + {skipped:,} skipped{reasons(planned['skipped'])}"
+    )
+
+
+def print_manifest(manifest: Manifest, output: str) -> None:
+    """The summary after a run; it adds up."""
+    print(f"published {manifest.name} {manifest.version} in {output}")
+    for split in manifest.splits:
+        labels = dict(zip(manifest.classes, manifest.label_counts(split), strict=True))
+        split_shards = manifest.shards(split)
+        print(
+            f"  {split:<11}{manifest.examples(split):>11,} examples ({class_counts(labels)}), {len(split_shards)} shards, "
+            f"{sum(shard.bytes for shard in split_shards):,} bytes"
+        )
+    count = manifest.inputs
+    print(
+        f"inputs: {count['listed']:,} listed = {count['written']:,} written "
+        f"+ {count['quarantined']:,} quarantined{reasons(manifest.quarantined)} "
+        f"+ {count['duplicates']:,} duplicates + {count['skipped']:,} skipped{reasons(manifest.skipped)}"
+    )
+    if manifest.notes:
+        print(f"noted: {', '.join(f'{number:,} {note}' for note, number in sorted(manifest.notes.items()))}")
+
+
+def class_counts(labels: dict[str, int]) -> str:
+    """`NORMAL 3, PNEUMONIA 5`."""
+    return ", ".join(f"{name} {count:,}" for name, count in labels.items())
+
+
+def reasons(counts: Any) -> str:
+    """` (2 hidden, 1 unlabelled)`, or nothing."""
+    return f" ({', '.join(f'{count:,} {reason}' for reason, count in sorted(counts.items()))})" if counts else ""
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

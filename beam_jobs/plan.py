@@ -1,0 +1,156 @@
+"""Step 2: decide what will be written: which sources, in which splits and shards. Small references only, no pixels."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import apache_beam as beam
+
+from beam_jobs import feedback
+from beam_jobs.config import ConvertConfig
+from beam_jobs.splits import Reference
+from beam_jobs.tally import DUPLICATES, IMAGES, PROBLEMS, SKIPPED, TALLY, AddUp, Count, problem_line, skipped
+from schemas.dataset import SPLITS
+from schemas.errors import JobFailed, UsageError
+from schemas.example import record_bytes
+from schemas.identity import uniform
+from schemas.source import Source
+
+# 64-128 MiB a shard at scale: large enough for long reads, small enough to be a unit of retry.
+_SHARD_BYTES = 96 << 20
+# A small set is still cut in shards for several workers, and for a reader that interleaves files.
+_SMALL_SHARD_EXAMPLES, _SMALL_SET_SHARDS = 256, 16
+
+
+@dataclass
+class Sample(beam.PTransform):  # type: ignore[misc]
+    """Sources -> the --sample_fraction and --limit of them that hashed names choose, with the tally of the rest."""
+
+    config: ConvertConfig
+
+    def expand(self, sources: Any) -> Any:
+        config = self.config
+        if config.sample_fraction == 1 and not config.limit:
+            return {"sources": sources}
+        cut: Any = config.sample_fraction
+        if config.limit:
+            cut = beam.pvalue.AsSingleton(
+                sources
+                | "SampleKeys" >> beam.Map(lambda source: uniform(config.seed, "sample", source.path))
+                | "Lowest" >> beam.combiners.Top.Smallest(config.limit)
+                | "LimitCut" >> beam.Map(limit_cut, config)
+            )
+        chosen = sources | "Choose" >> beam.FlatMap(choose, config.seed, cut).with_outputs(TALLY, main="sources")
+        return {"sources": chosen["sources"], TALLY: chosen[TALLY]}
+
+
+def limit_cut(lowest: list[float], config: ConvertConfig) -> float:
+    """The value below which the hashed names are that keep both --sample_fraction and --limit."""
+    beyond_last = math.nextafter(max(lowest), 2) if lowest else 0.0
+    return min(config.sample_fraction, beyond_last)
+
+
+def choose(source: Source, seed: int, cut: float) -> Iterator[Any]:
+    """Passes a source whose hashed name is below `cut`."""
+    if uniform(seed, "sample", source.path) < cut:
+        yield source
+    else:
+        yield skipped("not_sampled")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be written: classes in label order, and for each split the number of examples of each class and shards.
+
+    `listed`, `duplicates` and `skipped` account for the inputs that are not in `counts`.
+    """
+
+    classes: tuple[str, ...]
+    counts: Mapping[str, Mapping[str, int]]
+    shards: Mapping[str, int]
+    duplicates: int
+    skipped: Mapping[str, int]
+
+    @property
+    def planned(self) -> int:
+        """The number of images that will be read."""
+        return sum(sum(labels.values()) for labels in self.counts.values())
+
+
+@dataclass
+class MakePlan(beam.PTransform):  # type: ignore[misc]
+    """{"references": References, TALLY: Counts} -> the one Plan; fails the job where nothing may be written."""
+
+    config: ConvertConfig
+    feedback: str
+
+    def expand(self, inputs: Any) -> Any:
+        images = inputs["references"] | "CountImages" >> beam.Map(
+            lambda reference: Count(IMAGES, (reference.split, reference.source.label), 1)
+        )
+        return (
+            (images, inputs[TALLY])
+            | "Everything" >> beam.Flatten()
+            | "AddUp" >> beam.CombineGlobally(AddUp())
+            | "MakePlan" >> beam.Map(make_plan, self.config, self.feedback)
+        )
+
+
+def make_plan(tally: Mapping[str, dict[Any, int]], config: ConvertConfig, folder: str) -> Plan:
+    """The plan for what was found, told to the launcher too. Raises JobFailed for problems of the inputs."""
+    with feedback.failures(folder):
+        if problems := tally.get(PROBLEMS):
+            raise JobFailed(problem_line(problems))
+        duplicates = sum(tally.get(DUPLICATES, {}).values())
+        plan = plan_of(config, tally.get(IMAGES, {}), duplicates, tally.get(SKIPPED, {}))
+    feedback.write_plan(folder, asdict(plan))
+    return plan
+
+
+def plan_of(
+    config: ConvertConfig, counts: Mapping[tuple[str, str], int], duplicates: int, skipped: Mapping[str, int]
+) -> Plan:
+    """The plan for `counts` images by (split, label). Raises UsageError where there is nothing to learn from them."""
+    given = config.manifest or config.input
+    labels = {label for _, label in counts}
+    splits = {split for split, _ in counts}
+    if not counts:
+        why = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items())) or "no file"
+        raise UsageError(
+            f"{given} holds no image to convert ({why}); put images in LABEL/ or SPLIT/LABEL/ folders, "
+            "or name them in a --manifest"
+        )
+    if len(labels) < 2:
+        raise UsageError(f"{given} has images of one class only ({min(labels)!r}); a classifier needs at least two")
+    for split in ("train", "validation") if config.validation_fraction else ("train",):
+        if split not in splits:
+            raise UsageError(
+                f"{given} leaves no image for the {split} split; add images or patients, or give the splits yourself"
+            )
+    classes = config.known.classes or tuple(sorted(labels))
+    table = {split: {label: counts.get((split, label), 0) for label in classes} for split in SPLITS if split in splits}
+    shards = {split: shard_count(sum(by_label.values()), config) for split, by_label in table.items()}
+    return Plan(classes, table, shards, duplicates, dict(skipped))
+
+
+def shard_count(examples: int, config: ConvertConfig) -> int:
+    """The number of shards for a split of `examples` records."""
+    if config.shards:
+        return config.shards
+    by_size = math.ceil(examples * record_bytes(config.image.shape) / _SHARD_BYTES)
+    for_workers = min(_SMALL_SET_SHARDS, math.ceil(examples / _SMALL_SHARD_EXAMPLES))
+    return max(1, by_size, for_workers)
+
+
+def shard_keys(plan: Plan) -> Iterator[tuple[tuple[str, int], None]]:
+    """Every (split, shard) of the plan, so that one which no reference falls into is written too."""
+    for split, count in plan.shards.items():
+        for index in range(count):
+            yield (split, index), None
+
+
+def shard_of(reference: Reference, plan: Plan, seed: int) -> tuple[tuple[str, int], Reference]:
+    """Keys a reference by its split and shard, which follow from its id and the seed alone."""
+    count = plan.shards[reference.split]
+    return (reference.split, int(uniform(seed, "shard", reference.id) * count)), reference

@@ -1,0 +1,67 @@
+"""Shows records of a data set to a person: `python -m beam_jobs.show DATASET [--png FILE]`."""
+
+import io
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from beam_jobs import storage
+from beam_jobs.preview import contact_sheet
+from beam_jobs.verify import require_manifest
+from schemas.dataset import Manifest
+from schemas.errors import CommandParser, JobFailed, UsageError, run_command
+from schemas.example import DamagedRecord, Example, decode_example, read_records
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints the first records of a split, one a line, and writes their contact sheet where --png asks for it."""
+    parser = CommandParser("beam_jobs.show", "Prints records of a data set and writes a contact sheet of them.")
+    parser.add_argument("dataset", metavar="DIR|gs://...", help="folder of the data set")
+    parser.add_argument("--split", default="train", help="train, validation or test")
+    parser.add_argument("--count", type=int, default=16, help="records to show")
+    parser.add_argument("--png", default="", metavar="FILE", help="write a contact sheet here")
+    flags = parser.parse_args(argv)
+    if flags.count < 1:
+        raise UsageError(f"--count {flags.count}: must be at least 1")
+    folder = flags.dataset.rstrip("/")
+    manifest = require_manifest(folder)
+    examples = list(itertools.islice(read_examples(folder, manifest, flags.split), flags.count))
+    total = manifest.examples(flags.split)
+    print(f"{manifest.name} {manifest.version}, {flags.split}: {len(examples)} of {total:,} examples, {manifest.shape}")
+    print(f"{'id':<32}  {'group':<32}  {'label':<20}  {'min':>3} {'mean':>5} {'max':>3}")
+    for example in examples:
+        image = example.image
+        label = f"{example.label} {manifest.classes[example.label]}"
+        print(f"{example.id}  {example.group}  {label:<20}  {image.min():>3} {image.mean():>5.1f} {image.max():>3}")
+    if flags.png:
+        sheet = {
+            name: [example.image for example in examples if example.label == index]
+            for index, name in enumerate(manifest.classes)
+        }
+        write_png(flags.png, contact_sheet(sheet))
+
+
+def read_examples(folder: str, manifest: Manifest, split: str) -> Iterator[Example]:
+    """The examples of a split in the order of its shards. Raises JobFailed, naming the shard, where one is damaged."""
+    for shard in manifest.shards(split):
+        try:
+            data = storage.read_bytes(storage.join(folder, shard.file))
+            for record in read_records(io.BytesIO(data)):
+                yield decode_example(record, manifest.shape)
+        except (FileNotFoundError, DamagedRecord) as error:
+            what = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged: {error}"
+            raise JobFailed(f"{storage.join(folder, shard.file)} {what}") from error
+
+
+def write_png(path: str, content: bytes) -> None:
+    """Writes the picture and says where; raises UsageError where that cannot be."""
+    try:
+        Path(path).write_bytes(content)
+    except OSError as error:
+        raise UsageError(f"--png {path} cannot be written: {error.strerror}") from error
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,137 @@
+"""Step 2b: give every image its split, so that no group crosses one."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+
+from beam_jobs.config import ConvertConfig
+from beam_jobs.tally import TALLY, problem
+from schemas.dataset import SPLITS
+from schemas.identity import pseudonym, uniform
+from schemas.source import UNASSIGNED, Source
+
+# Up to this many groups a class, splits are carved by exact count; beyond, the hash alone is exact enough.
+_EXACT_GROUPS = 10_000
+
+
+class Reference(NamedTuple):
+    """One image on its way to a shard, with the pseudonyms of itself and of its group."""
+
+    source: Source
+    id: str
+    group: str
+    split: str
+
+
+@dataclass
+class AssignSplits(beam.PTransform):  # type: ignore[misc]
+    """Kept sources -> References with their split; a problem for a group that the input puts in two."""
+
+    config: ConvertConfig
+
+    def expand(self, sources: Any) -> Any:
+        table = (
+            sources
+            | "SplitTable" >> beam.CombineGlobally(FewGroups(self.config.seed))
+            | "Carve" >> beam.Map(split_table, self.config)
+        )
+        return (
+            sources
+            | "KeyByGroup" >> beam.Map(lambda source: (source.group, source))
+            | "ByGroup" >> beam.GroupByKey()
+            | "Assign"
+            >> beam.FlatMap(assign, beam.pvalue.AsSingleton(table), self.config.seed).with_outputs(
+                TALLY, main="references"
+            )
+        )
+
+
+class SplitTable(NamedTuple):
+    """How to carve: the fractions of groups for validation and for test, and the split of each group of small classes."""
+
+    validation: float
+    test: float
+    groups: Mapping[str, str]
+
+
+class FewGroups(beam.CombineFn):  # type: ignore[misc]
+    """Sources -> (the splits that the input names, {label: its groups without a given split, in the order of their
+    hashes, or None where they are more than _EXACT_GROUPS})."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def create_accumulator(self) -> tuple[set[str], dict[str, set[str] | None]]:
+        return set(), {}
+
+    def add_input(self, accumulator: tuple[set[str], dict[str, set[str] | None]], source: Source) -> Any:
+        given, groups = accumulator
+        given.add(source.split)
+        if source.split in (UNASSIGNED, "train"):
+            few = groups.setdefault(source.label, set())
+            if few is not None:
+                few.add(source.group)
+                if len(few) > _EXACT_GROUPS:
+                    groups[source.label] = None
+        return accumulator
+
+    def merge_accumulators(self, accumulators: Iterable[tuple[set[str], dict[str, set[str] | None]]]) -> Any:
+        merged = self.create_accumulator()
+        for given, groups in accumulators:
+            merged[0].update(given)
+            for label, few in groups.items():
+                union = None if few is None else merged[1].get(label, set())
+                merged[1][label] = None if few is None or union is None else union | few
+                if len(merged[1][label] or ()) > _EXACT_GROUPS:
+                    merged[1][label] = None
+        return merged
+
+    def extract_output(self, accumulator: tuple[set[str], dict[str, set[str] | None]]) -> Any:
+        given, groups = accumulator
+        return given, {
+            label: sorted(few or (), key=lambda group: (uniform(self.seed, "split", group), group))
+            for label, few in groups.items()
+        }
+
+
+def split_table(found: tuple[set[str], Mapping[str, list[str]]], config: ConvertConfig) -> SplitTable:
+    """How to carve what the input leaves open. Classes of few groups are cut exactly: at least one group for validation
+    (and for test), and one for train while any is left. A group with images of two classes follows the first class."""
+    given, groups = found
+    validation = 0.0 if "validation" in given else config.validation_fraction
+    test = 0.0 if "test" in given else config.test_fraction
+    table: dict[str, str] = {}
+    for label in sorted(groups):
+        names = [name for name in groups[label] if name not in table]
+        count = len(names)
+        n_validation = _share(validation, count, most=count - (2 if test and count > 2 else 1))
+        n_test = _share(test, count, most=count - n_validation - 1)
+        for index, name in enumerate(names):
+            table[name] = "validation" if index < n_validation else "test" if count - index <= n_test else "train"
+    return SplitTable(validation, test, table)
+
+
+def _share(fraction: float, count: int, most: int) -> int:
+    return max(0, min(max(1, round(fraction * count)), most)) if fraction else 0
+
+
+def assign(keyed: tuple[str, Iterable[Source]], table: SplitTable, seed: int) -> Iterator[Any]:
+    """Gives the sources of one group their split: the one that the input names, or the one of the group."""
+    group, sources = keyed
+    place = uniform(seed, "split", group)
+    by_hash = "validation" if place < table.validation else "test" if place >= 1 - table.test else "train"
+    carved = table.groups.get(group, by_hash)
+    pseudonymous_group = pseudonym("group", group)
+    splits = set()
+    for source in sources:
+        split = carved if source.split in (UNASSIGNED, "train") else source.split
+        splits.add(split)
+        yield Reference(source, pseudonym("id", source.path), pseudonymous_group, split)
+    if len(splits) > 1:
+        yield problem(
+            f"group {group.lstrip('/')!r} is in {' and '.join(sorted(splits, key=SPLITS.index))}; put each patient in one "
+            "split (where numbers begin anew in each folder, name the folder in the pattern: "
+            "(?P<pool>train|test)...(?P<group>...))"
+        )

@@ -1,0 +1,72 @@
+"""The account of everything that is not converted: what each step tells beside its main output."""
+
+import collections
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+
+TALLY = "tally"  # the tag of that output, in every step
+IMAGES, SKIPPED, DUPLICATES, PROBLEMS = "images", "skipped", "duplicates", "problems"
+
+_PROBLEMS_SHOWN = 3
+
+
+class Count(NamedTuple):
+    """`number` times `what` of a kind: (split, label) of an image, the reason of a skip, the text of a problem."""
+
+    kind: str
+    what: Any
+    number: int
+
+
+def skipped(reason: str) -> Any:
+    """Tells of one file that is no input, and why."""
+    return beam.pvalue.TaggedOutput(TALLY, Count(SKIPPED, reason, 1))
+
+
+def duplicates(number: int) -> Any:
+    """Tells of inputs that are byte-identical to one that is kept."""
+    return beam.pvalue.TaggedOutput(TALLY, Count(DUPLICATES, "", number))
+
+
+def problem(text: str) -> Any:
+    """Tells of something for which the job must fail before anything is written."""
+    return beam.pvalue.TaggedOutput(TALLY, Count(PROBLEMS, text, 1))
+
+
+class AddUp(beam.CombineFn):  # type: ignore[misc]
+    """Counts -> {kind: {what: sum}}. Of problems only the first few are kept, and the number of all under ""."""
+
+    def create_accumulator(self) -> dict[str, collections.Counter[Any]]:
+        return {}
+
+    def add_input(self, sums: dict[str, collections.Counter[Any]], count: Count) -> Any:
+        counter = sums.setdefault(count.kind, collections.Counter())
+        counter[count.what] += count.number
+        if count.kind == PROBLEMS:
+            if count.what:
+                counter[""] += count.number
+            if len(counter) > _PROBLEMS_SHOWN + 1:
+                del counter[max(counter)]
+        return sums
+
+    def merge_accumulators(self, several: Iterable[dict[str, collections.Counter[Any]]]) -> Any:
+        merged = self.create_accumulator()
+        for sums in several:
+            for kind, counter in sums.items():
+                merged.setdefault(kind, collections.Counter()).update(counter)
+        if PROBLEMS in merged:
+            first = sorted(merged[PROBLEMS])[: _PROBLEMS_SHOWN + 1]
+            merged[PROBLEMS] = collections.Counter({text: merged[PROBLEMS][text] for text in first})
+        return merged
+
+    def extract_output(self, sums: dict[str, collections.Counter[Any]]) -> dict[str, dict[Any, int]]:
+        return {kind: dict(counter) for kind, counter in sums.items()}
+
+
+def problem_line(problems: dict[str, int]) -> str:
+    """One line of the first problems and the number of the others."""
+    texts = sorted(text for text in problems if text)
+    more = problems[""] - sum(problems[text] for text in texts)
+    return "; ".join(texts) + (f"; and {more} more" if more else "")

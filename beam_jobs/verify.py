@@ -1,0 +1,80 @@
+"""Re-reads a data set against its manifest: `python -m beam_jobs.verify DATASET`."""
+
+import collections
+import hashlib
+import io
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from tqdm import tqdm
+
+from beam_jobs import storage
+from beam_jobs.publish import read_manifest
+from schemas.dataset import MANIFEST, Manifest, Shard
+from schemas.errors import CommandParser, JobFailed, UsageError, run_command
+from schemas.example import DamagedRecord, decode_example, read_records
+
+_THREADS = 4  # each holds one shard of about 100 MiB
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints what was found, a line for each damaged shard; raises JobFailed where there is one."""
+    parser = CommandParser("beam_jobs.verify", "Re-reads every shard of a data set and compares it with the manifest.")
+    parser.add_argument("dataset", metavar="DIR|gs://...", help="folder of the data set")
+    folder = parser.parse_args(argv).dataset.rstrip("/")
+    manifest = require_manifest(folder)
+    shards = [shard for split in manifest.splits for shard in manifest.shards(split)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        checks = pool.map(partial(check_shard, folder, manifest=manifest), shards)
+        problems = list(tqdm(checks, total=len(shards), desc="verifying", unit=" shards", disable=None))
+    for shard, problem in zip(shards, problems, strict=True):
+        if problem:
+            print(f"damaged: {shard.file}: {problem}")
+    damaged = sum(problem is not None for problem in problems)
+    if damaged:
+        raise JobFailed(
+            f"{damaged} of {len(shards)} shards in {folder} are damaged; copy or convert the data set again"
+        )
+    examples = sum(shard.examples for shard in shards)
+    size = sum(shard.bytes for shard in shards)
+    print(f"{folder} is whole: {len(shards)} shards, {examples:,} examples, {size:,} bytes")
+
+
+def require_manifest(folder: str) -> Manifest:
+    """The manifest of the data set in `folder`; raises UsageError where none is published there."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise UsageError(f"{folder} is no data set: it has no {MANIFEST}")
+    return manifest
+
+
+def check_shard(folder: str, shard: Shard, manifest: Manifest) -> str | None:
+    """What is wrong with a shard, or None: its size, SHA-256, record checksums, number of examples and labels."""
+    try:
+        data = storage.read_bytes(storage.join(folder, shard.file))
+    except FileNotFoundError:
+        return "missing"
+    problems = []
+    if len(data) != shard.bytes:
+        problems.append(f"{len(data):,} bytes instead of {shard.bytes:,}")
+    if hashlib.sha256(data).hexdigest() != shard.sha256:
+        problems.append("another SHA-256 than the manifest's")
+    labels: collections.Counter[int] = collections.Counter()
+    try:
+        for record in read_records(io.BytesIO(data)):
+            labels[decode_example(record, manifest.shape).label] += 1
+    except DamagedRecord as error:
+        problems.append(str(error))
+    else:
+        found = tuple(labels[index] for index in range(len(manifest.classes)))
+        if labels.total() != shard.examples:
+            problems.append(f"{labels.total()} examples instead of {shard.examples}")
+        elif found != shard.label_counts:
+            problems.append(f"label counts {found} instead of {shard.label_counts}")
+    return "; ".join(problems) or None
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

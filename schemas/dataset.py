@@ -1,0 +1,175 @@
+"""What a published data set promises: the manifest, its shards and their names.
+
+A data set is a folder. Readers open `manifest.json` and nothing that it does not name; it is written last, so a folder
+without one is not (or not yet) a data set.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from schemas.errors import UsageError
+from schemas.image import ImageSettings
+
+MANIFEST = "manifest.json"
+FORMAT, FORMAT_VERSION = "radrecords", 1
+SPLITS = ("train", "validation", "test")
+
+OUTCOMES = ("written", "quarantined", "duplicates", "skipped")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One finished TFRecord file: its name inside the data set folder, size in bytes, SHA-256 in hexadecimal, number of
+    examples, and the number of examples of each class in the order of the data set's classes."""
+
+    file: str
+    bytes: int
+    sha256: str
+    examples: int
+    label_counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`manifest.json`, whole. `revision` counts the times that this folder was published (--overwrite adds one).
+
+    `inputs` holds listed, written, quarantined, duplicates and skipped, and listed is the sum of the others; `skipped`,
+    `quarantined` and `notes` count by reason. `settings` are the conversion's other settings, for people and for resuming.
+    """
+
+    name: str
+    version: str
+    revision: int
+    classes: tuple[str, ...]
+    image: ImageSettings
+    inputs: Mapping[str, int]
+    skipped: Mapping[str, int]
+    quarantined: Mapping[str, int]
+    notes: Mapping[str, int]
+    splits: Mapping[str, tuple[Shard, ...]]
+    settings: Mapping[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        return self.image.shape
+
+    def examples(self, split: str) -> int:
+        """The number of examples in `split`."""
+        return sum(shard.examples for shard in self.shards(split))
+
+    def label_counts(self, split: str) -> tuple[int, ...]:
+        """The number of examples of each class in `split`, in the order of `classes`."""
+        return tuple(sum(counts) for counts in zip(*(s.label_counts for s in self.shards(split)), strict=True))
+
+    def shards(self, split: str) -> tuple[Shard, ...]:
+        """The shards of `split`. Raises UsageError, with the names there are, for a split that the data set has not."""
+        if split not in self.splits:
+            raise UsageError(f"data set {self.name} has no split {split!r}; it has {', '.join(self.splits)}")
+        return self.splits[split]
+
+    def to_json(self) -> str:
+        """The text of manifest.json: indented, keys in a fixed order, so that equal data sets have equal manifests."""
+        splits = {
+            split: {
+                "examples": self.examples(split),
+                "labels": dict(zip(self.classes, self.label_counts(split), strict=True)),
+                "shards": [asdict(shard) for shard in shards],
+            }
+            for split, shards in self.splits.items()
+        }
+        content = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "name": self.name,
+            "version": self.version,
+            "revision": self.revision,
+            "classes": list(self.classes),
+            "image": asdict(self.image),
+            "inputs": dict(self.inputs),
+            "skipped": dict(sorted(self.skipped.items())),
+            "quarantined": dict(sorted(self.quarantined.items())),
+            "notes": dict(sorted(self.notes.items())),
+            "splits": splits,
+            "settings": dict(self.settings),
+        }
+        return json.dumps(content, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, folder: str) -> "Manifest":
+        """Reads and checks the text of `folder`'s manifest.json. Raises UsageError, naming the folder and the repair,
+        where it is not one, is of a newer version, or contradicts itself."""
+        where = f"{folder}/{MANIFEST}"
+        try:
+            content = json.loads(text)
+        except ValueError as error:
+            raise UsageError(f"{where} is damaged (not JSON: {error}); convert the images again") from error
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise UsageError(f"{where} is not a radrecords manifest")
+        version = content.get("format_version")
+        if not isinstance(version, int) or version > FORMAT_VERSION:
+            raise UsageError(
+                f"{where} has format version {version}, and this radrecords reads up to {FORMAT_VERSION}; "
+                "upgrade radrecords, or convert the images again"
+            )
+        try:
+            manifest = cls(
+                classes=tuple(content["classes"]),
+                image=ImageSettings(**content["image"]),
+                splits={
+                    split: tuple(
+                        Shard(**{**shard, "label_counts": tuple(shard["label_counts"])}) for shard in entry["shards"]
+                    )
+                    for split, entry in content["splits"].items()
+                },
+                **{
+                    field.name: content[field.name]
+                    for field in fields(cls)
+                    if field.name not in ("classes", "image", "splits")
+                },
+            )
+            manifest._check({split: entry["examples"] for split, entry in content["splits"].items()})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = f"missing {error}" if isinstance(error, KeyError) else str(error)
+            raise UsageError(f"{where} is damaged ({reason}); convert the images again") from error
+        return manifest
+
+    def _check(self, examples: Mapping[str, int]) -> None:
+        for split, shards in self.splits.items():
+            if examples[split] != self.examples(split):
+                raise ValueError(f"split {split} says {examples[split]} examples, its shards {self.examples(split)}")
+            for shard in shards:
+                if sum(shard.label_counts) != shard.examples or len(shard.label_counts) != len(self.classes):
+                    raise ValueError(f"label counts of {shard.file} do not add up")
+                if "/" in shard.file or shard.file.startswith("."):
+                    raise ValueError(f"shard name {shard.file!r} leaves the folder")
+        if self.inputs["listed"] != sum(self.inputs[outcome] for outcome in OUTCOMES):
+            raise ValueError("inputs do not add up")
+        if self.inputs["written"] != sum(examples.values()):
+            raise ValueError(f"inputs say {self.inputs['written']} written, splits {sum(examples.values())}")
+
+
+def shard_name(prefix: str, split: str, index: int, count: int) -> str:
+    """The file name of a shard, as TensorFlow Datasets names them: `cxr-train.tfrecord-00000-of-00016`."""
+    return f"{prefix}-{split}.tfrecord-{index:05d}-of-{count:05d}"
+
+
+def check_name(name: str) -> str:
+    """`name` where it can name a data set (TensorFlow Datasets' rule: lower case words joined by `_`), else UsageError."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise UsageError(f"--name {name!r}: use lower case letters, digits and _, beginning with a letter")
+    return name
+
+
+def version_of(folder: str) -> str:
+    """The version that a folder such as `.../cxr/1.2.0` names, and 1.0.0 for any other folder."""
+    last = folder.rstrip("/").rsplit("/", 1)[-1]
+    return last if re.fullmatch(r"\d+\.\d+\.\d+", last) else "1.0.0"
+
+
+def majority_fraction(label_counts: Sequence[int]) -> float:
+    """The accuracy of always answering the most frequent class."""
+    return max(label_counts) / sum(label_counts)

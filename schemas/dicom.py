@@ -1,0 +1,211 @@
+"""DICOM files to gray images: which parts of the standard are followed, and what is refused.
+
+Only the elements of `_READ` are ever parsed, so no name, date or identifier of a patient is in memory as such. The
+gray levels (schemas/dicom_levels.py) are one table over stored values, so an image of 100 megapixels costs no more than
+its 16-bit pixels twice.
+"""
+
+import io
+import logging
+import zlib
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import get_frame
+from pydicom.filereader import read_dataset
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+)
+
+from schemas.dicom_levels import COLOURS, display_levels, first_number
+from schemas.raster import Admit, Gray, is_jpeg_frame, jpeg_segments
+from schemas.rejection import ImageRejected, ImageSkipped, Reason, SkipReason
+
+# pydicom and its plugins log what is odd about a value together with the value, which can be a name.
+for _name in ("pydicom", "pylibjpeg", "libjpeg", "openjpeg"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+NO_FILE_META = "dicom_without_file_meta"
+NO_USABLE_WINDOW = "dicom_window_unusable"
+
+_SKIPPED = {
+    "1.2.840.10008.1.3.10": SkipReason.DICOMDIR,
+    "1.2.840.10008.5.1.4.1.1.88.": SkipReason.STRUCTURED_REPORT,
+    "1.2.840.10008.5.1.4.1.1.11.": SkipReason.PRESENTATION_STATE,
+}
+_PIXEL_DATA = int(Tag("PixelData"))
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_KEYWORDS = """
+    SOPClassUID NumberOfFrames Rows Columns SamplesPerPixel PhotometricInterpretation PlanarConfiguration BitsAllocated
+    BitsStored HighBit PixelRepresentation BurnedInAnnotation RescaleSlope RescaleIntercept ModalityLUTSequence
+    VOILUTSequence VOILUTFunction WindowCenter WindowWidth PixelPaddingValue PixelPaddingRangeLimit PixelData
+"""
+_READ: list[BaseTag | int] = [
+    *map(Tag, _KEYWORDS.split()),
+    *(Tag(f"{colour}PaletteColorLookupTable{part}") for colour in COLOURS for part in ("Descriptor", "Data")),
+]
+
+
+def read_dicom(data: bytes, admit: Admit, max_pixels: int, allow_burned_in: bool) -> Gray:
+    """The one frame of a DICOM file as 16-bit gray, black 0 and white 65535 (colour: 8 bits).
+
+    `admit(width, height)` is called before any pixel is decoded. Raises ImageRejected, ImageSkipped for objects that
+    are not images, and whatever pydicom and its plugins raise about damaged files.
+    """
+    dataset, notes = _read_elements(data, max_pixels)
+    if "PixelData" not in dataset:
+        raise ImageRejected(Reason.NO_PIXEL_DATA, "a DICOM object without PixelData")
+    if str(dataset.get("BurnedInAnnotation", "")).strip().upper() == "YES" and not allow_burned_in:
+        raise ImageRejected(Reason.BURNED_IN_ANNOTATION, "text in the pixels; --allow_burned_in takes such images")
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise ImageRejected(Reason.MULTI_FRAME, f"{frames} frames")
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    admit(columns, rows)
+    pixels = _stored_values(dataset, rows, columns)
+    del dataset.PixelData
+    blocks = [slice(row, row + (1 << 20) // columns + 1) for row in range(0, rows, (1 << 20) // columns + 1)]
+    if pixels.ndim == 3:
+        luma = np.empty((rows, columns), np.uint8)
+        for block in blocks:
+            luma[block] = np.asarray(Image.fromarray(pixels[block]).convert("L"))
+        return Gray(Image.fromarray(luma), notes=notes)
+    # Stored values have 65,536 levels at most, so their transforms are computed once a level, not once a pixel.
+    # Without a window black and white are the ends of this range: as 8-bit files of other formats keep their levels,
+    # so do 8 bits here; deeper ones span their own values, because many writers say 16 bits where 10 or 12 are used.
+    real, limits = _not_padding(pixels, dataset), np.iinfo(pixels.dtype)
+    least = int(pixels.min(where=real, initial=limits.max))
+    greatest = int(pixels.max(where=real, initial=limits.min))
+    if dataset.BitsAllocated == 8:
+        least, greatest = limits.min, limits.max
+    levels, usable = display_levels(np.arange(least, greatest + 1), dataset)
+    table = np.rint(levels * 65535).astype(np.uint16)
+    gray = np.empty((rows, columns), np.uint16)
+    for block in blocks:
+        shown = table[pixels[block].clip(least, greatest).astype(np.intp) - least]
+        gray[block] = np.where(real[block], shown, 0)
+    return Gray(Image.fromarray(gray), 0, 65535, notes=notes if usable else (*notes, NO_USABLE_WINDOW))
+
+
+def _read_elements(data: bytes, max_pixels: int) -> tuple[Dataset, tuple[str, ...]]:
+    stream = io.BytesIO(data)
+    stream.seek(132 if data[128:132] == b"DICM" else 0)
+    meta = FileMetaDataset()
+    if data[stream.tell() : stream.tell() + 2] == b"\x02\0":
+        meta = FileMetaDataset(read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2))
+    _skip_non_images(meta.get("MediaStorageSOPClassUID"))
+
+    notes: tuple[str, ...] = ()
+    if "TransferSyntaxUID" not in meta:
+        notes = (NO_FILE_META,)
+        start = data[stream.tell() : stream.tell() + 6]
+        explicit = start[4:6].isalpha() and start[4:6].isupper()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian if explicit else ImplicitVRLittleEndian
+        if explicit and start[:1] == b"\0":
+            meta.TransferSyntaxUID = ExplicitVRBigEndian
+    syntax = meta.TransferSyntaxUID
+    if syntax == DeflatedExplicitVRLittleEndian:
+        stream = io.BytesIO(_inflate(data[stream.tell() :], 2 * max_pixels + (1 << 24)))
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+
+    size, seen = stream.getbuffer().nbytes, set()
+
+    def is_past_pixels(tag: BaseTag, _vr: str | None, length: int) -> bool:
+        seen.add(int(tag))
+        if length != _UNDEFINED_LENGTH and stream.tell() + length > size:
+            raise ImageRejected(Reason.TRUNCATED, f"an element needs {stream.tell() + length - size} bytes more")
+        return int(tag) > _PIXEL_DATA
+
+    little_endian, implicit = syntax != ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
+    dataset = read_dataset(stream, implicit, little_endian, stop_when=is_past_pixels, specific_tags=_READ)
+    dataset.file_meta = meta
+    _skip_non_images(dataset.get("SOPClassUID"))
+    if "PixelData" not in dataset and _PIXEL_DATA in seen:
+        raise ImageRejected(Reason.TRUNCATED, "the encapsulated pixels have no end")
+    if "PixelData" not in dataset and "SOPClassUID" not in dataset and not meta.get("MediaStorageSOPClassUID"):
+        raise ImageRejected(Reason.NOT_AN_IMAGE, "begins like DICOM, but holds no DICOM object")
+    return dataset, notes
+
+
+def _skip_non_images(sop_class: str | None) -> None:
+    for prefix, reason in _SKIPPED.items():
+        if str(sop_class).startswith(prefix):
+            raise ImageSkipped(reason)
+
+
+def _inflate(data: bytes, limit: int) -> bytes:
+    inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, limit)
+    if len(inflated) == limit:
+        raise ImageRejected(Reason.TOO_MANY_PIXELS, f"the deflated file holds {limit} bytes or more")
+    return inflated
+
+
+def _stored_values(dataset: Dataset, rows: int, columns: int) -> NDArray[Any]:
+    """Integers [rows, columns] as stored, or uint8 RGB [rows, columns, 3]."""
+    syntax = UID(dataset.file_meta.TransferSyntaxUID)
+    # A UID that is not in the standard's list could be any text.
+    name = syntax.name if syntax.name != str(syntax) else "not one of the standard's"
+    bits, samples = int(dataset.BitsAllocated), int(dataset.SamplesPerPixel)
+    if (samples, bits) not in ((1, 1), (1, 8), (1, 16), (3, 8)):
+        raise ImageRejected(Reason.UNSUPPORTED, f"{samples} samples of {bits} bits a pixel")
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise ImageRejected(Reason.UNSUPPORTED_TRANSFER_SYNTAX, f"transfer syntax {name}") from None
+    if not decoder.is_available:
+        detail = f"transfer syntax {name} needs pip install 'radrecords[dicom]'"
+        raise ImageRejected(Reason.UNSUPPORTED_TRANSFER_SYNTAX, detail)
+
+    if not syntax.is_encapsulated:
+        bits_a_pixel = 16 if dataset.PhotometricInterpretation == "YBR_FULL_422" else samples * bits
+        expected = (rows * columns * bits_a_pixel + 7) // 8
+        if len(dataset.PixelData) not in (expected, expected + expected % 2):
+            detail = f"{columns}x{rows} needs {expected} bytes, PixelData holds {len(dataset.PixelData)}"
+            raise ImageRejected(Reason.SIZE_MISMATCH, detail)
+    else:
+        frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+        # Before the decoder, which would take memory for whatever size the frame claims.
+        inside = _frame_size(frame)
+        if inside not in (None, (columns, rows)):
+            raise ImageRejected(Reason.SIZE_MISMATCH, f"{columns}x{rows} holds a frame of {inside[0]}x{inside[1]}")
+        if syntax == JPEGBaseline8Bit and samples == 1:
+            # Strict, where pydicom's decoder fills damaged parts with gray.
+            return np.asarray(simplejpeg.decode_jpeg(frame, "GRAY"))[:, :, 0]
+    pixels, _ = decoder.as_array(dataset, index=0)
+    return pixels
+
+
+def _not_padding(pixels: NDArray[Any], dataset: Dataset) -> NDArray[np.bool_]:
+    """Which pixels are the image's own (PS3.3 C.7.5.1.1.2): all of them where no padding is declared, or where it would
+    leave none."""
+    everything = np.broadcast_to(np.True_, pixels.shape)
+    value, limit = (first_number(dataset.get(f"PixelPadding{part}")) for part in ("Value", "RangeLimit"))
+    if value is None:
+        return everything
+    # Some files have unsigned padding values beside signed pixels, or the reverse.
+    shift = 1 << 15 if pixels.dtype.kind == "i" else 0
+    ends = [(int(end) + shift) % (1 << 16) - shift for end in (value, value if limit is None else limit)]
+    real: NDArray[np.bool_] = (pixels < min(ends)) | (pixels > max(ends))
+    return real if real.any() else everything
+
+
+def _frame_size(frame: bytes) -> tuple[int, int] | None:
+    """Width and height that a JPEG, JPEG-LS or JPEG 2000 frame claims; None for RLE, which claims nothing."""
+    if frame[:4] == b"\xff\x4f\xff\x51":  # SIZ: extent and offset of the image, ITU-T T.800 A.5.1
+        right, bottom, left, top = (int.from_bytes(frame[at : at + 4], "big") for at in (8, 12, 16, 20))
+        return right - left, bottom - top
+    for marker, payload in jpeg_segments(frame):
+        if is_jpeg_frame(marker):
+            return int.from_bytes(payload[3:5], "big"), int.from_bytes(payload[1:3], "big")
+    return None

@@ -1,0 +1,72 @@
+"""Errors meant for people, and the one place where a command turns them into an exit code."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+
+class RadrecordsError(Exception):
+    """One line that names the input, what was wrong and what to do. Ends a command with `exit_code`."""
+
+    exit_code = 1
+
+
+class UsageError(RadrecordsError):
+    """The command cannot start: a wrong flag, a missing or empty input, a data set that this version cannot read."""
+
+    exit_code = 2
+
+
+class JobFailed(RadrecordsError):
+    """The command ran and found that its result must not be used. Nothing was published."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaints are one line, with exit code 2; it knows `--debug`.
+
+    `usage` names the module (`python -m beam_jobs.convert`), not the path of the file behind it.
+    """
+
+    def __init__(self, module: str, description: str) -> None:
+        super().__init__(
+            prog=f"python -m {module}",
+            description=description,
+            allow_abbrev=False,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        self.add_argument("--debug", action="store_true", help="show tracebacks and all log lines")
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
+    """Runs `command(argv)` and gives its exit code: 0, 1 for a failed job, 2 for bad usage, 130 when interrupted.
+
+    An error is printed to stderr as one line; `--debug` among the arguments lets the traceback through.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        command(argv)
+    except RadrecordsError as error:
+        if "--debug" in argv:
+            raise
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if "--debug" in argv:
+            raise
+        what = one_line(f"{type(error).__name__}: {error}")
+        print(f"error: {what} (unexpected; run again with --debug for the traceback)", file=sys.stderr)
+        return 1
+    return 0
+
+
+def one_line(text: str, limit: int = 500) -> str:
+    """`text` with every run of white space, line breaks included, made one space; cut after `limit` characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."

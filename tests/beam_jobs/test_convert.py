@@ -1,0 +1,360 @@
+"""The conversion as a user runs it, on local files."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from beam_jobs import verify
+from beam_jobs.convert import beam_options
+from beam_jobs.show import read_examples
+from beam_jobs.verify import require_manifest
+from schemas.dataset import OUTCOMES
+from schemas.errors import UsageError
+from schemas.example import Example
+from schemas.identity import pseudonym
+from schemas.image import ImageSettings, decode
+from tests.conftest import Result, files_of, labelled, manifest_of, write_images
+
+Convert = Callable[..., Result]
+
+PUBLISHED = {"manifest.json", "dataset_info.json", "features.json", "label.labels.txt", "schema.pbtxt"} | {
+    "quarantine.jsonl",
+    "preview.png",
+}
+
+
+def examples_of(folder: Path) -> dict[str, list[Example]]:
+    manifest = require_manifest(str(folder))
+    return {split: list(read_examples(str(folder), manifest, split)) for split in manifest.splits}
+
+
+def accounted(folder: Path) -> dict[str, int]:
+    inputs: dict[str, int] = manifest_of(folder)["inputs"]
+    assert inputs["listed"] == sum(inputs[outcome] for outcome in OUTCOMES)
+    return inputs
+
+
+def test_records_hold_what_plain_code_makes_of_each_file(tmp_path: Path, convert: Convert) -> None:
+    names = [
+        f"{split}/{label}/{n}{suffix}"
+        for split in ("train", "val", "test")
+        for label in ("NORMAL", "PNEUMONIA")
+        for n, suffix in enumerate((".png", ".jpeg", ".bmp", ".tif", ".webp"))
+    ]
+    raw = write_images(tmp_path / "raw", names)
+    result = convert(raw, tmp_path / "out", "--image_size", 16, "--shards", 2)
+    assert result.code == 0, result.err
+    assert "30 listed = 30 written + 0 quarantined + 0 duplicates + 0 skipped" in result.out
+    found = {example.id: (split, example) for split, all_ in examples_of(tmp_path / "out").items() for example in all_}
+    assert len(found) == 30
+    for name in names:
+        split, example = found[pseudonym("id", name)]
+        assert split == {"train": "train", "val": "validation", "test": "test"}[name.split("/")[0]]
+        assert example.label == ["NORMAL", "PNEUMONIA"].index(name.split("/")[1])
+        assert example.group == pseudonym("group", name)
+        plain = decode((raw / name).read_bytes(), ImageSettings(image_size=16)).pixels
+        assert np.array_equal(example.image, plain)
+    shards = {shard["file"] for split in manifest_of(tmp_path / "out")["splits"].values() for shard in split["shards"]}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == shards | PUBLISHED
+
+
+def test_every_file_ends_in_exactly_one_outcome(tmp_path: Path, convert: Convert) -> None:
+    raw = write_images(tmp_path / "raw", labelled(20))
+    shutil.copy(raw / "NORMAL/3.png", raw / "NORMAL/zz copy.png")
+    (raw / "NORMAL/broken.png").write_bytes((raw / "NORMAL/1.png").read_bytes()[:300])
+    (raw / "NORMAL/empty.png").write_bytes(b"")
+    (raw / "NORMAL/page.jpg").write_bytes(b"<html><body>404</body></html>")
+    shutil.copy(raw / "NORMAL/5.png", raw / "NORMAL/wrong suffix.jpg")
+    (raw / "NORMAL/wrong suffix.jpg").write_bytes((raw / "NORMAL/5.png").read_bytes() + b"\n")
+    for skipped in (".DS_Store", "notes.txt", "outside.png"):
+        (raw / ("" if skipped == "outside.png" else "NORMAL") / skipped).write_bytes(b"anything")
+    (raw / "__MACOSX/NORMAL").mkdir(parents=True)
+    (raw / "__MACOSX/NORMAL/._1.png").write_bytes(b"anything")
+    result = convert(raw, tmp_path / "out", "--max_reject_fraction", 0.2)
+    assert result.code == 0, result.err
+    inputs = accounted(tmp_path / "out")
+    assert inputs == {"listed": 49, "written": 41, "quarantined": 3, "duplicates": 1, "skipped": 4}
+    manifest = manifest_of(tmp_path / "out")
+    assert manifest["quarantined"] == {"empty": 1, "not_an_image": 1, "truncated": 1}
+    assert manifest["skipped"] == {"hidden": 1, "macos_metadata": 1, "not_an_image_name": 1, "not_in_a_class_folder": 1}
+    assert manifest["notes"] == {"mislabelled": 1}
+    lines = [json.loads(line) for line in (tmp_path / "out/quarantine.jsonl").read_text().splitlines()]
+    assert [Path(line["uri"]).name for line in lines] == ["broken.png", "empty.png", "page.jpg"]
+    assert set(lines[0]) == {"uri", "checksum", "size", "stage", "reason", "detail", "format"}
+
+
+def test_groups_stay_in_one_split_and_the_fraction_is_met(tmp_path: Path, convert: Convert) -> None:
+    names = [f"{label}/person{n}_{k}.png" for label in ("NORMAL", "PNEUMONIA") for n in range(20) for k in range(3)]
+    names = [name.replace("person", "p" if name.startswith("NORMAL") else "q") for name in names]
+    raw = write_images(tmp_path / "raw", names, side=8)
+    flags = ("--group_pattern", r"/([pq]\d+)_", "--validation_fraction", 0.2, "--test_fraction", 0.1)
+    assert convert(raw, tmp_path / "out", *flags).code == 0
+    splits = examples_of(tmp_path / "out")
+    groups = {split: {example.group for example in examples} for split, examples in splits.items()}
+    assert {split: len(found) for split, found in groups.items()} == {"train": 28, "validation": 8, "test": 4}
+    assert {split: len(found) for split, found in splits.items()} == {"train": 84, "validation": 24, "test": 12}
+    assert not groups["train"] & groups["validation"]
+    assert not (groups["train"] | groups["validation"]) & groups["test"]
+
+
+def test_the_kermany_preset_merges_val_and_keeps_test_untouched(tmp_path: Path, convert: Convert) -> None:
+    names = {}
+    for split, people in (("train", 12), ("val", 2), ("test", 4)):
+        for n in range(people):
+            first = 0 if split != "val" else 50
+            names[f"chest_xray/{split}/NORMAL/IM-{first + n:04d}-0001.jpeg"] = len(names)
+            names[f"chest_xray/{split}/PNEUMONIA/person{first + n}_virus_1.jpeg"] = len(names)
+            names[f"chest_xray/{split}/PNEUMONIA/person{first + n}_bacteria_2.jpeg"] = len(names)
+    raw = write_images(tmp_path / "raw", names)
+    assert convert(raw, tmp_path / "out", "--preset", "kermany").code == 0
+    manifest = manifest_of(tmp_path / "out")
+    assert manifest["classes"] == ["NORMAL", "PNEUMONIA"]
+    assert manifest["splits"]["test"]["labels"] == {"NORMAL": 4, "PNEUMONIA": 8}
+    assert sum(manifest["splits"][split]["examples"] for split in ("train", "validation")) == 14 * 3
+    ids = {example.id for example in examples_of(tmp_path / "out")["test"]}
+    assert ids == {pseudonym("id", name) for name in names if "/test/" in name}
+
+
+def test_a_preset_refuses_a_class_it_does_not_know(tmp_path: Path, convert: Convert) -> None:
+    raw = write_images(tmp_path / "raw", [*labelled(3, "train", "test"), "train/COVID/person1_virus_1.png"])
+    result = convert(raw, tmp_path / "out", "--preset", "kermany")
+    assert result.code == 1
+    assert "class 'COVID'" in result.error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--threads", 1),
+        ("--threads", 8),
+        ("--runner", "DirectRunner"),
+        ("--direct_running_mode", "multi_threading", "--direct_num_workers", 2),
+    ],
+)
+def test_shards_do_not_depend_on_threads_or_runners(
+    tmp_path: Path, convert: Convert, flags: tuple[object, ...]
+) -> None:
+    raw = write_images(tmp_path / "raw", labelled(20, suffix=".jpeg"))
+    assert convert(raw, tmp_path / "one", "--shards", 3).code == 0
+    assert convert(raw, tmp_path / "two", "--shards", 3, *flags).code == 0
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+
+def test_worker_processes_give_the_same_bytes(tmp_path: Path, convert: Convert) -> None:
+    raw = write_images(tmp_path / "raw", labelled(20, suffix=".jpeg"))
+    assert convert(raw, tmp_path / "one", "--shards", 3).code == 0
+    # A process of its own: Beam's worker processes are not meant to be started under pytest's.
+    done = subprocess.run(
+        [sys.executable, "-m", "beam_jobs.convert", "--input", raw, "--output", tmp_path / "two", "--shards", "3"]
+        + ["--direct_running_mode=multi_processing", "--direct_num_workers=2"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+
+def test_the_seed_changes_splits_and_shards_but_no_id(tmp_path: Path, convert: Convert) -> None:
+    raw = write_images(tmp_path / "raw", labelled(30), side=8)
+    for seed in (0, 1):
+        assert convert(raw, tmp_path / str(seed), "--seed", seed).code == 0
+    ids = [
+        {split: {e.id for e in found} for split, found in examples_of(tmp_path / str(seed)).items()} for seed in (0, 1)
+    ]
+    assert ids[0]["train"] != ids[1]["train"]
+    assert ids[0]["train"] | ids[0]["validation"] == ids[1]["train"] | ids[1]["validation"]
+
+
+def test_dry_run_says_what_would_be_done_and_writes_nothing(tmp_path: Path, convert: Convert) -> None:
+    raw = write_images(tmp_path / "raw", labelled(10, "train", "val"))
+    result = convert(raw, tmp_path / "out", "--dry_run", "--shards", 2, "--limit", 30)
+    assert result.code == 0, result.err
+    assert not (tmp_path / "out").exists()
+    assert "30 to convert + 0 duplicates + 10 skipped (10 not_sampled)" in result.out
+    assert convert(raw, tmp_path / "out", "--shards", 2, "--limit", 30).code == 0
+    for split, content in manifest_of(tmp_path / "out")["splits"].items():
+        classes = ", ".join(f"{name} {count}" for name, count in content["labels"].items())
+        size = sum(shard["bytes"] for shard in content["shards"])
+        assert f"{split:<11}{content['examples']:>11,} images ({classes}), 2 shards, {size:,} bytes" in result.out
+
+
+def test_a_published_data_set_is_left_alone_unless_overwritten(
+    tmp_path: Path, convert: Convert, command: Convert
+) -> None:
+    raw = write_images(tmp_path / "raw", labelled(6))
+    assert convert(raw, tmp_path / "out").code == 0
+    before = files_of(tmp_path / "out")
+    again = convert(raw, tmp_path / "out")
+    assert again.code == 2
+    assert "published" in again.error
+    assert "--overwrite" in again.error
+    assert files_of(tmp_path / "out") == before
+    write_images(raw, {"NORMAL/new.png": 99})
+    assert convert(raw, tmp_path / "out", "--overwrite", "--shards", 2).code == 0
+    manifest = manifest_of(tmp_path / "out")
+    assert manifest["revision"] == 2
+    assert manifest["inputs"]["written"] == 13
+    shards = {shard["file"] for split in manifest["splits"].values() for shard in split["shards"]}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == shards | PUBLISHED
+    assert command(verify.main, tmp_path / "out").code == 0
+
+
+def test_too_many_rejects_publish_nothing_and_the_next_run_goes_on(tmp_path: Path, convert: Convert) -> None:
+    raw = write_images(tmp_path / "raw", labelled(10, "train", "val"))
+    for n in range(4):
+        (raw / f"train/NORMAL/{n}.png").write_bytes(b"no image at all, number %d" % n)
+    result = convert(raw, tmp_path / "out")
+    assert result.code == 1
+    assert "4 of 40 images were rejected (4 not_an_image), more than --max_reject_fraction 0.01" in result.error
+    assert not list((tmp_path / "out").glob("cxr-*"))
+    assert not (tmp_path / "out/manifest.json").exists()
+    marks = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out/_work").glob("*of-*[0-9]")}
+    assert marks
+    assert convert(raw, tmp_path / "out", "--max_reject_fraction", 0.1).code == 0
+    assert not (tmp_path / "out/_work").exists()
+    assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in marks} == marks
+
+
+def test_an_unfinished_conversion_is_not_mixed_with_another(tmp_path: Path, convert: Convert) -> None:
+    raw = write_images(tmp_path / "raw", labelled(10, "train", "val"))
+    (raw / "train/NORMAL/0.png").write_bytes(b"")
+    assert convert(raw, tmp_path / "out", "--max_reject_fraction", 0).code == 1
+    other = convert(raw, tmp_path / "out", "--image_size", 32)
+    assert other.code == 2
+    assert "unfinished conversion with other settings" in other.error
+    write_images(raw, {"train/NORMAL/0.png": 77})  # replaced: its shard is made anew, from the new bytes
+    assert convert(raw, tmp_path / "out", "--max_reject_fraction", 0).code == 0
+    pixels = decode((raw / "train/NORMAL/0.png").read_bytes(), ImageSettings()).pixels
+    (found,) = (e for e in examples_of(tmp_path / "out")["train"] if e.id == pseudonym("id", "train/NORMAL/0.png"))
+    assert np.array_equal(found.image, pixels)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--image_size", 0), "--image_size"),
+        (("--channels", 2), "--channels"),
+        (("--resize_mode", "squash"), "--resize_mode"),
+        (("--crop", 0), "--crop"),
+        (("--validation_fraction", 1), "--validation_fraction"),
+        (("--validation_fraction", 0.6, "--test_fraction", 0.5), "leave nothing to train on"),
+        (("--sample_fraction", 0), "--sample_fraction"),
+        (("--max_reject_fraction", 2), "--max_reject_fraction"),
+        (("--limit", 0), "--limit"),
+        (("--shards", "many"), "--shards"),
+        (("--shards", -1), "--shards"),
+        (("--name", "Chest X-rays"), "--name"),
+        (("--preset", "nobody"), "--preset 'nobody'"),
+        (("--group_pattern", "("), "--group_pattern"),
+        (("--group_pattern", "none"), "captures nothing"),
+        (("--image_siz", 32), "unknown argument --image_siz"),
+        (("--seed", "x"), "--seed"),
+    ],
+)
+def test_bad_flags_are_one_line_and_exit_code_2(tmp_path: Path, convert: Convert, flags: object, says: str) -> None:
+    raw = write_images(tmp_path / "raw", labelled(2))
+    result = convert(raw, tmp_path / "out", *flags)  # type: ignore[misc]
+    assert result.code == 2
+    assert says in result.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_inputs_are_one_line_and_leave_nothing(tmp_path: Path, convert: Convert) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.png").write_bytes(b"x")
+    (tmp_path / "notes/NORMAL").mkdir(parents=True)
+    (tmp_path / "notes/NORMAL/readme.txt").write_bytes(b"x")
+    one_class = write_images(tmp_path / "one_class", [f"NORMAL/{n}.png" for n in range(3)])
+    flat = write_images(tmp_path / "flat", ["1.png", "2.png"])
+    for source, says in (
+        (tmp_path / "absent", "does not exist"),
+        (tmp_path / "empty", "is empty"),
+        (tmp_path / "file.png", "is a file"),
+        (tmp_path / "notes", "holds no image to convert (1 not_an_image_name)"),
+        (one_class, "one class only ('NORMAL')"),
+        (flat, "holds no image to convert (2 not_in_a_class_folder)"),
+    ):
+        result = convert(source, tmp_path / "out")
+        assert result.code == 2, source
+        assert says in result.error
+        assert str(source) in result.error
+        assert not (tmp_path / "out").exists()
+    inside = convert(one_class, one_class / "out")
+    assert inside.code == 2
+    assert "inside --input" in inside.error
+
+
+def test_a_patient_in_two_given_splits_fails_before_anything_is_written(tmp_path: Path, convert: Convert) -> None:
+    raw = write_images(
+        tmp_path / "raw", [*labelled(3, "train", "test"), "train/NORMAL/p1_1.png", "test/NORMAL/p1_2.png"]
+    )
+    result = convert(raw, tmp_path / "out", "--group_pattern", r"(p\d+)_")
+    assert result.code == 1
+    assert "'p1' is in train and test" in result.error or "'p1' is in validation and test" in result.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path, convert: Convert) -> None:
+    raw = write_images(tmp_path / "raw", labelled(2))
+    (tmp_path / "file").write_bytes(b"x")
+    result = convert(raw, tmp_path / "file/out")
+    assert result.code == 2
+    assert "cannot be written" in result.error
+
+
+def test_beam_options_pass_and_dataflow_gets_what_it_needs() -> None:
+    options = beam_options(["--runner=DataflowRunner", "--project=p", "--region=r"]).get_all_options()
+    assert (options["runner"], options["project"], options["save_main_session"]) == ("DataflowRunner", "p", False)
+    assert options["setup_file"] == "./setup.py"
+    assert beam_options(["--runner=FlinkRunner", "--parallelism=4"]).get_all_options()["runner"] == "FlinkRunner"
+    assert beam_options([]).get_all_options()["runner"] is None
+    with pytest.raises(UsageError, match="--no_such"):
+        beam_options(["--no_such=4"])
+
+
+def test_no_metadata_of_an_image_enters_the_data_set(tmp_path: Path, convert: Convert) -> None:
+    raw = write_images(tmp_path / "raw", labelled(4))
+    exif = Image.Exif()
+    exif[0x010E] = "SECRET-NAME"
+    image = Image.fromarray(np.random.default_rng(9).integers(0, 255, (40, 40), dtype=np.uint8))
+    image.save(raw / "NORMAL/tagged.jpg", exif=exif, icc_profile=b"SECRET-ICC", comment=b"SECRET-COMMENT")
+    assert convert(raw, tmp_path / "out").code == 0
+    for name, content in files_of(tmp_path / "out").items():
+        for secret in (b"SECRET", b"tagged", str(tmp_path).encode()):
+            assert secret not in content, name
+
+
+def test_preview_shows_every_class(tmp_path: Path, convert: Convert) -> None:
+    raw = write_images(tmp_path / "raw", labelled(4))
+    assert convert(raw, tmp_path / "out").code == 0
+    sheet = Image.open(io.BytesIO((tmp_path / "out/preview.png").read_bytes()))
+    assert sheet.width > 64 * 3
+    assert sheet.height > 64 * 2
+
+
+def test_relative_paths_and_odd_names(tmp_path: Path, convert: Convert, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [
+        *labelled(4),
+        "NORMAL/with space.png",
+        "NORMAL/ünïcode.png",
+        "NORMAL/a#b%20c.png",
+        "NORMAL/line\nbreak.png",
+    ]
+    raw = write_images(tmp_path / "raw", names)
+    (raw / "NORMAL/broken\nname.png").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    assert convert("raw/", "out/", "--max_reject_fraction", 0.5).code == 0
+    assert accounted(tmp_path / "out")["written"] == len(names)
+    (line,) = (tmp_path / "out/quarantine.jsonl").read_text().splitlines()
+    assert json.loads(line)["uri"] == os.path.join(str(raw), "NORMAL/broken\nname.png")

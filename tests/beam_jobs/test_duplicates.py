@@ -1,0 +1,45 @@
+"""Of byte-identical inputs one is kept."""
+
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.testing.util import assert_that, equal_to
+
+from beam_jobs.duplicates import DropDuplicates, keep_one
+from beam_jobs.tally import DUPLICATES, PROBLEMS, TALLY, Count
+from schemas.image import ImageSettings
+from tests.beam_jobs.made import config, source
+from tests.conftest import write_images
+
+
+def test_duplicates_are_kept_once_and_counted(tmp_path: Path) -> None:
+    contents = {"b": b"same", "a": b"same", "c": b"also", "e": b"empty"[:0], "d": b"", "f": b"longer"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    sources = [source(name, size=len(content))._replace(uri=str(tmp_path / name)) for name, content in contents.items()]
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        result = pipeline | beam.Create(sources) | DropDuplicates(config())
+        assert_that(result["sources"] | beam.Map(lambda s: s.path), equal_to(["a", "c", "d", "e", "f"]), label="kept")
+        assert_that(result[TALLY], equal_to([Count(DUPLICATES, "", 1)]), label="tally")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"label": "B"}, "labels 'A' and 'B'"), ({"split": "test"}, "splits 'unassigned' and 'test'")],
+)
+def test_identical_images_that_disagree_are_a_problem(tmp_path: Path, change: dict[str, str], says: str) -> None:
+    write_images(tmp_path, ["a.png"])
+    first = source("a", md5="md5:1")._replace(uri=str(tmp_path / "a.png"))
+    outputs = list(keep_one(((1, "md5:1"), [first._replace(path="b", **change), first]), ImageSettings()))
+    assert [output.value.kind for output in outputs] == [PROBLEMS]
+    assert says in outputs[0].value.what
+
+
+def test_identical_bytes_that_are_no_image_are_left_to_be_quarantined(tmp_path: Path) -> None:
+    (tmp_path / "page").write_bytes(b"<html>404</html>")
+    sources = [
+        source(name, label=label)._replace(uri=str(tmp_path / "page")) for name, label in (("a", "A"), ("b", "B"))
+    ]
+    assert list(keep_one(((1, "md5:1"), sources), ImageSettings())) == sources

@@ -1,0 +1,127 @@
+"""Reading a data set back: each kind of damage is named, and records are shown as they are."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from beam_jobs import show, verify
+from tests.conftest import Result, labelled, manifest_of, write_images
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from beam_jobs.convert import main
+
+    folder = tmp_path_factory.mktemp("verify")
+    raw = write_images(folder / "raw", labelled(12, "train", "val"))
+    main(["--input", str(raw), "--output", str(folder / "out"), "--shards", "2"])
+    return folder / "out"
+
+
+@pytest.fixture
+def dataset(published: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(published, tmp_path / "copy"))
+
+
+def test_a_whole_data_set_verifies(dataset: Path, command: Command) -> None:
+    result = command(verify.main, dataset)
+    assert result.code == 0
+    assert "is whole: 4 shards, 48 examples" in result.out
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    path.write_bytes(data)
+
+
+def cut_at_record(path: Path) -> None:
+    data = path.read_bytes()
+    record = 12 + int.from_bytes(data[:8], "little") + 4
+    path.write_bytes(data[:-record])
+
+
+def swap(path: Path) -> None:
+    other = path.with_name(path.name.replace("00000-of", "00001-of"))
+    ours, theirs = path.read_bytes(), other.read_bytes()
+    path.write_bytes(theirs)
+    other.write_bytes(ours)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (flip, "has a wrong data checksum"),
+        (cut_at_record, "examples instead of"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-7]), "is cut"),
+        (lambda path: path.write_bytes(b""), "0 bytes instead of"),
+        (Path.unlink, "missing"),
+        (swap, "another SHA-256"),
+    ],
+    ids=["flipped", "cut at a record", "cut inside a record", "empty", "missing", "swapped"],
+)
+def test_each_damaged_shard_is_named(
+    dataset: Path, command: Command, damage: Callable[[Path], object], says: str
+) -> None:
+    name = "cxr-train.tfrecord-00000-of-00002"
+    damage(dataset / name)
+    result = command(verify.main, dataset)
+    assert result.code == 1
+    lines = [line for line in result.out.splitlines() if line.startswith(f"damaged: {name}: ")]
+    assert len(lines) == 1
+    assert says in lines[0]
+    assert f"{2 if damage is swap else 1} of 4 shards in {dataset} are damaged" in result.error
+
+
+def test_a_folder_without_manifest_is_no_data_set(tmp_path: Path, command: Command) -> None:
+    for main in (verify.main, show.main):
+        result = command(main, tmp_path)
+        assert result.code == 2
+        assert "has no manifest.json" in result.error
+
+
+def test_a_newer_manifest_is_refused(dataset: Path, command: Command) -> None:
+    text = (dataset / "manifest.json").read_text()
+    (dataset / "manifest.json").write_text(text.replace('"format_version": 1', '"format_version": 9'))
+    result = command(verify.main, dataset)
+    assert result.code == 2
+    assert "format version 9" in result.error
+
+
+def test_show_prints_records_and_writes_a_sheet(dataset: Path, command: Command, tmp_path: Path) -> None:
+    result = command(show.main, dataset, "--split", "val", "--count", 5, "--png", tmp_path / "sheet.png")
+    assert result.code == 2  # published names only
+    assert "it has train, validation" in result.error
+    result = command(show.main, dataset, "--split", "validation", "--count", 5, "--png", tmp_path / "sheet.png")
+    assert result.code == 0, result.err
+    assert "5 of 24 examples, (64, 64, 1)" in result.out
+    example = next(show.read_examples(str(dataset), verify.require_manifest(str(dataset)), "validation"))
+    line = next(line for line in result.out.splitlines() if line.startswith(example.id))
+    name = manifest_of(dataset)["classes"][example.label]
+    assert line.split() == [
+        example.id,
+        example.group,
+        str(example.label),
+        name,
+        str(example.image.min()),
+        f"{example.image.mean():.1f}",
+        str(example.image.max()),
+    ]
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.format == "PNG"
+
+
+def test_show_refuses_what_cannot_be(dataset: Path, command: Command) -> None:
+    for flags, says in (
+        (("--count", 0), "--count"),
+        (("--split", "holdout"), "no split 'holdout'"),
+        (("--png", dataset / "no/such/folder.png"), "cannot be written"),
+    ):
+        result = command(show.main, dataset, *flags)
+        assert result.code == 2
+        assert says in result.error

@@ -1,0 +1,109 @@
+"""The conversion from bucket to bucket, over HTTP, and training that reads the result through TensorFlow's own client."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from beam_jobs import show, verify
+from tests.conftest import Result, files_of, labelled, write_images
+from tests.gcs.bucket import Bucket
+from tests.gcs.tls_front import TlsFront
+
+Convert = Callable[..., Result]
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    folder = write_images(tmp_path / "raw", labelled(10, "train", "val", "test", suffix=".jpeg"))
+    (folder / "train/NORMAL/copy.jpeg").write_bytes((folder / "train/NORMAL/1.jpeg").read_bytes())
+    (folder / "train/NORMAL/broken.jpeg").write_bytes((folder / "train/NORMAL/2.jpeg").read_bytes()[:200])
+    return folder
+
+
+def test_bucket_to_bucket_gives_what_disk_to_disk_gives(
+    raw: Path, tmp_path: Path, bucket: Bucket, convert: Convert, command: Convert
+) -> None:
+    bucket.upload_folder(raw, "raw")
+    bucket.write({"raw/": b"", "raw/train/": b"", "raw/train/NORMAL/": b""})
+    assert convert(raw, tmp_path / "out/1.0.0", "--shards", 2).code == 0
+    result = convert(f"{bucket.uri}/raw", f"{bucket.uri}/out/1.0.0", "--shards", 2)
+    assert result.code == 0, result.err
+    assert (
+        "65 listed = 60 written + 1 quarantined (1 truncated) + 1 duplicates + 3 skipped (3 folder_marker)"
+        in result.out
+    )
+    local = files_of(tmp_path / "out/1.0.0")
+    remote = {name.removeprefix("out/1.0.0/"): bucket.read(name) for name in bucket.names() if name.startswith("out/")}
+    assert remote.keys() == local.keys()
+    differing = {name for name in local if local[name] != remote[name]}
+    assert differing == {"manifest.json", "quarantine.jsonl"}  # which tell folder markers and URIs
+    assert json.loads(remote["quarantine.jsonl"])["uri"] == f"{bucket.uri}/raw/train/NORMAL/broken.jpeg"
+    assert command(verify.main, f"{bucket.uri}/out/1.0.0/").code == 0
+    assert command(show.main, f"{bucket.uri}/out/1.0.0", "--count", 2).code == 0
+
+
+def test_local_to_bucket_from_a_csv_in_a_bucket(raw: Path, bucket: Bucket, convert: Convert) -> None:
+    bucket.upload_folder(raw, "raw")
+    rows = [f"{bucket.uri}/raw/{p.relative_to(raw)},{p.parent.name}" for p in sorted(raw.rglob("?.jpeg"))]
+    rows[0] = rows[0].removeprefix(f"{bucket.uri}/raw/")
+    bucket.write({"rows.csv": "\n".join(["image_uri,label", *rows]).encode()})
+    output = f"{bucket.uri}/out"
+    result = convert(f"{bucket.uri}/raw", output, "--manifest", f"{bucket.uri}/rows.csv")
+    assert result.code == 0, result.err
+    assert f"{len(rows)} listed = {len(rows)} written" in result.out
+
+
+def test_a_published_bucket_folder_is_left_alone(raw: Path, bucket: Bucket, convert: Convert) -> None:
+    output = f"{bucket.uri}/out"
+    assert convert(raw, output, "--max_reject_fraction", 0.5).code == 0
+    before = {name: bucket.read(name) for name in bucket.names()}
+    again = convert(raw, output)
+    assert again.code == 2
+    assert "published" in again.error
+    assert {name: bucket.read(name) for name in bucket.names()} == before
+    assert convert(raw, output, "--overwrite", "--shards", 2, "--max_reject_fraction", 0.5).code == 0
+    names = [name for name in bucket.names() if ".tfrecord-" in name]
+    assert len(names) == 6
+    assert all("cxr-r2-" in name for name in names)
+
+
+@pytest.mark.parametrize("where", ["missing bucket", "empty bucket", "missing folder"])
+def test_an_input_that_cannot_be_listed_is_one_line(
+    where: str, tmp_path: Path, bucket: Bucket, convert: Convert
+) -> None:
+    source = {"missing bucket": "gs://no-such-bucket/raw", "empty bucket": bucket.uri}.get(where, f"{bucket.uri}/none")
+    result = convert(source, tmp_path / "out")
+    assert result.code == 2
+    assert source in result.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_bucket_that_is_not_there_is_one_line(raw: Path, convert: Convert, bucket: Bucket) -> None:
+    result = convert(raw, "gs://no-such-bucket/out")
+    assert result.code in (1, 2)
+    assert "no-such-bucket" in result.error
+
+
+def test_training_reads_the_bucket_through_tensorflows_own_client(
+    raw: Path, tmp_path: Path, bucket: Bucket, tls_front: TlsFront, convert: Convert
+) -> None:
+    data = f"{bucket.uri}/out/1.0.0"
+    assert convert(raw, data, "--max_reject_fraction", 0.5, "--shards", 2).code == 0
+    for arguments in (
+        ["training.train", "--data", data, "--recipe", "model1", "--output", tmp_path / "run", "--epochs", "1"],
+        ["training.evaluate", "--run", tmp_path / "run", "--data", data, "--split", "test"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", *map(str, arguments)],
+            env=tls_front.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["examples"] == 20
+    assert any(".tfrecord-" in str(request) for request in tls_front.requests)

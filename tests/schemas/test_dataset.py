@@ -1,0 +1,105 @@
+"""The manifest: what it says survives, and what contradicts itself is refused by name."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from schemas.dataset import Manifest, Shard, check_name, shard_name, version_of
+from schemas.errors import UsageError
+from schemas.image import ImageSettings
+
+MANIFEST = Manifest(
+    name="cxr",
+    version="1.0.0",
+    revision=1,
+    classes=("NORMAL", "PNEUMONIA"),
+    image=ImageSettings(image_size=32, crop=0.9),
+    inputs={"listed": 12, "written": 7, "quarantined": 2, "duplicates": 2, "skipped": 1},
+    skipped={"hidden": 1},
+    quarantined={"empty": 1, "truncated": 1},
+    notes={},
+    splits={
+        "train": (Shard("cxr-train-0", 100, "aa", 3, (1, 2)), Shard("cxr-train-1", 50, "bb", 2, (0, 2))),
+        "validation": (Shard("cxr-validation-0", 60, "cc", 2, (1, 1)),),
+    },
+    settings={"seed": 0},
+)
+
+
+def changed(**changes: Any) -> str:
+    content = json.loads(MANIFEST.to_json())
+    for path, value in changes.items():
+        *parents, last = (int(key) if key.isdigit() else key for key in path.split("__"))
+        place = content
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    return json.dumps(content)
+
+
+def test_json_round_trip() -> None:
+    assert Manifest.from_json(MANIFEST.to_json(), "folder") == MANIFEST
+    assert MANIFEST.examples("train") == 5
+    assert MANIFEST.label_counts("train") == (1, 4)
+    assert MANIFEST.shape == (32, 32, 1)
+
+
+def test_json_says_inputs_and_split_totals_plainly() -> None:
+    content = json.loads(MANIFEST.to_json())
+    assert content["inputs"] == {"listed": 12, "written": 7, "quarantined": 2, "duplicates": 2, "skipped": 1}
+    assert content["splits"]["train"]["examples"] == 5
+    assert content["splits"]["train"]["labels"] == {"NORMAL": 1, "PNEUMONIA": 4}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not a radrecords manifest"),
+        ("{}", "not a radrecords manifest"),
+        (changed(format_version=2), "format version 2.*upgrade radrecords"),
+        (changed(format_version="x"), "format version x"),
+        (changed(splits__train__examples=6), "split train says 6 examples, its shards 5"),
+        (changed(splits__train__shards__0__label_counts=[1, 1]), "label counts of cxr-train-0"),
+        (changed(splits__train__shards__0__file="../secret"), "leaves the folder"),
+        (changed(splits__train__shards__0={"file": "x"}), "damaged"),
+        (changed(inputs__written=8), "inputs"),
+        (changed(inputs__listed=13), "inputs do not add up"),
+        (changed(classes=None), "damaged"),
+        (changed(image__colour="red"), "damaged"),
+    ],
+)
+def test_what_cannot_be_is_refused(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says) as caught:
+        Manifest.from_json(text, "some/folder")
+    assert "some/folder/manifest.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_key_is_named() -> None:
+    content = json.loads(MANIFEST.to_json())
+    del content["inputs"]
+    with pytest.raises(UsageError, match="missing 'inputs'"):
+        Manifest.from_json(json.dumps(content), "folder")
+
+
+def test_an_unknown_split_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(UsageError, match="no split 'test'; it has train, validation"):
+        MANIFEST.shards("test")
+
+
+def test_names() -> None:
+    assert shard_name("cxr", "train", 3, 16) == "cxr-train.tfrecord-00003-of-00016"
+    assert version_of("gs://b/cxr/2.1.0/") == "2.1.0"
+    assert version_of("/data/cxr") == "1.0.0"
+    assert check_name("chest_2") == "chest_2"
+    for bad in ("", "Cxr", "2x", "a-b", "a/b"):
+        with pytest.raises(UsageError, match="--name"):
+            check_name(bad)
+
+
+def test_manifests_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        MANIFEST.name = "other"  # type: ignore[misc]

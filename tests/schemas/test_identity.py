@@ -1,0 +1,18 @@
+"""Pseudonyms and hashed choices."""
+
+from schemas.identity import pseudonym, uniform
+
+
+def test_pseudonyms_are_stable_keyed_and_apart() -> None:
+    # HMAC-SHA-256 with an empty key, worked out with: printf 'id\0a.png' | openssl dgst -sha256 -hmac ''
+    assert pseudonym("id", "a.png") == "c6d9a8350bab62267e24864f28e7ee17"
+    assert len({pseudonym("id", "a"), pseudonym("group", "a"), pseudonym("id", "a", b"key")}) == 3
+
+
+def test_uniform_is_uniform_and_independent_of_purpose() -> None:
+    names = [f"n{i}" for i in range(20_000)]
+    first = [uniform(0, "split", name) for name in names]
+    assert abs(sum(value < 0.1 for value in first) / len(names) - 0.1) < 0.01
+    both = sum(uniform(0, "sample", name) < 0.1 and value < 0.1 for name, value in zip(names, first, strict=True))
+    assert abs(both / len(names) - 0.01) < 0.005
+    assert all(0 <= value < 1 for value in first)
