@@ -59,7 +59,7 @@ test: setup ## Run the tests
 	@$(RUN_PYTHON) -m pytest $(ARGS)
 
 test-demo: demo ## Run the demo and check what it leaves
-	@$(RUN_PYTHON) -m pytest tests/demo_check.py --demo $(DEMO)
+	@$(RUN_PYTHON) -m pytest -m demo tests/test_demo.py
 
 lint: setup ## Check style and types
 	@$(RUN_PYTHON) -m ruff check .

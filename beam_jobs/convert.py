@@ -42,10 +42,11 @@ def main(argv: Sequence[str]) -> None:
     check_input(config)
     if config.dry_run:
         with tempfile.TemporaryDirectory(prefix="radrecords-") as folder:
-            run(config, None, folder, PipelineOptions([]))
+            with feedback.quiet_workers(not flags.debug):
+                run(config, None, folder, PipelineOptions([]))
             print_plan(config, feedback.read_plan(folder) or {})
         return
-    print_manifest(convert(config, options), config.output)
+    print_manifest(convert(config, options, quiet=not flags.debug), config.output)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -144,12 +145,16 @@ def quiet_beam(local: bool) -> None:
     logging.getLogger().setLevel(logging.CRITICAL if local else logging.INFO)
 
 
-def convert(config: ConvertConfig, options: PipelineOptions) -> Manifest:
+def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True) -> Manifest:
     """Runs the whole job and gives the manifest it published. Raises RadrecordsError with nothing published."""
     release = publish.begin(config)
     try:
         if config.local:
-            with tempfile.TemporaryDirectory(prefix="radrecords-") as folder, feedback.ProgressBar(folder):
+            with (
+                tempfile.TemporaryDirectory(prefix="radrecords-") as folder,
+                feedback.quiet_workers(quiet) as terminal,
+                feedback.ProgressBar(folder, terminal),
+            ):
                 run(config, release, folder, options)
         else:
             feedback.clear(config.work)
@@ -170,11 +175,11 @@ def run(config: ConvertConfig, release: publish.Release | None, folder: str, opt
         pipeline = beam.Pipeline(runner=runner, options=options)
         define_pipeline(pipeline, config, release, folder)
         pipeline.run().wait_until_finish()
-    except RadrecordsError:
-        raise
     except Exception as error:
-        recorded = feedback.read_failure(folder)
-        raise recorded or JobFailed(f"the job failed: {last_line(error)}") from error
+        told = feedback.read_failure(folder)  # before what the runner says: it adds words of its own
+        if told is None and isinstance(error, RadrecordsError):
+            raise
+        raise told or JobFailed(f"the job failed: {last_line(error)}") from error
 
 
 def last_line(error: BaseException) -> str:

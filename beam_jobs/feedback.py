@@ -7,10 +7,11 @@ the shards on a remote runner, a temporary one where the workers run on this mac
 import contextlib
 import json
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -69,11 +70,37 @@ def count_done(folder: str, images: int) -> None:
             file.write(b"." * images)
 
 
-class ProgressBar:
-    """A bar of the images done of all, fed from `folder` while the body of the `with` runs. Local folders only."""
+@contextlib.contextmanager
+def quiet_workers(quiet: bool) -> Iterator[TextIO]:
+    """Keeps from the terminal what Beam's workers (tracebacks of an error that is told in one line) and image libraries
+    (libtiff) print to stderr; gives the stream that still leads there."""
+    if not quiet:
+        yield sys.stderr
+        return
+    try:
+        descriptor = sys.stderr.fileno()
+    except (OSError, ValueError):  # not a file: a test that captures
+        captured = sys.stderr
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+            yield captured
+        return
+    terminal = os.fdopen(os.dup(descriptor), "w")
+    with terminal, open(os.devnull, "w") as nowhere:
+        sys.stderr.flush()
+        os.dup2(nowhere.fileno(), descriptor)  # for worker processes and C libraries too
+        try:
+            yield terminal
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal.fileno(), descriptor)
 
-    def __init__(self, folder: str) -> None:
+
+class ProgressBar:
+    """A bar of the images done of all on `terminal`, fed from `folder` while the body of the `with` runs. Local only."""
+
+    def __init__(self, folder: str, terminal: TextIO) -> None:
         self._folder = folder
+        self._terminal = terminal
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -92,7 +119,7 @@ class ProgressBar:
                 return
         total = sum(sum(labels.values()) for labels in plan["counts"].values())
         done = os.path.join(self._folder, _DONE)
-        with tqdm(total=total, desc="converting", unit=" images", dynamic_ncols=True, mininterval=0.5) as bar:
+        with tqdm(total=total, desc="converting", unit=" images", dynamic_ncols=True, file=self._terminal) as bar:
             stopping = False
             while not stopping:
                 stopping = self._stop.wait(_POLL_SECONDS)

@@ -59,7 +59,7 @@ class Anatomy:
             spine_width=rng.uniform(0.07, 0.095),
             spine_curve=rng.uniform(-0.04, 0.04),
             lung_density=rng.uniform(0.0, 0.12),
-            vessels=rng.uniform(0.05, 0.13),
+            vessels=rng.uniform(0.03, 0.09),
             breast=rng.uniform(0.03, 0.10) if rng.random() < 0.3 else 0.0,
         )
 
@@ -223,7 +223,7 @@ def _display(attenuation: Map, rng: np.random.Generator) -> Map:
     """Exposure, contrast and tone of the viewing station, with scattered light."""
     # As such stations do, it sets level and window from the image itself, so that neither tells how much air is left.
     tone = (attenuation - attenuation.mean()) / attenuation.std()
-    image = 1 / (1 + np.exp(-rng.uniform(0.95, 1.45) * (tone + rng.uniform(-0.1, 0.6))))
+    image = 1 / (1 + np.exp(-rng.uniform(0.9, 1.5) * (tone + rng.uniform(-0.25, 0.7))))
     # Air outside the body is black whatever the exposure, but for the scatter.
     scatter = rng.uniform(0.1, 0.6)
     image *= scatter + (1 - scatter) * _step(attenuation - 0.12, 0.2)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-_COLUMNS, _GAP, _TITLE_HEIGHT = 12, 2, 22
+_MOST_COLUMNS, _LEAST_WIDTH, _GAP, _TITLE_HEIGHT = 12, 400, 2, 22
 _SHOWN_SIDE = 96  # small tensors are enlarged to this, larger ones shown as they are
 
 
@@ -17,14 +17,16 @@ def contact_sheet(images: Mapping[str, Sequence[npt.NDArray[np.uint8]]]) -> byte
     if not tiles:
         tiles = {"no examples": []}
     side = max((max(tile.size) for block in tiles.values() for tile in block), default=_SHOWN_SIDE) + _GAP
-    rows = {title: -(-len(block) // _COLUMNS) for title, block in tiles.items()}
-    sheet = Image.new("L", (side * _COLUMNS, sum(rows.values()) * side + len(tiles) * _TITLE_HEIGHT), 32)
+    columns = min(_MOST_COLUMNS, max(1, *map(len, tiles.values())))
+    rows = {title: -(-len(block) // columns) for title, block in tiles.items()}
+    width = max(side * columns, _LEAST_WIDTH)  # room for the titles
+    sheet = Image.new("L", (width, sum(rows.values()) * side + len(tiles) * _TITLE_HEIGHT), 32)
     draw, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(14), 0
     for title, block in tiles.items():
         draw.text((6, top + 3), title, fill=255, font=font)
         top += _TITLE_HEIGHT
         for index, tile in enumerate(block):
-            sheet.paste(tile, (index % _COLUMNS * side, top + index // _COLUMNS * side))
+            sheet.paste(tile, (index % columns * side, top + index // columns * side))
         top += rows[title] * side
     file = io.BytesIO()
     sheet.save(file, "PNG")

@@ -26,7 +26,7 @@ from schemas.image import ImageRejected, ImageSettings, ImageSkipped, decode
 
 _READ_THREADS = 16  # a bucket answers in tens of milliseconds: that many requests at once keep the decoders busy
 _AHEAD = 2  # parts in flight per thread
-_PART = 16  # images that a thread takes at a time, where there are many: handing over single small images costs too much
+_PART = 16  # images that a thread takes at a time, where there are many: handing over small ones singly costs much
 _FORMAT_SUFFIXES = {
     "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "png": (".png",),

@@ -84,7 +84,8 @@ def read_dicom(data: bytes, admit: Admit, max_pixels: int, allow_burned_in: bool
     # Stored values have 65,536 levels at most, so their transforms are computed once a level, not once a pixel.
     # Without a window black and white are the ends of this range: as 8-bit files of other formats keep their levels,
     # so do 8 bits here; deeper ones span their own values, because many writers say 16 bits where 10 or 12 are used.
-    real, limits = _not_padding(pixels, dataset), np.iinfo(pixels.dtype)
+    padding, limits = _padding(pixels, dataset), np.iinfo(pixels.dtype)
+    real = True if padding is None else ~padding
     least = int(pixels.min(where=real, initial=limits.max))
     greatest = int(pixels.max(where=real, initial=limits.min))
     if dataset.BitsAllocated == 8:
@@ -93,8 +94,9 @@ def read_dicom(data: bytes, admit: Admit, max_pixels: int, allow_burned_in: bool
     table = np.rint(levels * 65535).astype(np.uint16)
     gray = np.empty((rows, columns), np.uint16)
     for block in blocks:
-        shown = table[pixels[block].clip(least, greatest).astype(np.intp) - least]
-        gray[block] = np.where(real[block], shown, 0)
+        gray[block] = table[pixels[block].clip(least, greatest).astype(np.intp) - least]
+    if padding is not None:
+        gray[padding] = 0
     return Gray(Image.fromarray(gray), 0, 65535, notes=notes if usable else (*notes, NO_USABLE_WINDOW))
 
 
@@ -186,18 +188,16 @@ def _stored_values(dataset: Dataset, rows: int, columns: int) -> NDArray[Any]:
     return pixels
 
 
-def _not_padding(pixels: NDArray[Any], dataset: Dataset) -> NDArray[np.bool_]:
-    """Which pixels are the image's own (PS3.3 C.7.5.1.1.2): all of them where no padding is declared, or where it would
-    leave none."""
-    everything = np.broadcast_to(np.True_, pixels.shape)
+def _padding(pixels: NDArray[Any], dataset: Dataset) -> NDArray[np.bool_] | None:
+    """Which pixels are around the image and not of it (PS3.3 C.7.5.1.1.2); None without such, or if it were all."""
     value, limit = (first_number(dataset.get(f"PixelPadding{part}")) for part in ("Value", "RangeLimit"))
     if value is None:
-        return everything
+        return None
     # Some files have unsigned padding values beside signed pixels, or the reverse.
     shift = 1 << 15 if pixels.dtype.kind == "i" else 0
     ends = [(int(end) + shift) % (1 << 16) - shift for end in (value, value if limit is None else limit)]
-    real: NDArray[np.bool_] = (pixels < min(ends)) | (pixels > max(ends))
-    return real if real.any() else everything
+    padding: NDArray[np.bool_] = (pixels >= min(ends)) & (pixels <= max(ends))
+    return None if padding.all() else padding
 
 
 def _frame_size(frame: bytes) -> tuple[int, int] | None:

@@ -31,7 +31,7 @@ class SkipReason(str, Enum):
     PRESENTATION_STATE = "presentation_state"
 
 
-class ImageRejected(Exception):  # noqa: N818 (an outcome that is counted, like ImageSkipped)
+class ImageRejected(Exception):
     """The image must not be used. `detail` is for people and holds numbers, names of formats and of error types, never
     a value from the file's metadata; `format` is what its content looks like, or "unknown"."""
 
@@ -43,7 +43,7 @@ class ImageRejected(Exception):  # noqa: N818 (an outcome that is counted, like 
         return f"{self.reason.value}: {self.detail} ({self.format})"
 
 
-class ImageSkipped(Exception):  # noqa: N818
+class ImageSkipped(Exception):
     """A valid DICOM object that is not an image: to be counted as skipped, not quarantined."""
 
     def __init__(self, reason: SkipReason) -> None:

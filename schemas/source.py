@@ -1,22 +1,22 @@
 """What one input is: a radiograph's place, and what its path or its CSV row says about it."""
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from schemas.dataset import SPLITS
 from schemas.errors import UsageError
 
 UNASSIGNED = ""  # the split of a source for which the input names none
 
 # What people call the three splits. Google's AutoML writes them in capitals, Kermany's folders say val.
 _SPLIT_NAMES = {
-    **{name: "train" for name in ("train", "training")},
-    **{name: "validation" for name in ("val", "valid", "validation", "validate", "dev")},
-    **{name: "test" for name in ("test", "testing")},
-    **{name: UNASSIGNED for name in ("", "unassigned")},
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("", "unassigned"), UNASSIGNED),
 }
 
 # Files that lie beside images in published sets. Anything else is opened and judged by its content: DICOM files often
@@ -100,7 +100,7 @@ def skip_reason(path: str, size: int) -> str | None:
 def split_and_label(path: str) -> tuple[str, str] | None:
     """What the folders of `path` say: `[...]/split/label/[...]/file` or `[...]/label/file`; None for a file in neither."""
     folders = PurePosixPath(path).parts[:-1]
-    for split_folder, label in zip(folders, folders[1:], strict=False):
+    for split_folder, label in itertools.pairwise(folders):
         if split := split_name(split_folder):
             return split, label
     if not folders or split_name(folders[-1]):

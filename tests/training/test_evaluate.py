@@ -1,0 +1,151 @@
+"""metrics.json, the pictures and the report, against the same figures computed from the examples themselves."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from schemas.errors import run_command
+from training import assess, evaluate
+from training.predictions import Scored
+from training.run_folder import load_run
+
+
+@pytest.fixture(scope="module")
+def evaluated(dataset, run, tmp_path_factory):
+    output = tmp_path_factory.mktemp("evaluated")
+    flags = ["--run", str(run), "--data", str(dataset.folder), "--output", str(output)]
+    assert run_command(evaluate.main, flags) == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def truth(dataset, run):
+    """Labels and probabilities of the test split in one call of the model, no input pipeline between."""
+    examples = dataset.examples["test"]
+    model, _ = load_run(str(run))
+    probabilities = np.asarray(model(np.stack([example.image for example in examples]), training=False))[:, 0]
+    return np.array([example.label for example in examples]), probabilities
+
+
+def test_metrics(evaluated, truth, run):
+    labels, probabilities = truth
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    threshold = json.loads((run / "config.json").read_text())["threshold"]
+    predicted = probabilities >= threshold["value"]
+    assert metrics["split"] == "test"
+    assert metrics["examples"] == 30
+    assert metrics["threshold"] == threshold
+    assert metrics["loss"] == pytest.approx(sk.log_loss(labels, probabilities.astype(float)), rel=1e-4)
+    assert metrics["accuracy"] == pytest.approx((predicted == labels).mean())
+    assert metrics["auroc"] == pytest.approx(sk.roc_auc_score(labels, probabilities))
+    assert metrics["auprc"] == pytest.approx(sk.average_precision_score(labels, probabilities))
+    assert metrics["confusion_matrix"] == {
+        "rows": "true",
+        "columns": "predicted",
+        "classes": ["NORMAL", "PNEUMONIA"],
+        "counts": sk.confusion_matrix(labels, predicted).tolist(),
+    }
+    assert metrics["majority_class_accuracy"] == 0.5
+    assert metrics["notes"] == []
+    half = metrics["at_threshold_0.5"]
+    assert half["confusion_matrix"]["counts"] == sk.confusion_matrix(labels, probabilities >= 0.5).tolist()
+    for name in ("accuracy", "sensitivity", "specificity"):
+        low, high = metrics["intervals"][name]
+        assert 0 <= low <= metrics[name] <= high <= 1
+
+
+class Addresses(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, _, attrs):
+        self.found += [value for name, value in attrs if name in ("src", "href", "data", "action")]
+
+
+def test_the_report_needs_nothing_outside_itself(evaluated):
+    page = (evaluated / "report.html").read_text()
+    parser = Addresses()
+    parser.feed(page)
+    assert len(parser.found) >= 3
+    assert all(address.startswith("data:image/png;base64,") for address in parser.found)
+    assert not re.search(r"https?://|@import|url\(", page)
+    assert "<script" not in page
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    for name in ("accuracy", "sensitivity", "specificity", "auprc", "loss"):
+        assert f"{metrics[name]:.4f}" in page
+
+
+def test_pictures(evaluated):
+    for name in ("confusion.png", "roc.png"):
+        assert (evaluated / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_another_split_and_the_run_folder_as_output(dataset, run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "run")
+    assert run_command(evaluate.main, ["--run", str(copy), "--data", str(dataset.folder), "--split", "validation"]) == 0
+    metrics = json.loads((copy / "metrics.json").read_text())
+    assert (metrics["split"], metrics["examples"]) == ("validation", 40)
+    assert metrics["notes"] == ["split validation was used in training: its figures flatter the model"]
+    # The threshold was chosen on these examples: no other has a higher sum.
+    half = metrics["at_threshold_0.5"]
+    assert metrics["sensitivity"] + metrics["specificity"] >= half["sensitivity"] + half["specificity"]
+    assert f"{metrics['auroc']:.4f}" in capsys.readouterr().out
+
+
+def test_a_split_of_one_class(run, make_dataset, tmp_path):
+    normal = make_dataset(examples={"train": 4, "test": 6}, label=lambda index: int(index < 4))
+    flags = ["--run", str(run), "--data", str(normal.folder), "--output", str(tmp_path / "out")]
+    assert run_command(evaluate.main, flags) == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["sensitivity"] is None
+    assert metrics["auroc"] is None
+    assert metrics["specificity"] == metrics["accuracy"]
+    assert metrics["notes"]
+    assert "undefined" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_worst_mistakes_are_kept():
+    def batch(labels, probabilities):
+        images = np.zeros((len(labels), 2, 2, 1), np.uint8)
+        ids = [f"{label}-{p}" for label, p in zip(labels, probabilities, strict=True)]
+        return Scored(images, np.array(labels), ids, np.array(probabilities))
+
+    mistakes = {0: [], 1: []}
+    for start in range(3):
+        values = [0.05 * index + 0.01 * start for index in range(20)]
+        assess.keep_worst(mistakes, batch([0] * 20, values), 0.6)
+        assess.keep_worst(mistakes, batch([1] * 20, values), 0.6)
+    every = sorted(0.05 * index + 0.01 * start for start in range(3) for index in range(20))
+    assert [mistake.probability for mistake in mistakes[0]] == every[::-1][: assess.SHOWN]
+    assert [mistake.probability for mistake in mistakes[1]] == every[: assess.SHOWN]
+    assert mistakes[0][0].id == f"0-{every[-1]}"
+
+
+class TestErrors:
+    def test_unknown_split_and_missing_run(self, dataset, run, tmp_path, fails):
+        assert "it has train, validation, test" in fails(
+            2, evaluate.main, "--run", run, "--data", dataset.folder, "--split", "holdout"
+        )
+        assert "has no config.json" in fails(2, evaluate.main, "--run", tmp_path, "--data", dataset.folder)
+        assert "must be a local folder" in fails(2, evaluate.main, "--run", "gs://b/run", "--data", dataset.folder)
+
+    def test_other_preprocessing_and_other_classes(self, run, make_dataset, fails):
+        small = make_dataset("small", examples={"test": 4}, size=32)
+        assert "image_size 32 (64)" in fails(2, evaluate.main, "--run", run, "--data", small.folder)
+        other = make_dataset("other", examples={"test": 4}, classes=("COLD", "WARM"))
+        assert "has classes COLD, WARM" in fails(2, evaluate.main, "--run", run, "--data", other.folder)
+
+    def test_damaged_shard(self, run, make_dataset, fails):
+        small = make_dataset(examples={"test": 6})
+        data = bytearray(small.shard("test", 2).read_bytes())
+        data[5000] ^= 1
+        small.shard("test", 2).write_bytes(data)
+        assert "toy-test.tfrecord-00002-of-00003 is damaged" in fails(
+            1, evaluate.main, "--run", run, "--data", small.folder
+        )

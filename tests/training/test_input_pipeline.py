@@ -1,0 +1,162 @@
+"""Every example once an epoch, in an order that is a function of seed and epoch; damage is named."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from schemas.errors import JobFailed, UsageError
+from training.input_pipeline import (
+    Order,
+    Split,
+    batches,
+    check_shards,
+    identified_batches,
+    naming_damaged_shards,
+    open_dataset,
+    open_split,
+    steps,
+)
+
+IN_MEMORY, STREAMED = 1 << 30, 0
+BATCH = 20
+
+
+def split_of(dataset, name="train") -> Split:
+    return open_split(str(dataset.folder), open_dataset(str(dataset.folder)), name)
+
+
+def order(seed: int, first_epoch: int = 0) -> Order:
+    with tf.device("CPU"):
+        return Order(seed, tf.Variable(first_epoch, dtype=tf.int64))
+
+
+def epochs(dataset, how: Order | None, cache: int, count: int = 1) -> list[list[int]]:
+    """The numbers of the training examples, in the order of each epoch."""
+    split = split_of(dataset)
+    numbers = [
+        dataset.index_of(pixels)
+        for images, _ in batches(split, BATCH, how, None, cache).take(count * steps(split, BATCH))
+        for pixels in images.numpy()
+    ]
+    return [numbers[start : start + split.examples] for start in range(0, len(numbers), split.examples)]
+
+
+@pytest.mark.parametrize("cache", [IN_MEMORY, STREAMED])
+class TestOrder:
+    def test_every_example_comes_once_an_epoch(self, dataset, cache):
+        for seen in epochs(dataset, order(1), cache, count=3):
+            assert sorted(seen) == list(range(96))
+
+    def test_a_function_of_seed_and_epoch(self, dataset, cache):
+        first, second, third = epochs(dataset, order(1), cache, count=3)
+        assert first != second != third
+        assert epochs(dataset, order(1), cache, count=2) == [first, second]
+        assert epochs(dataset, order(1, first_epoch=2), cache) == [third]
+        assert epochs(dataset, order(2), cache) != [first]
+
+    def test_examples_of_all_shards_are_mixed(self, dataset, cache):
+        (seen,) = epochs(dataset, order(1), cache)
+        # Shard k holds the numbers that leave k when divided by 3.
+        assert {number % 3 for number in seen[:BATCH]} == {0, 1, 2}
+        assert seen[:BATCH] != sorted(seen[:BATCH])
+
+    def test_without_order_as_stored_and_the_same_each_epoch(self, dataset, cache):
+        first, second = epochs(dataset, None, cache, count=2)
+        assert first == second
+        assert sorted(first) == list(range(96))
+
+    def test_pixels_labels_and_weights(self, dataset, cache):
+        written = {dataset.index_of(example.image): example for example in dataset.examples["train"]}
+        images, labels, weights = next(iter(batches(split_of(dataset), BATCH, order(1), [0.5, 2.0], cache)))
+        assert (images.dtype, images.shape) == (tf.uint8, (BATCH, 64, 64, 1))
+        assert (labels.dtype, labels.shape) == (tf.float32, (BATCH, 1))
+        for pixels, label, weight in zip(images.numpy(), labels.numpy(), weights.numpy(), strict=True):
+            example = written[dataset.index_of(pixels)]
+            np.testing.assert_array_equal(pixels, example.image)
+            assert label == example.label
+            assert weight == (0.5, 2.0)[example.label]
+
+
+def test_the_last_batch_holds_what_is_left(dataset):
+    sizes = [len(images) for images, _ in batches(split_of(dataset), BATCH, order(0)).take(5)]
+    assert sizes == [20, 20, 20, 20, 16]
+
+
+def test_identified_batches_hold_ids_and_end(dataset):
+    written = {example.id: example for example in dataset.examples["test"]}
+    parts = list(identified_batches(split_of(dataset, "test"), 8).as_numpy_iterator())
+    assert [len(labels) for _, labels, _ in parts] == [8, 8, 8, 6]
+    for images, labels, ids in parts:
+        for pixels, label, name in zip(images, labels, ids, strict=True):
+            example = written.pop(name.decode())
+            np.testing.assert_array_equal(pixels, example.image)
+            assert label == example.label
+    assert not written
+
+
+def test_a_device_prefetch_gives_every_batch(dataset):
+    moved = batches(split_of(dataset), BATCH, order(0)).apply(tf.data.experimental.prefetch_to_device("/CPU:0"))
+    assert len(list(moved.take(5))) == 5
+
+
+class TestDamage:
+    def test_missing_folder_and_manifest(self, tmp_path):
+        with pytest.raises(UsageError, match=r"has no manifest\.json"):
+            open_dataset(str(tmp_path / "absent"))
+        with pytest.raises(UsageError, match=r"has no manifest\.json"):
+            open_dataset(str(tmp_path))
+
+    def test_manifest_that_is_a_folder(self, tmp_path):
+        (tmp_path / "manifest.json").mkdir()
+        with pytest.raises(UsageError, match="cannot read"):
+            open_dataset(str(tmp_path))
+
+    def test_unknown_and_empty_split(self, make_dataset):
+        small = make_dataset(examples={"train": 4, "validation": 0}, size=8)
+        with pytest.raises(UsageError, match="has no split 'test'; it has train, validation"):
+            split_of(small, "test")
+        with pytest.raises(UsageError, match=r"split validation of .* is empty"):
+            split_of(small, "validation")
+
+    def test_every_bad_shard_is_named(self, make_dataset):
+        small = make_dataset(examples={"train": 12}, size=8)
+        small.shard("train", 0).unlink()
+        small.shard("train", 2).write_bytes(small.shard("train", 2).read_bytes()[:-10])
+        with pytest.raises(JobFailed) as caught:
+            check_shards([split_of(small)])
+        message = str(caught.value)
+        assert "toy-train.tfrecord-00000-of-00003 is missing" in message
+        assert "toy-train.tfrecord-00002-of-00003 has " in message
+        assert "00001-of-00003" not in message
+
+    @pytest.mark.parametrize("cache", [IN_MEMORY, STREAMED])
+    def test_flipped_bit(self, make_dataset, cache):
+        small = make_dataset(examples={"train": 12}, size=8)
+        data = bytearray(small.shard("train", 1).read_bytes())
+        data[len(data) // 2] ^= 1
+        small.shard("train", 1).write_bytes(data)
+        split = split_of(small)
+        check_shards([split])  # the size is right
+        with (
+            pytest.raises(JobFailed, match=r"toy-train\.tfrecord-00001-of-00003 is damaged"),
+            naming_damaged_shards([split]),
+        ):
+            list(batches(split, 4, order(0), cache_bytes=cache).take(3))
+
+    @pytest.mark.parametrize("cache", [IN_MEMORY, STREAMED])
+    def test_missing_record(self, make_dataset, cache):
+        small = make_dataset(examples={"train": 12}, size=8)
+        data = small.shard("train", 1).read_bytes()
+        small.shard("train", 1).write_bytes(data[: len(data) // 4 * 3])  # cut between two records: reads as a clean end
+        split = split_of(small)
+        with (
+            pytest.raises(JobFailed, match=r"toy-train\.tfrecord-00001-of-00003 has 3 examples instead of 4"),
+            naming_damaged_shards([split]),
+        ):
+            list(batches(split, 4, order(0), cache_bytes=cache).take(3))
+
+    def test_records_of_another_shape(self, make_dataset):
+        small, other = (make_dataset(name, examples={"train": 12}, size=size) for name, size in (("a", 8), ("b", 9)))
+        small.shard("train", 2).write_bytes(other.shard("train", 2).read_bytes())
+        with pytest.raises(JobFailed, match=r"toy-train\.tfrecord-00002-of-00003 is damaged"):
+            batches(split_of(small), 4)

@@ -1,0 +1,61 @@
+"""Prediction from files agrees with evaluation of the same images in a data set; broken files do not stop it."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from schemas.errors import run_command
+from training import predict
+from training.run_folder import load_run
+
+
+@pytest.fixture
+def files(dataset, tmp_path):
+    """Six test images as 64x64 PNG files: decoding leaves them as they are."""
+    for number, example in enumerate(dataset.examples["test"][:6]):
+        Image.fromarray(example.image[:, :, 0]).save(tmp_path / f"{number}.png")
+    return [tmp_path / f"{number}.png" for number in range(6)]
+
+
+def test_the_same_as_the_model_says_of_the_record(dataset, run, files, capsys):
+    assert run_command(predict.main, ["--run", str(run), *map(str, files)]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    model, config = load_run(str(run))
+    expected = np.asarray(model(np.stack([example.image for example in dataset.examples["test"][:6]])))[:, 0]
+    assert [path for path, _, _ in lines] == [str(path) for path in files]
+    np.testing.assert_allclose([float(probability) for _, probability, _ in lines], expected, atol=2e-6)
+    classes = [config.classes[int(p >= config.threshold["value"])] for p in expected]
+    assert [name for _, _, name in lines] == classes
+
+
+def test_a_folder_and_json_lines(run, files, tmp_path, capsys):
+    (tmp_path / ".hidden").write_bytes(b"no image")
+    assert run_command(predict.main, ["--run", str(run), "--json", str(tmp_path)]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["path"] for row in rows] == [str(path) for path in files]
+    assert all(set(row) == {"path", "probability", "class"} for row in rows)
+
+
+def test_broken_images_are_named_and_the_others_go_on(run, files, tmp_path, capsys):
+    (tmp_path / "text.png").write_text("not an image")
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(files[0].read_bytes()[:500])
+    paths = [files[0], tmp_path / "text.png", cut, tmp_path / "absent.png", files[1]]
+    assert run_command(predict.main, ["--run", str(run), *map(str, paths)]) == 1
+    out, err = capsys.readouterr()
+    assert [line.split("\t")[0] for line in out.splitlines()] == [str(files[0]), str(files[1])]
+    lines = err.splitlines()
+    assert lines[0].startswith(f"{tmp_path / 'text.png'}: rejected, not_an_image")
+    assert lines[1].startswith(f"{cut}: rejected, ")
+    assert lines[2] == f"{tmp_path / 'absent.png'}: there is no such file"
+    assert lines[3] == "error: 3 of 5 images could not be read"
+
+
+def test_errors(run, tmp_path, fails):
+    (tmp_path / "empty").mkdir()
+    assert "no image in the given folders" in fails(1, predict.main, "--run", run, tmp_path / "empty")
+    assert "has no config.json" in fails(2, predict.main, "--run", tmp_path, "x.png")
+    assert "required: IMAGE" in fails(2, predict.main, "--run", run)
+    assert "must be a local folder" in fails(2, predict.main, "--run", "gs://b/r", "x.png")

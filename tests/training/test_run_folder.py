@@ -1,0 +1,82 @@
+"""Runs that cannot be loaded: one line each."""
+
+import json
+import shutil
+
+import pytest
+
+from schemas.errors import JobFailed, UsageError
+from training.run_folder import load_run, read_history, write_history
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    return shutil.copytree(run, tmp_path / "copy")
+
+
+def change(copy, **values) -> None:
+    content = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**content, **values}))
+
+
+def test_no_run(tmp_path):
+    with pytest.raises(UsageError, match=r"has no config\.json"):
+        load_run(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '"text"', '{"format": "radrecords-run", "format_version": 1}', "\xff"]
+)
+def test_damaged_config(copy, text):
+    (copy / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UsageError, match=r"config\.json of run .* (is damaged|is not a radrecords run)"):
+        load_run(str(copy))
+
+
+@pytest.mark.parametrize(
+    "values", [{"recipe": {"name": "x"}}, {"image": {"image_size": "big"}}, {"threshold": {}}, {"extra": 1}]
+)
+def test_config_with_wrong_entries(copy, values):
+    change(copy, **values)
+    with pytest.raises(UsageError, match="is damaged"):
+        load_run(str(copy))
+
+
+def test_newer_version(copy):
+    change(copy, format_version=2)
+    with pytest.raises(UsageError, match="format version 2, and this radrecords reads up to 1; upgrade"):
+        load_run(str(copy))
+
+
+def test_unfinished(copy):
+    change(copy, threshold=None)
+    with pytest.raises(UsageError, match="is not finished"):
+        load_run(str(copy))
+
+
+def test_weights_missing_cut_or_of_another_model(copy, run):
+    weights = copy / "model.weights.h5"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(UsageError, match=r"model\.weights\.h5 of run .* is damaged"):
+        load_run(str(copy))
+    weights.unlink()
+    with pytest.raises(UsageError, match=r"has no model\.weights\.h5"):
+        load_run(str(copy))
+    shutil.copy(run / "model.weights.h5", weights)
+    config = json.loads((copy / "config.json").read_text())
+    change(copy, recipe={**config["recipe"], "model": "model3"})
+    with pytest.raises(UsageError, match="is damaged"):
+        load_run(str(copy))
+
+
+def test_history_reads_back_as_written(tmp_path):
+    rows = [{"epoch": 1, "loss": 0.1 + 0.2, "val_auc": 1 / 3}, {"epoch": 2, "loss": 1e-9, "val_auc": 0.5}]
+    write_history(str(tmp_path), rows)
+    assert read_history(str(tmp_path)) == rows
+
+
+@pytest.mark.parametrize("text", ["epoch,loss\n2,0.5\n", "loss\n0.5\n", "epoch,loss\n1\n", "epoch,loss\n1,x\n"])
+def test_damaged_history(tmp_path, text):
+    (tmp_path / "history.csv").write_text(text)
+    with pytest.raises(JobFailed, match=r"history\.csv of run .* is damaged"):
+        read_history(str(tmp_path))

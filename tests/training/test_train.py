@@ -1,0 +1,240 @@
+"""The training command: what it leaves, that a resumed run is the undisturbed one, and its errors."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from schemas.errors import JobFailed, UsageError, run_command
+from training import fit, train
+from training.run_folder import load_run, read_config, read_history
+
+ROOT = Path(__file__).parents[2]
+
+
+def flags(dataset, output, *more) -> list[str]:
+    words = ("--data", dataset.folder, "--output", output, "--recipe", "model1", "--batch_size", "16", *more)
+    return [str(word) for word in words]
+
+
+class TestARun:
+    def test_config_says_all_that_predictions_depend_on(self, dataset, run):
+        config = json.loads((run / "config.json").read_text())
+        assert config["recipe"]["model"] == "model1"
+        assert config["recipe"]["epochs"] == 3
+        assert config["recipe"]["batch_size"] == 32
+        assert config["classes"] == ["NORMAL", "PNEUMONIA"]
+        assert config["image"] == json.loads((dataset.folder / "manifest.json").read_text())["image"]
+        assert config["data"] == {
+            "name": "toy",
+            "version": "1.0.0",
+            "revision": 1,
+            "examples": {"train": 96, "validation": 40, "test": 30},
+        }
+        assert "Youden" in config["threshold"]["source"]
+        assert "validation, 40 examples" in config["threshold"]["source"]
+        assert 0 <= config["threshold"]["value"] <= 1
+        assert config["versions"]["tensorflow"] == tf.__version__
+
+    def test_it_learned(self, run):
+        assert read_config(str(run)).best["val_auc"] > 0.7
+
+    def test_history_has_a_row_an_epoch_and_the_best_is_chosen_by_validation_auc(self, run):
+        rows = read_history(str(run))
+        assert [row["epoch"] for row in rows] == [1, 2, 3]
+        assert set(rows[0]) == {"epoch", "loss", "accuracy", "auc", "val_loss", "val_accuracy", "val_auc"}
+        assert read_config(str(run)).best == max(rows, key=lambda row: row["val_auc"])
+
+    def test_tensorboard_logs_hold_the_history(self, run):
+        (path,) = (run / "logs").glob("events.out.tfevents.*")
+        found = {}
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            event = tf.compat.v1.Event.FromString(record)
+            for value in event.summary.value:
+                assert value.metadata.plugin_data.plugin_name == "scalars"
+                found[event.step, value.tag] = float(tf.make_ndarray(value.tensor))
+        for row in read_history(str(run)):
+            assert {tag: found[row["epoch"], tag] for tag in row} == pytest.approx(row)
+
+    def test_weights_are_those_of_the_best_epoch(self, dataset, run):
+        model, config = load_run(str(run))
+        fit.compile_model(model, config.recipe, mixed_precision=False)
+        images = np.stack([example.image for example in dataset.examples["validation"]])
+        labels = np.array([[example.label] for example in dataset.examples["validation"]], np.float32)
+        loss, accuracy, auc = model.evaluate(images, labels, verbose=0)
+        best = config.best
+        assert (loss, accuracy, auc) == pytest.approx(
+            (best["val_loss"], best["val_accuracy"], best["val_auc"]), abs=1e-5
+        )
+
+    def test_curves(self, run):
+        assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_killed_and_resumed_run_is_the_undisturbed_one(dataset, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    # Dropout, augmentation, order and Adam's moments all have a state to bring back.
+    more = ("--epochs", "6", "--augment", "--balanced", "--seed", "3")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training.train", *flags(dataset, killed, *more)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    assert run_command(train.main, flags(dataset, whole, *more)) == 0
+    deadline = time.monotonic() + 120
+    while len(read_history(str(killed))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert 2 <= len(read_history(str(killed))) < 6
+    with pytest.raises(UsageError, match=r"is not finished.*--resume"):
+        load_run(str(killed))
+
+    assert run_command(train.main, flags(dataset, killed, *more, "--resume")) == 0
+    assert_same_run(whole, killed)
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    rows, others = read_history(str(first)), read_history(str(second))
+    assert len(rows) == len(others)
+    for row, other in zip(rows, others, strict=True):
+        assert other == pytest.approx(row, rel=1e-4)  # threads add floats in any order
+    (model, config), (again, config_again) = load_run(str(first)), load_run(str(second))
+    assert config_again.best["epoch"] == config.best["epoch"]
+    for weight, other in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_allclose(other, weight, rtol=1e-3, atol=1e-5)
+
+
+def test_a_finished_run_goes_on_for_more_epochs(dataset, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run_command(train.main, flags(dataset, whole, "--epochs", "3")) == 0
+    assert run_command(train.main, flags(dataset, parts, "--epochs", "1", "--resume")) == 0
+    assert run_command(train.main, flags(dataset, parts, "--epochs", "3", "--resume")) == 0
+    assert_same_run(whole, parts)
+
+
+def test_a_damaged_backup_falls_back_to_the_one_before(dataset, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run_command(train.main, flags(dataset, whole, "--epochs", "3")) == 0
+    assert run_command(train.main, flags(dataset, parts, "--epochs", "2")) == 0
+    backup = parts / "backup" / "latest.weights.h5"
+    backup.write_bytes(backup.read_bytes()[:1000])
+    assert run_command(train.main, flags(dataset, parts, "--epochs", "3", "--resume")) == 0
+    assert_same_run(whole, parts)
+
+
+def test_early_stopping_counts_over_a_resume(dataset, tmp_path, capsys):
+    output = tmp_path / "run"
+    assert run_command(train.main, flags(dataset, output, "--epochs", "1", "--learning_rate", "1e-9")) == 0
+    more = ("--epochs", "9", "--learning_rate", "1e-9", "--early_stopping", "2", "--resume")
+    for _ in range(2):  # the second time there is nothing left to do
+        assert run_command(train.main, flags(dataset, output, *more)) == 0
+        rows = read_history(str(output))
+        assert fit.epochs_since_best(rows) == 2
+        assert len(rows) < 9
+
+
+def test_mixed_precision_leaves_a_run_in_32_bits(dataset, tmp_path):
+    output = tmp_path / "run"
+    assert run_command(train.main, flags(dataset, output, "--epochs", "1", "--mixed_precision")) == 0
+    model, config = load_run(str(output))
+    assert config.mixed_precision
+    assert {weight.dtype for weight in model.weights} == {"float32"}
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+
+
+def test_same_seed_same_run_and_streaming_trains_too(dataset, tmp_path):
+    for name, more in {"a": (), "b": (), "c": ("--seed", "1"), "d": ("--cache_mb", "0")}.items():
+        assert run_command(train.main, flags(dataset, tmp_path / name, "--epochs", "1", *more)) == 0
+    first, second, other, streamed = (read_history(str(tmp_path / name))[0] for name in "abcd")
+    assert second == pytest.approx(first, rel=1e-4)
+    assert other["loss"] != pytest.approx(first["loss"], rel=1e-4)
+    assert np.isfinite(streamed["loss"])
+
+
+def test_class_weights_balance():
+    weights = fit.class_weights((10, 30))
+    assert weights[0] * 10 == weights[1] * 30
+    assert weights[0] * 10 + weights[1] * 30 == 40
+
+
+class TestErrors:
+    def test_an_output_that_holds_a_run(self, dataset, run, fails):
+        before = (run / "config.json").read_bytes()
+        assert "already holds a run" in fails(2, train.main, *flags(dataset, run))
+        assert (run / "config.json").read_bytes() == before
+
+    def test_overwrite_removes_the_old_run_and_nothing_else(self, dataset, tmp_path):
+        output = tmp_path / "run"
+        assert run_command(train.main, flags(dataset, output, "--epochs", "2")) == 0
+        (output / "notes.txt").write_text("mine")
+        (output / "metrics.json").write_text("{}")
+        assert run_command(train.main, flags(dataset, output, "--epochs", "1", "--overwrite")) == 0
+        assert len(read_history(str(output))) == 1
+        assert (output / "notes.txt").exists()
+        assert not (output / "metrics.json").exists()
+
+    def test_resume_with_other_settings(self, dataset, run, fails):
+        line = fails(2, train.main, *flags(dataset, run, "--resume", "--seed", "7"))
+        assert "has another" in line
+
+    def test_output_is_a_file(self, dataset, tmp_path, fails):
+        (tmp_path / "file").write_text("")
+        assert "cannot write to --output" in fails(2, train.main, *flags(dataset, tmp_path / "file"))
+
+    @pytest.mark.parametrize(
+        ("more", "expected"),
+        [
+            (["--recipe", "model9"], "known recipes: model1, model2, model3"),
+            (["--epochs", "0"], "epochs 0"),
+            (["--seed", "-1"], "--seed -1"),
+            (["--output", "gs://bucket/run"], "a run folder is local"),
+            (["--early_stopping", "-1"], "--early_stopping -1"),
+            (["--cache_mb", "-1"], "--cache_mb -1"),
+            (["--resume", "--overwrite"], "exclude each other"),
+            (["--epoch", "3"], "unrecognized arguments"),
+            (["--epochs", "three"], "invalid int value"),
+        ],
+    )
+    def test_flags(self, dataset, tmp_path, fails, more, expected):
+        assert expected in fails(2, train.main, *flags(dataset, tmp_path / "run"), *more)
+        assert not (tmp_path / "run").exists()
+
+    def test_data_sets_that_will_not_do(self, make_dataset, tmp_path, fails):
+        three = make_dataset(
+            "three", examples={"train": 6, "validation": 6}, classes=("A", "B", "C"), label=lambda index: index % 3
+        )
+        one = make_dataset("one", examples={"train": 6, "validation": 6}, label=lambda _: 1)
+        without = make_dataset("without", examples={"train": 6, "test": 6})
+        cases = (
+            (three, "has 3 class(es) (A, B, C)"),
+            (one, "has no example of NORMAL"),
+            (without, "no split 'validation'"),
+        )
+        for data, expected in cases:
+            assert expected in fails(2, train.main, *flags(data, tmp_path / "run"))
+        assert "has no manifest.json" in fails(
+            2, train.main, "--data", tmp_path, "--recipe", "model1", "--output", tmp_path / "run"
+        )
+        assert not (tmp_path / "run").exists()
+
+    def test_a_bad_shard_stops_before_anything_is_written(self, make_dataset, tmp_path, fails):
+        small = make_dataset(examples={"train": 6, "validation": 6})
+        small.shard("validation", 1).unlink()
+        assert "toy-validation.tfrecord-00001-of-00003 is missing" in fails(
+            1, train.main, *flags(small, tmp_path / "run")
+        )
+        assert not (tmp_path / "run").exists()
+
+    def test_a_loss_that_is_no_number(self, tmp_path):
+        log = fit.RunLog(str(tmp_path), tf.Variable(0, dtype=tf.int64), patience=0)
+        with pytest.raises(JobFailed, match="the loss is nan in epoch 4; give a lower --learning_rate"):
+            log.on_epoch_end(3, {"loss": float("nan")})
+        assert not (tmp_path / "history.csv").exists()

@@ -1,0 +1,48 @@
+"""`python -m training.evaluate`: metrics.json, confusion.png, roc.png and report.html of a run on one split."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas.errors import CommandParser, UsageError, run_command
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Which run to evaluate, on which split of which data set (local or gs://), and a local folder for the results."""
+
+    run: str
+    data: str
+    split: str = "test"
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        for flag, folder in (("run", self.run), ("output", self.output or "")):
+            if "://" in folder:
+                raise UsageError(f"--{flag} {folder}: must be a local folder")
+
+
+def parse(argv: Sequence[str]) -> EvaluateConfig:
+    """The config that the flags in `argv` say. Raises UsageError for a wrong one."""
+    parser = CommandParser("training.evaluate", "Evaluates a run on one split of a data set and writes a report.")
+    parser.add_argument("--run", required=True, help="the run folder")
+    parser.add_argument("--data", required=True, help="folder of the data set, local or gs://")
+    parser.add_argument("--split", default="test", help="the split to evaluate on")
+    parser.add_argument("--output", help="folder for the results, instead of the run folder")
+    flags = vars(parser.parse_args(argv))
+    if flags.pop("debug"):
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
+    return EvaluateConfig(**flags)
+
+
+def main(argv: Sequence[str]) -> None:
+    config = parse(argv)
+    # Importing TensorFlow takes seconds; a wrong flag and --help do not wait for it.
+    from training.assess import evaluate
+
+    evaluate(config)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

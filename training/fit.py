@@ -1,0 +1,207 @@
+"""Training, from the manifest to a finished run folder."""
+
+import math
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from schemas.dataset import Manifest
+from schemas.errors import JobFailed, UsageError
+from training import run_folder
+from training.input_pipeline import (
+    Order,
+    Split,
+    batches,
+    check_shards,
+    naming_damaged_shards,
+    open_dataset,
+    open_split,
+    steps,
+)
+from training.metrics import youden_threshold
+from training.models import FLOAT16, build_model
+from training.plots import curves
+from training.predictions import predict_split
+from training.recipes import Recipe
+from training.run_folder import RunConfig
+from training.train import TrainConfig
+
+MONITOR = "val_auc"
+
+
+def train(config: TrainConfig) -> RunConfig:
+    """Trains, chooses the best epoch and the threshold on the validation split, and returns the finished run's config.
+
+    Raises UsageError before anything is written where the data set or the output folder will not do, and JobFailed for
+    damaged shards or a loss that is no number.
+    """
+    manifest = open_dataset(config.data)
+    splits = [open_split(config.data, manifest, name) for name in ("train", "validation")]
+    check_classes(config.data, manifest)
+    check_shards(splits)
+    keras.utils.set_random_seed(config.seed)
+    dtype = FLOAT16 if config.mixed_precision else "float32"
+    model = build_model(config.recipe.model, manifest.shape, config.recipe.augment, dtype)
+    compile_model(model, config.recipe, config.mixed_precision)
+    run = _planned(config, manifest)
+    run_folder.prepare_run(config.output, run, config.resume, config.overwrite)
+    done = run_folder.read_history(config.output)
+    if not (config.early_stopping and epochs_since_best(done) >= config.early_stopping):
+        _fit(model, config, manifest, splits)
+    run = _finish(config, run, splits[1])
+    best, threshold = run.best or {}, run.threshold or {}
+    print(
+        f"best epoch {best['epoch']:.0f} of {config.recipe.epochs}: validation AUC {best['val_auc']:.4f}, "
+        f"accuracy {best['val_accuracy']:.4f} at 0.5; threshold {threshold['value']:.4f}"
+    )
+    print(f"run: {config.output}; next: python -m training.evaluate --run {config.output} --data {config.data}")
+    return run
+
+
+def check_classes(folder: str, manifest: Manifest) -> None:
+    """Raises UsageError where the data set has not two classes, or one of them has no example to learn from."""
+    if len(manifest.classes) != 2:
+        raise UsageError(
+            f"{folder} has {len(manifest.classes)} class(es) ({', '.join(manifest.classes)}); "
+            "the models tell two apart: convert two label folders"
+        )
+    for split in ("train", "validation"):
+        for name, count in zip(manifest.classes, manifest.label_counts(split), strict=True):
+            if not count:
+                raise UsageError(f"split {split} of {folder} has no example of {name}; convert more images")
+
+
+def compile_model(model: keras.Model, recipe: Recipe, mixed_precision: bool) -> None:
+    """Makes `model` ready to fit: the recipe's Adam, binary cross-entropy, accuracy at 0.5 and AUC."""
+    optimizer = keras.optimizers.Adam(recipe.learning_rate)
+    if mixed_precision:  # gradients below 6e-8 would be zero in 16 bits
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    metrics = [keras.metrics.BinaryAccuracy(name="accuracy"), keras.metrics.AUC(num_thresholds=1000, name="auc")]
+    model.compile(optimizer, loss="binary_crossentropy", metrics=metrics)
+
+
+def class_weights(counts: tuple[int, ...]) -> list[float]:
+    """Weights of mean 1 over the examples, with which every class counts the same."""
+    return [sum(counts) / (len(counts) * count) for count in counts]
+
+
+def epochs_since_best(rows: list[dict[str, float]]) -> int:
+    """The number of epochs after the first one with the highest validation AUC."""
+    values = [row[MONITOR] for row in rows]
+    return len(values) - 1 - values.index(max(values)) if values else 0
+
+
+class RunLog(keras.callbacks.Callback):
+    """Keeps history.csv, the TensorBoard logs and the best weights of a run, and stops it early.
+
+    One callback for all because all depend on the epochs so far, which a resumed run reads from history.csv. Keras'
+    CSVLogger, ModelCheckpoint and EarlyStopping begin anew, and repeat the row of an epoch that was cut short.
+    """
+
+    def __init__(self, folder: str, first_epoch: tf.Variable, patience: int) -> None:
+        super().__init__()
+        self._folder, self._first_epoch, self._patience = folder, first_epoch, patience
+        self._rows: list[dict[str, float]] | None = None
+        self._writer = tf.summary.create_file_writer(f"{folder}/{run_folder.LOGS}")
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
+        if self._rows is None:  # BackupAndRestore has only now said which epoch is the first
+            self._rows = run_folder.read_history(self._folder)[:epoch]
+            if len(self._rows) < epoch:
+                raise JobFailed(
+                    f"{run_folder.HISTORY} of run {self._folder} lacks epochs; train again with --overwrite"
+                )
+            self._first_epoch.assign(epoch)
+        # Dropout and augmentation draw from counters that no weights file holds: make them a function of the epoch too.
+        for variable in self.model.variables:
+            if variable.name == "seed_generator_state":
+                seed, _ = keras.ops.convert_to_numpy(variable)
+                variable.assign([seed, (epoch << 20) % 2**32])
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        row = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
+        if not math.isfinite(row["loss"]):
+            raise JobFailed(f"the loss is {row['loss']} in epoch {epoch + 1}; give a lower --learning_rate")
+        assert self._rows is not None
+        self._rows.append(row)
+        since_best = epochs_since_best(self._rows)
+        if since_best == 0:
+            self.model.save_weights(f"{self._folder}/{run_folder.WEIGHTS}", overwrite=True)
+        run_folder.write_history(self._folder, self._rows)
+        self._log(row)
+        if self._patience and since_best >= self._patience:
+            self.model.stop_training = True
+
+    def _log(self, row: Mapping[str, float]) -> None:
+        # tf.summary.scalar needs the tensorboard package, which only the viewer should.
+        plugin = tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
+        metadata = tf.compat.v1.SummaryMetadata(plugin_data=plugin, data_class=1)
+        with self._writer.as_default(step=int(row["epoch"])):
+            for name, value in row.items():
+                tf.summary.write(name, np.float32(value), metadata=metadata)
+        self._writer.flush()
+
+
+def _planned(config: TrainConfig, manifest: Manifest) -> RunConfig:
+    return RunConfig(
+        recipe=config.recipe,
+        seed=config.seed,
+        mixed_precision=config.mixed_precision,
+        classes=manifest.classes,
+        image=manifest.image,
+        data={
+            "name": manifest.name,
+            "version": manifest.version,
+            "revision": manifest.revision,
+            "examples": {split: manifest.examples(split) for split in manifest.splits},
+        },
+        versions={
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "numpy": np.__version__,
+        },
+    )
+
+
+def _fit(model: keras.Model, config: TrainConfig, manifest: Manifest, splits: list[Split]) -> None:
+    training, validation = splits
+    size, cache = config.recipe.batch_size, config.cache_mb << 20
+    with tf.device("CPU"):  # where the input pipeline reads it
+        first_epoch = tf.Variable(0, dtype=tf.int64)
+    weights = class_weights(manifest.label_counts("train")) if config.recipe.balanced else None
+    log = RunLog(config.output, first_epoch, config.early_stopping)
+    # The log comes first: an epoch whose backup is missing is trained and logged again, one without a row is lost.
+    backup = keras.callbacks.BackupAndRestore(
+        f"{config.output}/{run_folder.BACKUP}", double_checkpoint=True, delete_checkpoint=False
+    )
+    with naming_damaged_shards(splits):
+        model.fit(
+            batches(training, size, Order(config.seed, first_epoch), weights, cache),
+            steps_per_epoch=steps(training, size),
+            validation_data=batches(validation, size, cache_bytes=cache),
+            validation_steps=steps(validation, size),
+            epochs=config.recipe.epochs,
+            callbacks=[log, backup],
+            shuffle=False,  # the data set has done it
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+
+
+def _finish(config: TrainConfig, run: RunConfig, validation: Split) -> RunConfig:
+    rows = run_folder.read_history(config.output)
+    # In 32 bits, as evaluation and prediction will use it.
+    labels, probabilities = predict_split(run_folder.best_model(config.output, run), validation)
+    threshold = {
+        "value": youden_threshold(labels, probabilities),
+        "source": f"maximises Youden's J (sensitivity + specificity - 1) on split validation, {len(labels)} examples",
+    }
+    run = replace(run, best=max(rows, key=lambda row: row[MONITOR]), threshold=threshold)
+    curves(rows).savefig(f"{config.output}/{run_folder.CURVES}")
+    run_folder.write_config(config.output, run)
+    return run

@@ -1,0 +1,97 @@
+"""The figures of a run. Figure objects throughout: pyplot keeps every figure alive and asks for a display."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+from sklearn.metrics import roc_curve
+
+TRAIN, VALIDATION = "#4c78a8", "#e45756"
+QUANTITIES = (("loss", "loss"), ("accuracy", "accuracy at 0.5"), ("auc", "AUC"))
+DPI = 120
+
+
+def curves(rows: Sequence[Mapping[str, float]]) -> Figure:
+    """Loss, accuracy and AUC by epoch, of training and validation, with a line at the best epoch."""
+    epochs = [row["epoch"] for row in rows]
+    best = max(rows, key=lambda row: row["val_auc"])["epoch"]
+    figure = Figure(figsize=(11, 3.2), layout="constrained", dpi=DPI)
+    for axes, (name, title) in zip(figure.subplots(1, len(QUANTITIES)), QUANTITIES, strict=True):
+        axes.plot(epochs, [row[name] for row in rows], "o-", markersize=3, color=TRAIN, label="train (with dropout)")
+        axes.plot(
+            epochs, [row[f"val_{name}"] for row in rows], "o-", markersize=3, color=VALIDATION, label="validation"
+        )
+        axes.axvline(best, color="0.6", linestyle=":", label="best validation AUC")
+        axes.set(title=title, xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid(alpha=0.25)
+        if name == "loss":
+            axes.set_ylim(bottom=0)
+            axes.legend(fontsize=8)
+    return figure
+
+
+def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], threshold: float) -> Figure:
+    """The confusion matrix, rows true and columns predicted, shaded by the share of the row."""
+    counts = np.asarray(matrix)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(4.2, 3.8), layout="constrained", dpi=DPI)
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(counts.shape):
+        share = shares[row, column]
+        color = "white" if share > 0.5 else "black"
+        text = f"{counts[row, column]:,}\n{share:.1%}"
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=12)
+    axes.set_xticks(range(len(classes)), classes)
+    axes.set_yticks(range(len(classes)), classes, rotation=90, va="center")
+    axes.set(xlabel="predicted", ylabel="true", title=f"threshold {threshold:.3f}")
+    return figure
+
+
+def roc(
+    labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64], threshold: float, auroc: float | None
+) -> Figure:
+    """The ROC curve with the operating points of `threshold` and 0.5; says so where one class leaves it undefined."""
+    figure = Figure(figsize=(4.2, 3.8), layout="constrained", dpi=DPI)
+    axes = figure.subplots()
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.set_aspect("equal")
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
+    axes.grid(alpha=0.25)
+    if auroc is None:
+        axes.set_title("ROC: undefined, one class only")
+        return figure
+    false_positive, true_positive, _ = roc_curve(labels, probabilities)
+    axes.plot(false_positive, true_positive, color=TRAIN)
+    for point, marker, label in ((threshold, "o", f"threshold {threshold:.3f}"), (0.5, "s", "threshold 0.5")):
+        called = probabilities >= point
+        place = called[labels == 0].mean(), called[labels == 1].mean()
+        axes.plot(*place, marker, color=VALIDATION, fillstyle="full" if marker == "o" else "none", label=label)
+    axes.set_title(f"ROC, area {auroc:.4f}")
+    axes.legend(loc="lower right", fontsize=8)
+    return figure
+
+
+def figure_png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def image_png(image: npt.NDArray[np.uint8]) -> bytes:
+    """An image, uint8 [height, width, 1 or 3], as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(buffer, format="png")
+    return buffer.getvalue()
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG file as the address of itself, for a page that needs no other file."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -1,0 +1,187 @@
+"""What a training run leaves behind, and how code rebuilds the model from it: weights and JSON, never pickled code.
+
+config.json        everything that the model's predictions depend on, but its weights
+model.weights.h5   of the best epoch
+history.csv        a row an epoch
+curves.png, logs/  the same as pictures, and for TensorBoard
+backup/            the state from which --resume goes on
+"""
+
+import csv
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from schemas.errors import JobFailed, UsageError
+from schemas.image import ImageSettings
+from training.models import build_model
+from training.recipes import Recipe
+
+CONFIG, WEIGHTS, HISTORY, CURVES, LOGS, BACKUP = (
+    "config.json",
+    "model.weights.h5",
+    "history.csv",
+    "curves.png",
+    "logs",
+    "backup",
+)
+METRICS, CONFUSION, ROC, REPORT = "metrics.json", "confusion.png", "roc.png", "report.html"  # of training.evaluate
+FORMAT, FORMAT_VERSION = "radrecords-run", 1
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """`config.json`. A run is finished when it has a `threshold`.
+
+    image: the preprocessing of the data set, which prediction repeats.
+    classes: names; the model gives the probability of the second.
+    data: name, version and revision of the data set, and its examples by split.
+    best: epoch (from 1) and validation figures of the weights.
+    threshold: value, and source: how and on which split it was chosen.
+    """
+
+    recipe: Recipe
+    seed: int
+    mixed_precision: bool
+    classes: tuple[str, ...]
+    image: ImageSettings
+    data: Mapping[str, Any]
+    versions: Mapping[str, str]
+    best: Mapping[str, float] | None = None
+    threshold: Mapping[str, Any] | None = None
+
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}, indent=1) + "\n"
+
+
+def read_config(run: str) -> RunConfig:
+    """Reads and checks `run`'s config.json. Raises UsageError where it is missing, damaged or of a newer version."""
+    try:
+        content = json.loads(Path(run, CONFIG).read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(
+            f"run {run} has no {CONFIG}; train one with python -m training.train --output {run}"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"cannot read {CONFIG} of run {run}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{CONFIG} of run {run} is damaged (not JSON); train again with --overwrite") from error
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise UsageError(f"{CONFIG} of run {run} is not a radrecords run")
+    version = content.pop("format_version", None)
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise UsageError(
+            f"run {run} has format version {version}, and this radrecords reads up to {FORMAT_VERSION}; "
+            "upgrade radrecords"
+        )
+    try:
+        content["recipe"] = Recipe(**content["recipe"])
+        content["image"] = ImageSettings(**content["image"])
+        content["classes"] = tuple(content["classes"])
+        if content["threshold"] is not None:
+            float(content["threshold"]["value"])
+        return RunConfig(**content)
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise UsageError(f"{CONFIG} of run {run} is damaged ({error}); train again with --overwrite") from error
+
+
+def load_run(run: str) -> tuple[keras.Model, RunConfig]:
+    """The best model of a finished run, in 32 bits, and its config. Raises UsageError, in one line, for another."""
+    config = read_config(run)
+    if config.threshold is None:
+        raise UsageError(f"run {run} is not finished; finish it with python -m training.train --resume")
+    return best_model(run, config), config
+
+
+def best_model(run: str, config: RunConfig) -> keras.Model:
+    """The model of `config` with the weights of `run`'s best epoch. Raises UsageError where they are missing or
+    damaged."""
+    model = build_model(config.recipe.model, config.image.shape, config.recipe.augment)
+    path = Path(run, WEIGHTS)
+    if not path.is_file():
+        raise UsageError(f"run {run} has no {WEIGHTS}; train again with --overwrite")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # Keras only warns of a layer without weights in the file
+            model.load_weights(path)
+    except (OSError, ValueError, KeyError, RuntimeError, UserWarning) as error:  # whatever h5py meets in the damage
+        raise UsageError(
+            f"{WEIGHTS} of run {run} is damaged or of another model; train again with --overwrite"
+        ) from error
+    return model
+
+
+def write_config(run: str, config: RunConfig) -> None:
+    """Writes config.json, whole or not at all."""
+    _replace(Path(run, CONFIG), config.to_json())
+
+
+def prepare_run(run: str, config: RunConfig, resume: bool, overwrite: bool) -> None:
+    """Makes the folder ready for a run of `config`. Raises UsageError where it holds one and no flag says what to do.
+
+    `resume` goes on with a run of the same settings (its epochs may differ), or begins one; `overwrite` removes the
+    files of the run that is there, and no others.
+    """
+    folder = Path(run)
+    if (folder / CONFIG).exists() and not overwrite:
+        if not resume:
+            raise UsageError(f"--output {run} already holds a run; choose another, or give --resume or --overwrite")
+        _check_same(run, read_config(run), config)
+    stale = [METRICS, CONFUSION, ROC, REPORT]  # they describe weights that are about to change
+    if overwrite:
+        stale += [CONFIG, WEIGHTS, HISTORY, CURVES, LOGS, BACKUP]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in (folder / name for name in stale):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        write_config(run, config)
+    except OSError as error:
+        raise UsageError(f"cannot write to --output {run}: {error.strerror}") from error
+
+
+def read_history(run: str) -> list[dict[str, float]]:
+    """The rows of history.csv, one an epoch; none where there is no file. Raises JobFailed where it is damaged."""
+    path = Path(run, HISTORY)
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
+            raise ValueError("epochs are missing")
+    except (KeyError, TypeError, ValueError) as error:
+        raise JobFailed(f"{HISTORY} of run {run} is damaged; train again with --overwrite") from error
+    return rows
+
+
+def write_history(run: str, rows: Sequence[Mapping[str, float]]) -> None:
+    """Writes history.csv, whole or not at all. The numbers read back as they are."""
+    lines = [",".join(rows[0]), *(",".join(repr(value) for value in row.values()) for row in rows)]
+    _replace(Path(run, HISTORY), "\n".join(lines) + "\n")
+
+
+def _check_same(run: str, old: RunConfig, new: RunConfig) -> None:
+    for name in ("recipe", "seed", "mixed_precision", "classes", "image", "data"):
+        before, now = getattr(old, name), getattr(new, name)
+        if name == "recipe":  # a run may go on for more epochs
+            before, now = ({**asdict(recipe), "epochs": 0, "expect": ""} for recipe in (before, now))
+        if before != now:
+            raise UsageError(
+                f"--resume: run {run} has another {name} than this command; give --overwrite to begin anew"
+            )
+
+
+def _replace(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)

@@ -1,0 +1,78 @@
+"""`python -m training.train`: trains a recipe on a data set and leaves a run folder (run_folder.py: what is in it)."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from schemas.errors import CommandParser, UsageError, run_command
+from training.recipes import RECIPES, Recipe, recipe
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What to train, on what, and where to.
+
+    data: folder of the data set, local or gs://. output: the run folder, local.
+    early_stopping: stop after so many epochs without a better validation AUC; 0 never does.
+    cache_mb: a split whose images take at most so many MiB is kept in memory. It changes the order of the examples.
+    """
+
+    data: str
+    output: str
+    recipe: Recipe
+    seed: int = 0
+    mixed_precision: bool = False
+    early_stopping: int = 0
+    cache_mb: int = 2048
+    resume: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if "://" in self.output:
+            raise UsageError(f"--output {self.output}: a run folder is local; copy it to the bucket afterwards")
+        if not 0 <= self.seed < 2**31:
+            raise UsageError(f"--seed {self.seed}: from 0 to {2**31 - 1}")
+        if self.early_stopping < 0:
+            raise UsageError(f"--early_stopping {self.early_stopping}: epochs to wait, or 0")
+        if self.cache_mb < 0:
+            raise UsageError(f"--cache_mb {self.cache_mb}: 0 or more")
+        if self.resume and self.overwrite:
+            raise UsageError("--resume and --overwrite exclude each other")
+
+
+def parse(argv: Sequence[str]) -> TrainConfig:
+    """The config that the flags in `argv` say. Raises UsageError for a wrong one."""
+    parser = CommandParser("training.train", "Trains a recipe on a data set and leaves a run folder.")
+    parser.add_argument("--data", required=True, help="folder of the data set, local or gs://")
+    parser.add_argument("--recipe", required=True, help=", ".join(RECIPES))
+    parser.add_argument("--output", required=True, help="the run folder")
+    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
+    parser.add_argument("--batch_size", type=int, help="instead of the recipe's")
+    parser.add_argument("--learning_rate", type=float, help="instead of the recipe's")
+    parser.add_argument("--augment", action="store_true", help="small random rotations, shifts, zooms and contrasts")
+    parser.add_argument("--balanced", action="store_true", help="let both classes count the same in the loss")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order, dropout and augmentation")
+    parser.add_argument("--mixed_precision", action="store_true", help="compute in 16 bits: for GPUs")
+    parser.add_argument("--early_stopping", type=int, default=0, metavar="PATIENCE", help="epochs; 0 is off")
+    parser.add_argument("--cache_mb", type=int, default=2048, help="splits up to this size are kept in memory")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --output where it stopped")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in --output")
+    flags = vars(parser.parse_args(argv))
+    if flags.pop("debug"):
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
+    given = {name: flags.pop(name) for name in ("epochs", "batch_size", "learning_rate", "augment", "balanced")}
+    changes = {name: value for name, value in given.items() if value is not None and value is not False}
+    return TrainConfig(recipe=replace(recipe(flags.pop("recipe")), **changes), **flags)
+
+
+def main(argv: Sequence[str]) -> None:
+    config = parse(argv)
+    # Importing TensorFlow takes seconds; a wrong flag and --help do not wait for it.
+    from training.fit import train
+
+    train(config)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
