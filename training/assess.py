@@ -44,17 +44,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     figures = evaluate_predictions(labels, probabilities, threshold)
     if config.split in FLATTERED:
         figures["notes"].append(f"split {config.split} was used in training: its figures flatter the model")
-    for point in (figures, figures["at_threshold_0.5"]):
-        point["confusion_matrix"] = {
-            "rows": "true",
-            "columns": "predicted",
-            "classes": list(run.classes),
-            "counts": point["confusion_matrix"],
-        }
     data = {"name": manifest.name, "version": manifest.version, "revision": manifest.revision}
-    metrics = {"split": config.split, "data": data, "threshold": dict(run.threshold), **figures}
+    made_of = {"split": config.split, "data": data, "classes": list(run.classes), "threshold": dict(run.threshold)}
+    metrics = {**made_of, **figures}
     images = {
-        "confusion": plots.figure_png(plots.confusion(figures["confusion_matrix"]["counts"], run.classes, threshold)),
+        "confusion": plots.figure_png(plots.confusion(figures["confusion_matrix"], run.classes, threshold)),
         "roc": plots.figure_png(plots.roc(labels, probabilities, threshold, figures["auroc"])),
     }
     curves = Path(config.run, run_folder.CURVES)
