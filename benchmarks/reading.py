@@ -1,6 +1,6 @@
 """How fast do batches come from shards? `python -m benchmarks.reading [--examples N]`
 
-Limit: reading the raw records and doing nothing with them. Peer: the usual tutorial, one parse for each record. Ours: streamed
+Limit: reading the raw records and doing nothing with them. Peer: the usual tutorial, one parse a record. Ours: streamed
 from the shards, and from memory. All read the same local shards in turn; the medians of several rounds are compared.
 """
 
