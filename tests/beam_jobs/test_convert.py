@@ -358,3 +358,27 @@ def test_relative_paths_and_odd_names(tmp_path: Path, convert: Convert, monkeypa
     assert accounted(tmp_path / "out")["written"] == len(names)
     (line,) = (tmp_path / "out/quarantine.jsonl").read_text().splitlines()
     assert json.loads(line)["uri"] == os.path.join(str(raw), "NORMAL/broken\nname.png")
+
+
+def test_a_local_run_asks_nobody_on_the_network(tmp_path: Path) -> None:
+    # No download of a runner, no look for credentials: the audit hook ends the run at the first name or address asked.
+    script = """
+import sys
+def hook(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname"):
+        raise RuntimeError(f"{event} {arguments}")
+sys.addaudithook(hook)
+from beam_jobs.convert import main
+from schemas.errors import run_command
+sys.exit(run_command(main))
+"""
+    raw = write_images(tmp_path / "raw", labelled(3))
+    hidden = ("GOOGLE_", "STORAGE_EMULATOR_HOST", "NO_GCE_CHECK")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+    done = subprocess.run(
+        [sys.executable, "-c", script, "--input", raw, "--output", tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
