@@ -74,9 +74,9 @@ def list_files(folder: str, root: str, recursive: bool = True) -> Iterator[File]
         folders.sort()
         if not recursive:
             folders.clear()
+        within = os.path.relpath(parent, root)
         for name in sorted(names):
-            local = os.path.join(parent, name)
-            yield _local_file(local, os.path.relpath(local, root))
+            yield _local_file(os.path.join(parent, name), name if within == "." else os.path.join(within, name))
 
 
 def stat(uri: str, path: str) -> File | None:

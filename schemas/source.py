@@ -4,7 +4,6 @@ import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from schemas.errors import UsageError
@@ -84,22 +83,22 @@ def split_name(text: str) -> str | None:
 
 def skip_reason(path: str, size: int) -> str | None:
     """Why the file at `path` is no input at all, or None. Such files are counted, not opened."""
-    parts = PurePosixPath(path).parts
-    if path.endswith("/") or not parts:
+    parts = path.split("/")
+    if not parts[-1]:
         return "folder_marker" if size == 0 else "not_an_image_name"
     if "__MACOSX" in parts:
         return "macos_metadata"
     if any(part.startswith(".") for part in parts):
         return "hidden"
-    name = PurePosixPath(parts[-1])
-    if name.suffix.lower() in _NOT_IMAGES or name.name.upper() in ("DICOMDIR", "THUMBS.DB"):
+    name = parts[-1].lower()
+    if name in ("dicomdir", "thumbs.db") or name[name.rfind(".") :] in _NOT_IMAGES:
         return "not_an_image_name"
     return None
 
 
 def split_and_label(path: str) -> tuple[str, str] | None:
     """What the folders of `path` say: `[...]/split/label/[...]/file` or `[...]/label/file`; None for a file in neither."""
-    folders = PurePosixPath(path).parts[:-1]
+    folders = path.split("/")[:-1]
     for split_folder, label in itertools.pairwise(folders):
         if split := split_name(split_folder):
             return split, label

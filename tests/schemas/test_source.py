@@ -56,6 +56,7 @@ def test_split_and_label(path: str, place: tuple[str, str] | None) -> None:
         ("NORMAL/a.png", 10, None),
         ("NORMAL/1.2.840.113619", 10, None),
         ("NORMAL/noextension", 10, None),
+        ("NORMAL/txt", 10, None),
         ("NORMAL/empty.png", 0, None),
         ("NORMAL/", 0, "folder_marker"),
         ("NORMAL/.DS_Store", 10, "hidden"),
