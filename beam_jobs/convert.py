@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -231,6 +231,7 @@ def print_plan(config: ConvertConfig, planned: dict[str, Any]) -> None:
         f"inputs: {total + planned['duplicates'] + skipped:,} listed = {total:,} to convert "
         f"+ {planned['duplicates']:,} duplicates + {skipped:,} skipped{reasons(planned['skipped'])}"
     )
+    print_notes(planned["notes"])
 
 
 def print_manifest(manifest: Manifest, output: str) -> None:
@@ -249,8 +250,13 @@ def print_manifest(manifest: Manifest, output: str) -> None:
         f"+ {count['quarantined']:,} quarantined{reasons(manifest.quarantined)} "
         f"+ {count['duplicates']:,} duplicates + {count['skipped']:,} skipped{reasons(manifest.skipped)}"
     )
-    if manifest.notes:
-        print(f"noted: {', '.join(f'{number:,} {note}' for note, number in sorted(manifest.notes.items()))}")
+    print_notes(manifest.notes)
+
+
+def print_notes(notes: Mapping[str, int]) -> None:
+    """What was converted and is still worth knowing, such as names that did not fit the content."""
+    if notes:
+        print(f"noted: {', '.join(f'{number:,} {note}' for note, number in sorted(notes.items()))}")
 
 
 def class_counts(labels: dict[str, int]) -> str:

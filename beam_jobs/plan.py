@@ -10,7 +10,7 @@ import apache_beam as beam
 from beam_jobs import feedback
 from beam_jobs.config import ConvertConfig
 from beam_jobs.splits import Reference
-from beam_jobs.tally import DUPLICATES, IMAGES, PROBLEMS, SKIPPED, TALLY, AddUp, Count, problem_line, skipped
+from beam_jobs.tally import DUPLICATES, IMAGES, NOTES, PROBLEMS, SKIPPED, TALLY, AddUp, Count, problem_line, skipped
 from schemas.dataset import SPLITS
 from schemas.errors import JobFailed, UsageError
 from schemas.example import record_bytes
@@ -21,6 +21,8 @@ from schemas.source import Source
 _SHARD_BYTES = 96 << 20
 # A small set is still cut in shards for several workers, and for a reader that interleaves files.
 _SMALL_SHARD_EXAMPLES, _SMALL_SET_SHARDS = 256, 16
+
+NO_GROUP = "no_group_in_path"
 
 
 @dataclass
@@ -63,7 +65,7 @@ def choose(source: Source, seed: int, cut: float) -> Iterator[Any]:
 class Plan:
     """What will be written: classes in label order, and for each split the number of examples of each class and shards.
 
-    `listed`, `duplicates` and `skipped` account for the inputs that are not in `counts`.
+    `duplicates` and `skipped` account for the inputs that are not in `counts`; `notes` count what people should know.
     """
 
     classes: tuple[str, ...]
@@ -71,6 +73,7 @@ class Plan:
     shards: Mapping[str, int]
     duplicates: int
     skipped: Mapping[str, int]
+    notes: Mapping[str, int]
 
     @property
     def planned(self) -> int:
@@ -86,8 +89,8 @@ class MakePlan(beam.PTransform):  # type: ignore[misc]
     feedback: str
 
     def expand(self, inputs: Any) -> Any:
-        images = inputs["references"] | "CountImages" >> beam.Map(
-            lambda reference: Count(IMAGES, (reference.split, reference.source.label), 1)
+        images = inputs["references"] | "CountImages" >> beam.FlatMap(
+            count_image, bool(self.config.known.group_pattern)
         )
         return (
             (images, inputs[TALLY])
@@ -97,19 +100,30 @@ class MakePlan(beam.PTransform):  # type: ignore[misc]
         )
 
 
+def count_image(reference: Reference, grouped: bool) -> Iterator[Count]:
+    """Counts an image, and notes where the group pattern found no patient in its path."""
+    yield Count(IMAGES, (reference.split, reference.source.label), 1)
+    if grouped and reference.source.group == reference.source.path:
+        yield Count(NOTES, NO_GROUP, 1)
+
+
 def make_plan(tally: Mapping[str, dict[Any, int]], config: ConvertConfig, folder: str) -> Plan:
     """The plan for what was found, told to the launcher too. Raises JobFailed for problems of the inputs."""
     with feedback.failures(folder):
         if problems := tally.get(PROBLEMS):
             raise JobFailed(problem_line(problems))
         duplicates = sum(tally.get(DUPLICATES, {}).values())
-        plan = plan_of(config, tally.get(IMAGES, {}), duplicates, tally.get(SKIPPED, {}))
+        plan = plan_of(config, tally.get(IMAGES, {}), duplicates, tally.get(SKIPPED, {}), tally.get(NOTES, {}))
     feedback.write_plan(folder, asdict(plan))
     return plan
 
 
 def plan_of(
-    config: ConvertConfig, counts: Mapping[tuple[str, str], int], duplicates: int, skipped: Mapping[str, int]
+    config: ConvertConfig,
+    counts: Mapping[tuple[str, str], int],
+    duplicates: int,
+    skipped: Mapping[str, int],
+    notes: Mapping[str, int],
 ) -> Plan:
     """The plan for `counts` images by (split, label). Raises UsageError where there is nothing to learn from them."""
     given = config.manifest or config.input
@@ -128,10 +142,12 @@ def plan_of(
             raise UsageError(
                 f"{given} leaves no image for the {split} split; add images or patients, or give the splits yourself"
             )
+    if notes.get(NO_GROUP) == sum(counts.values()):
+        raise UsageError(f"--group_pattern {config.known.group_pattern!r} matches no path of {given}")
     classes = config.known.classes or tuple(sorted(labels))
     table = {split: {label: counts.get((split, label), 0) for label in classes} for split in SPLITS if split in splits}
     shards = {split: shard_count(sum(by_label.values()), config) for split, by_label in table.items()}
-    return Plan(classes, table, shards, duplicates, dict(skipped))
+    return Plan(classes, table, shards, duplicates, dict(skipped), dict(notes))
 
 
 def shard_count(examples: int, config: ConvertConfig) -> int:

@@ -100,7 +100,7 @@ def account(results: list[ShardResult], plan: Plan, config: ConvertConfig, relea
     """The manifest of these shards. Raises JobFailed where an input is not accounted for exactly once."""
     written = sum(result.shard.examples for result in results)
     quarantined = [entry for result in results for entry in result.quarantined]
-    notes: collections.Counter[str] = collections.Counter()
+    notes: collections.Counter[str] = collections.Counter(plan.notes)
     skipped_when_read: collections.Counter[str] = collections.Counter()
     for result in results:
         notes.update(result.notes)

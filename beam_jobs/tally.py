@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 
 TALLY = "tally"  # the tag of that output, in every step
-IMAGES, SKIPPED, DUPLICATES, PROBLEMS = "images", "skipped", "duplicates", "problems"
+IMAGES, SKIPPED, DUPLICATES, NOTES, PROBLEMS = "images", "skipped", "duplicates", "notes", "problems"
 
 _PROBLEMS_SHOWN = 3
 
 
 class Count(NamedTuple):
-    """`number` times `what` of a kind: (split, label) of an image, the reason of a skip, the text of a problem."""
+    """`number` times `what` of a kind: (split, label) of an image, the reason of a skip, the text of a problem or a note."""
 
     kind: str
     what: Any

@@ -305,6 +305,18 @@ def test_a_patient_in_two_given_splits_fails_before_anything_is_written(tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_paths_without_a_patient_are_noted_and_a_pattern_for_none_is_refused(tmp_path: Path, convert: Convert) -> None:
+    raw = write_images(tmp_path / "raw", [f"{label}/{label}_p{n}_1.png" for label in "AB" for n in range(6)])
+    write_images(raw, {"A/stray.png": 50, "B/other.png": 51})
+    none = convert(raw, tmp_path / "out", "--group_pattern", r"(patient\d+)_")
+    assert none.code == 2
+    assert "matches no path" in none.error
+    some = convert(raw, tmp_path / "out", "--group_pattern", r"([AB]_p\d+)_")
+    assert some.code == 0
+    assert "noted: 2 no_group_in_path" in some.out
+    assert manifest_of(tmp_path / "out")["notes"] == {"no_group_in_path": 2}
+
+
 def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", labelled(2))
     (tmp_path / "file").write_bytes(b"x")

@@ -36,7 +36,7 @@ def test_shards_keep_workers_busy_on_small_sets_and_stay_near_100_mib_on_large()
 
 
 def test_every_reference_has_a_shard_of_its_split() -> None:
-    made = plan.Plan(("A",), {"train": {"A": 500}}, {"train": 4}, 0, {})
+    made = plan.Plan(("A",), {"train": {"A": 500}}, {"train": 4}, 0, {}, {})
     references = [Reference(source(str(n)), pseudonym("id", str(n)), "", "train") for n in range(500)]
     keys = [plan.shard_of(reference, made, seed=0)[0] for reference in references]
     assert {key for key, _ in plan.shard_keys(made)} == set(keys)
@@ -54,7 +54,7 @@ def test_every_reference_has_a_shard_of_its_split() -> None:
 )
 def test_nothing_to_learn_from_is_refused(counts: dict[tuple[str, str], int], says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        plan.plan_of(config(), counts, 0, {})
+        plan.plan_of(config(), counts, 0, {}, {})
 
 
 def test_problems_are_told_first_to_last_and_counted() -> None:
