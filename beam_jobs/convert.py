@@ -69,8 +69,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--validation_fraction", type=float, default=0.1, help="of the groups, where none is given")
     result.add_argument("--test_fraction", type=float, default=0.0, help="of the groups, where none is given")
     result.add_argument("--sample_fraction", type=float, default=1.0, metavar="F", help="convert this part only")
-    result.add_argument("--limit", type=positive, default=0, metavar="N", help="convert at most N images")
-    result.add_argument("--shards", type=auto_or_positive, default=0, metavar="auto|N", help="of each split")
+    result.add_argument("--limit", type=positive, metavar="N", help="convert at most N images")
+    result.add_argument("--shards", type=auto_or_positive, default="auto", metavar="N", help="of each split")
     result.add_argument("--resize_mode", default=image.resize_mode, help="stretch, letterbox or crop")
     result.add_argument("--crop", type=float, default=image.crop, metavar="FRACTION", help="central part of each side")
     result.add_argument("--brightness", type=float, default=image.brightness, metavar="B", help="added, -1 to 1")
@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--max_pixels", type=int, default=image.max_pixels, help="larger images are quarantined")
     result.add_argument("--seed", type=int, default=0, help="of splits, sampling and shards")
     result.add_argument("--max_reject_fraction", type=float, default=0.01, help="more broken images fail the job")
-    result.add_argument("--threads", type=auto_or_positive, default=0, metavar="auto|N", help="decoding, per worker")
+    result.add_argument("--threads", type=auto_or_positive, default="auto", metavar="N", help="decoding, per worker")
     result.add_argument("--dry_run", action="store_true", help="say what would be done, and write nothing")
     result.add_argument("--overwrite", action="store_true", help="replace the data set published in --output")
     return result
@@ -107,7 +107,9 @@ def config_of(flags: argparse.Namespace, local: bool) -> ConvertConfig:
     given = {
         name: value
         for name, value in vars(flags).items()
-        if name in ConvertConfig.__dataclass_fields__ and name not in ("input", "output", "manifest")
+        if name in ConvertConfig.__dataclass_fields__
+        and name not in ("input", "output", "manifest")
+        and value is not None
     }
     return ConvertConfig(
         input=absolute(flags.input),

@@ -22,6 +22,14 @@ class JobFailed(RadrecordsError):
     """The command ran and found that its result must not be used. Nothing was published."""
 
 
+class _HelpFormatter(argparse.HelpFormatter):
+    """Tells the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        silent = action.default in (None, "", False, argparse.SUPPRESS)
+        return (action.help or "") + ("" if silent else " (default: %(default)s)")
+
+
 class CommandParser(argparse.ArgumentParser):
     """An ArgumentParser whose complaints are one line, with exit code 2; it knows `--debug`.
 
@@ -33,7 +41,7 @@ class CommandParser(argparse.ArgumentParser):
             prog=f"python -m {module}",
             description=description,
             allow_abbrev=False,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_HelpFormatter,
         )
         self.add_argument("--debug", action="store_true", help="show tracebacks and all log lines")
 
