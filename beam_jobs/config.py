@@ -11,7 +11,7 @@ from schemas.errors import UsageError
 from schemas.image import ImageSettings
 from schemas.source import PRESETS, Preset, compile_group_pattern
 
-WORK_FOLDER = "_work"  # inside the output; holds finished shards until all are, and goes when the data set is published
+WORK_FOLDER = "_work"  # inside the output; holds all that is unfinished, and goes when the data set is published
 
 # These change what a run may do or how fast, and never what a shard holds: finished shards outlive a change of them.
 _NOT_IN_SHARDS = ("max_reject_fraction", "dry_run", "overwrite", "threads", "output", "local")

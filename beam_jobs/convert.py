@@ -5,16 +5,17 @@ import logging
 import os
 import sys
 import tempfile
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from beam_jobs import feedback, plan, publish, shards, storage
+from beam_jobs import feedback, plan, publish, shards, storage, workers
 from beam_jobs.config import ConvertConfig
 from beam_jobs.discover import Discover, check_input
 from beam_jobs.duplicates import DropDuplicates
@@ -151,7 +152,9 @@ def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True)
     """Runs the whole job and gives the manifest it published. Raises RadrecordsError with nothing published."""
     release = publish.begin(config)
     try:
-        if config.local:
+        if release is None:  # published already
+            pass
+        elif config.local:
             with (
                 tempfile.TemporaryDirectory(prefix="radrecords-") as folder,
                 feedback.quiet_workers(quiet) as terminal,
@@ -159,20 +162,22 @@ def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True)
             ):
                 run(config, release, folder, options)
         else:
-            feedback.clear(config.work)
-            run(config, release, config.work, options)
-    except BaseException:
-        publish.abandon(config)
+            run(config, release, storage.join(release.work, f"told-{uuid.uuid4().hex}"), options)
+    except BaseException as error:
+        if release and publish.abandon(config, release) and isinstance(error, Exception):
+            raise publish.lost(config) from error
         raise
     manifest = publish.read_manifest(config.output)
     if manifest is None:
         raise JobFailed(f"the job ended and published nothing in {config.output}")
+    if release:
+        publish.tidy(config, release)
     return manifest
 
 
 def run(config: ConvertConfig, release: publish.Release | None, folder: str, options: PipelineOptions) -> None:
     """Runs the pipeline to its end. Raises what a worker recorded in `folder`, or else what the runner says."""
-    runner = FnApiRunner() if config.local else None
+    runner = local_runner(folder, options) if config.local else None
     try:
         pipeline = beam.Pipeline(runner=runner, options=options)
         define_pipeline(pipeline, config, release, folder)
@@ -181,7 +186,21 @@ def run(config: ConvertConfig, release: publish.Release | None, folder: str, opt
         told = feedback.read_failure(folder)  # before what the runner says: it adds words of its own
         if told is None and isinstance(error, RadrecordsError):
             raise
+        if told is None and workers.lost(folder):
+            told = JobFailed(
+                "a worker process died (killed, or out of memory?); nothing was published. Run again: finished "
+                "shards are kept"
+            )
         raise told or JobFailed(f"the job failed: {last_line(error)}") from error
+
+
+def local_runner(folder: str, options: PipelineOptions) -> FnApiRunner:
+    """The engine for this machine; in it workers are threads, or processes with --direct_running_mode."""
+    direct = options.view_as(DirectOptions)
+    if direct.direct_running_mode != "multi_processing":
+        return FnApiRunner()
+    direct.direct_running_mode = "in_memory"  # or Beam would put its own kind of worker process in place of ours
+    return workers.process_runner(folder)
 
 
 def last_line(error: BaseException) -> str:
@@ -208,7 +227,7 @@ def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: publish
         (keys, keyed)
         | "KeysAndReferences" >> beam.Flatten()
         | "ByShard" >> beam.GroupByKey()
-        | "WriteShards" >> beam.Map(shards.write_shard, the_plan, config, release.prefix, folder)
+        | "WriteShards" >> beam.Map(shards.write_shard, the_plan, config, release.prefix, release.work, folder)
     )
     _ = (
         root

@@ -43,12 +43,6 @@ def read_failure(folder: str) -> RadrecordsError | None:
     return kind(content["message"])
 
 
-def clear(folder: str) -> None:
-    """Forgets what an earlier run told in `folder`."""
-    for name in (_FAILURE, _PLAN):
-        storage.delete(storage.join(folder, name))
-
-
 def write_plan(folder: str, plan: dict[str, Any]) -> None:
     """Tells the launcher what was planned."""
     storage.write_bytes(storage.join(folder, _PLAN), json.dumps(plan).encode())

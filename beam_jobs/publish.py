@@ -1,6 +1,19 @@
-"""Step 4: account for every input, refuse what must not be used, and write the manifest last."""
+"""Step 4: account for every input, refuse what must not be used, and write the manifest last.
+
+Launches may be killed at any moment, and several may run at once. Each publication of a folder (a *release*) has a work
+folder of its own, `_work/r1` for the first, and that is the whole protocol:
+
+    _work/r1/settings.json   made first, create-only: the settings of every run that works on this release
+    _work/r1/SHARD.SHA       finished shards, named by their content, so that no run changes what another one wrote
+    _work/r1/release.json    made before anything moves into place, create-only: a hash of all that is to be published
+    manifest.json            written last, only over the manifest of the release before
+
+Runs of equal content help each other, any other one ends. A work folder whose release is published is rubbish, whoever
+made it, and anybody may delete it.
+"""
 
 import collections
+import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,54 +27,95 @@ from beam_jobs import feedback, storage
 from beam_jobs.config import ConvertConfig
 from beam_jobs.plan import Plan
 from beam_jobs.preview import contact_sheet
-from beam_jobs.shards import Quarantined, ShardResult
+from beam_jobs.shards import Quarantined, ShardResult, shard_in_work
 from schemas.dataset import MANIFEST, Manifest
-from schemas.errors import JobFailed, UsageError
+from schemas.errors import JobFailed, RadrecordsError, UsageError
 from schemas.example import decode_example, read_records
 from schemas.interchange import interchange_files
 
-_CLAIM = "settings.json"
+_CLAIM, _CONTENT = "settings.json", "release.json"
 _PREVIEW_EXAMPLES = 24  # of each class
 
 
 @dataclass(frozen=True)
 class Release:
-    """Which publication of the folder this is. The shards of a later one bear its number, so that those of the one
-    before stay readable until the manifest changes."""
+    """Which publication of the folder this is, and the folder of everything unfinished. The shards of a later one bear
+    its number, so that those of the one before stay readable until the manifest changes."""
 
     revision: int
     prefix: str
+    work: str
 
 
-def begin(config: ConvertConfig) -> Release:
-    """Claims the output folder for these settings. Raises UsageError where a data set is published there already, or
+def release_of(config: ConvertConfig, revision: int) -> Release:
+    """The release of that number in the output folder."""
+    prefix = config.name if revision == 1 else f"{config.name}-r{revision}"
+    return Release(revision, prefix, storage.join(config.work, f"r{revision}"))
+
+
+def begin(config: ConvertConfig) -> Release | None:
+    """Claims the next release of the output folder for these settings; None where an earlier run of them published and
+    was stopped while it tidied up, which is done now. Raises UsageError where a data set is published there already, or
     where an unfinished conversion with other settings has begun there."""
+    claim = config.fingerprint().encode()
     published = read_manifest(config.output)
-    if published and not config.overwrite:
-        raise UsageError(
-            f"--output {config.output} holds a published data set already; give a new version folder, or --overwrite"
-        )
-    revision = published.revision + 1 if published else 1
-    release = Release(revision, config.name if revision == 1 else f"{config.name}-r{revision}")
-    claim = json.dumps({"fingerprint": config.fingerprint(), "revision": revision}).encode()
+    if published:
+        last = release_of(config, published.revision)
+        stopped_late = _read(storage.join(last.work, _CLAIM)) == claim
+        tidy(config, last)
+        if stopped_late:
+            return None
+        if not config.overwrite:
+            raise UsageError(
+                f"--output {config.output} holds a published data set already; give a new version folder, or --overwrite"
+            )
+    release = release_of(config, published.revision + 1 if published else 1)
     try:
-        storage.write_bytes(storage.join(config.work, _CLAIM), claim, create_only=True)
+        storage.write_bytes(storage.join(release.work, _CLAIM), claim, create_only=True)
     except storage.AlreadyExistsError:
-        if storage.read_bytes(storage.join(config.work, _CLAIM)) != claim:
+        if _read(storage.join(release.work, _CLAIM)) not in (claim, None):  # None: deleted meanwhile
             raise UsageError(
                 f"{config.work} holds an unfinished conversion with other settings; finish it with its own flags, "
                 "or delete that folder"
             ) from None
     except OSError as error:
+        storage.delete_if_empty(release.work, config.work, config.output)
         raise UsageError(f"--output {config.output} cannot be written: {error.strerror or error}") from error
     return release
 
 
-def abandon(config: ConvertConfig) -> None:
-    """Leaves nothing behind of a run that finished no shard."""
-    if not any(".tfrecord-" in file.path for file in storage.list_files(config.work, config.work)):
-        storage.delete_folder(config.work)
-        storage.delete_if_empty(config.output)
+def abandon(config: ConvertConfig, release: Release) -> bool:
+    """After a run that failed: whether another one has published the release meanwhile. Leaves nothing behind then, and
+    nothing of a run that finished no shard."""
+    try:
+        published = read_manifest(config.output)
+        if published and published.revision >= release.revision:
+            tidy(config, release)
+            return True
+        if not any(".tfrecord-" in file.path for file in storage.list_files(release.work, release.work)):
+            storage.delete_folder(release.work)
+            storage.delete_if_empty(config.work, config.output)
+    except RadrecordsError:  # the disk or the bucket that failed the run: its own error says more
+        pass
+    return False
+
+
+def tidy(config: ConvertConfig, release: Release) -> None:
+    """Deletes what is left of a published release: the shards that it replaced, and its work folder."""
+    content = _read(storage.join(release.work, _CONTENT))
+    if content is not None:
+        for file in json.loads(content)["replaces"]:
+            storage.delete(storage.join(config.output, file))
+    # The claim last: it tells a later run of the same settings that there is something left to do.
+    storage.delete_folder(release.work, last=_CLAIM)
+    storage.delete_if_empty(config.work)
+
+
+def _read(uri: str) -> bytes | None:
+    try:
+        return storage.read_bytes(uri)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def read_manifest(folder: str) -> Manifest | None:
@@ -81,19 +135,8 @@ def publish(
         ordered = sorted(results, key=lambda result: (result.split, result.index))
         manifest = account(ordered, plan, config, release)
         gate(manifest, config)
-        old = read_manifest(config.output)
-        if (old.revision if old else 0) != release.revision - 1:
-            raise JobFailed(f"{config.output} was published by another run meanwhile; this one changed nothing")
-        try:
+        with storage.writing(config.output):
             _write(manifest, ordered, config, release)
-        except storage.AlreadyExistsError as error:
-            raise JobFailed(f"{config.output} was published by another run meanwhile") from error
-        if old:
-            kept = {shard.file for shards in manifest.splits.values() for shard in shards}
-            for shard in (shard for shards in old.splits.values() for shard in shards):
-                if shard.file not in kept:
-                    storage.delete(storage.join(config.output, shard.file))
-        storage.delete_folder(config.work)
 
 
 def account(results: list[ShardResult], plan: Plan, config: ConvertConfig, release: Release) -> Manifest:
@@ -152,17 +195,57 @@ def _most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _write(manifest: Manifest, results: list[ShardResult], config: ConvertConfig, release: Release) -> None:
-    def put(name: str, content: bytes, create_only: bool = False) -> None:
-        storage.write_bytes(storage.join(config.output, name), content, create_only)
+def lost(config: ConvertConfig) -> JobFailed:
+    """The error of a run that another one forestalled."""
+    return JobFailed(f"{config.output} was published by another run meanwhile; this one changed nothing")
 
+
+def _write(manifest: Manifest, results: list[ShardResult], config: ConvertConfig, release: Release) -> None:
+    def put(name: str, content: bytes) -> None:
+        storage.write_bytes(storage.join(config.output, name), content, staging=release.work)
+
+    quarantine = quarantine_lines(entry for result in results for entry in result.quarantined).encode()
+    target = storage.join(config.output, MANIFEST)
+    before = storage.stat(target, MANIFEST)
+    old = read_manifest(config.output)
+    _announce(manifest, quarantine, old, config, release)
+    # Only now: a run that publishes later than this look finds our announcement, and none earlier escapes it.
+    now = read_manifest(config.output)
+    if (now.revision if now else 0) != release.revision - 1:
+        raise lost(config)
     for result in results:
-        storage.move(storage.join(config.work, result.shard.file), storage.join(config.output, result.shard.file))
+        storage.move(shard_in_work(release.work, result.shard), storage.join(config.output, result.shard.file))
     for name, text in interchange_files(manifest, release.prefix).items():
         put(name, text.encode())
-    put("quarantine.jsonl", quarantine_lines(entry for result in results for entry in result.quarantined).encode())
+    put("quarantine.jsonl", quarantine)
     put("preview.png", contact_sheet(preview_images(manifest, config.output)))
-    put(MANIFEST, manifest.to_json().encode(), create_only=release.revision == 1)
+    try:
+        storage.write_bytes(
+            target, manifest.to_json().encode(), over=before.version if before else 0, staging=release.work
+        )
+    except storage.AlreadyExistsError as error:
+        raise lost(config) from error
+
+
+def _announce(
+    manifest: Manifest, quarantine: bytes, old: Manifest | None, config: ConvertConfig, release: Release
+) -> None:
+    """Says what this release is to hold. Raises JobFailed where another run has said something else."""
+    kept = {shard.file for shards in manifest.splits.values() for shard in shards}
+    replaced = [shard.file for shards in (old.splits if old else {}).values() for shard in shards]
+    content = {
+        "sha256": hashlib.sha256(manifest.to_json().encode() + quarantine).hexdigest(),
+        "replaces": [file for file in replaced if file not in kept],
+    }
+    said = storage.join(release.work, _CONTENT)
+    try:
+        storage.write_bytes(said, json.dumps(content).encode(), create_only=True)
+    except storage.AlreadyExistsError:
+        if _read(said) not in (json.dumps(content).encode(), None):
+            raise JobFailed(
+                f"another run publishes other images in {config.output}; this one changed nothing. If none is at work, "
+                f"one was stopped while it published and the images were changed then: delete {config.work}, and run again"
+            ) from None
 
 
 def quarantine_lines(entries: Iterable[Quarantined]) -> str:

@@ -8,7 +8,6 @@ import collections
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from beam_jobs.config import ConvertConfig
 from beam_jobs.plan import Plan
 from beam_jobs.splits import Reference
 from schemas.dataset import Shard, shard_name
-from schemas.errors import JobFailed, one_line
+from schemas.errors import one_line
 from schemas.example import Example, encode_example, frame_record
 from schemas.image import ImageRejected, ImageSettings, ImageSkipped, decode
 
@@ -102,23 +101,30 @@ def write_shard(
     plan: Plan,
     config: ConvertConfig,
     prefix: str,
+    work: str,
     folder: str,
 ) -> ShardResult:
-    """Writes the shard of one ((split, index), references) into the work folder and tells what became of its inputs;
+    """Writes the shard of one ((split, index), references) into the folder `work` and tells what became of its inputs;
     `folder` hears of the progress. A shard that an earlier run finished from the same inputs is kept."""
     key, references = keyed
     split, index = key
     with feedback.failures(folder):
         ordered = sorted((r for r in references if r is not None), key=lambda r: r.id)
         name = shard_name(prefix, split, index, plan.shards[split])
-        mark = storage.join(config.work, f"{name}.{_inputs_hash(ordered, plan, config)}.json")
-        finished = _finished(mark, config)
+        mark = storage.join(work, f"{name}.{_inputs_hash(ordered, plan, config)}.json")
+        finished = _finished(mark, work, config)
         if finished is not None:
             feedback.count_done(folder, len(ordered))
             return finished
-        result = _write(name, key, ordered, plan, config, folder)
-        storage.write_bytes(mark, result.to_json().encode())
+        result = _write(name, key, ordered, plan, config, work, folder)
+        with storage.writing(work):
+            storage.write_bytes(mark, result.to_json().encode())
         return result
+
+
+def shard_in_work(work: str, shard: Shard) -> str:
+    """Where a finished shard waits to be published: under a name that only this content has."""
+    return storage.join(work, f"{shard.file}.{shard.sha256[:16]}")
 
 
 def _inputs_hash(references: list[Reference], plan: Plan, config: ConvertConfig) -> str:
@@ -130,55 +136,46 @@ def _inputs_hash(references: list[Reference], plan: Plan, config: ConvertConfig)
     return digest.hexdigest()[:16]
 
 
-def _finished(mark: str, config: ConvertConfig) -> ShardResult | None:
+def _finished(mark: str, work: str, config: ConvertConfig) -> ShardResult | None:
     try:
         result = ShardResult.from_json(storage.read_bytes(mark).decode())
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-    for folder in (config.work, config.output):  # a run that was stopped while publishing has moved some already
-        file = storage.stat(storage.join(folder, result.shard.file), "")
+    # A run that was stopped while publishing has moved some already.
+    for place in (shard_in_work(work, result.shard), storage.join(config.output, result.shard.file)):
+        file = storage.stat(place, "")
         if file is not None and file.size == result.shard.bytes:
             return result
     return None
 
 
 def _write(
-    name: str, key: tuple[str, int], references: list[Reference], plan: Plan, config: ConvertConfig, folder: str
+    name: str,
+    key: tuple[str, int],
+    references: list[Reference],
+    plan: Plan,
+    config: ConvertConfig,
+    work: str,
+    folder: str,
 ) -> ShardResult:
-    target = storage.join(config.work, name)
-    if storage.is_remote(target):
-        handle, local = tempfile.mkstemp(prefix="radrecords-", suffix=".tfrecord")
-        os.close(handle)
-    else:
-        os.makedirs(config.work, exist_ok=True)
-        local = storage.temporary_beside(target)
     labels = [0] * len(plan.classes)
     notes: collections.Counter[str] = collections.Counter()
     skipped: collections.Counter[str] = collections.Counter()
     quarantined = []
     digest = hashlib.sha256()
-    try:
-        with open(local, "wb") as file:
-            for outcome in convert_all(references, plan, config, folder):
-                if isinstance(outcome, Quarantined):
-                    quarantined.append(outcome)
-                elif isinstance(outcome, Skipped):
-                    skipped[outcome.reason] += 1
-                else:
-                    file.write(outcome.record)
-                    digest.update(outcome.record)
-                    labels[outcome.label] += 1
-                    notes.update(outcome.notes)
-            size = file.tell()
-            file.flush()
-            os.fsync(file.fileno())  # the mark that says "finished" must not outlive the bytes in a crash
-        storage.upload(local, target)
-    except OSError as error:
-        raise JobFailed(f"cannot write {target}: {error.strerror or error}; nothing was published") from error
-    finally:
-        if os.path.exists(local):
-            os.unlink(local)
-    shard = Shard(name, size, digest.hexdigest(), sum(labels), tuple(labels))
+    with storage.writing(storage.join(work, name)), storage.new_file(work) as file:
+        for outcome in convert_all(references, plan, config, folder):
+            if isinstance(outcome, Quarantined):
+                quarantined.append(outcome)
+            elif isinstance(outcome, Skipped):
+                skipped[outcome.reason] += 1
+            else:
+                file.write(outcome.record)
+                digest.update(outcome.record)
+                labels[outcome.label] += 1
+                notes.update(outcome.notes)
+        shard = Shard(name, file.tell(), digest.hexdigest(), sum(labels), tuple(labels))
+        storage.keep(file, shard_in_work(work, shard))
     return ShardResult(*key, shard, tuple(quarantined), dict(skipped), dict(notes))
 
 

@@ -9,12 +9,13 @@ import contextlib
 import functools
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
-from schemas.errors import JobFailed, UsageError
+from schemas.errors import JobFailed, RadrecordsError, UsageError
 from schemas.source import File
 
 if TYPE_CHECKING:
@@ -120,8 +121,12 @@ def exists(uri: str) -> bool:
     return stat(uri, "") is not None
 
 
-def write_bytes(uri: str, data: bytes, create_only: bool = False) -> None:
-    """Writes `data` whole or not at all. Raises AlreadyExistsError where `create_only` and the file is there."""
+def write_bytes(uri: str, data: bytes, create_only: bool = False, over: int | None = None, staging: str = "") -> None:
+    """Writes `data` whole or not at all. Raises AlreadyExistsError where `create_only` and the file is there, or where
+    `over` is given and is not the file's version (0: no file). A local file takes shape in the folder `staging`, or
+    beside `uri`."""
+    if create_only:
+        over = 0
     if is_remote(uri):
         from google.api_core.exceptions import PreconditionFailed
 
@@ -131,17 +136,23 @@ def write_bytes(uri: str, data: bytes, create_only: bool = False) -> None:
                 client().bucket(bucket).blob(name).upload_from_string(
                     data,
                     content_type="application/octet-stream",
-                    if_generation_match=0 if create_only else None,
+                    if_generation_match=over,
                     checksum="crc32c",
                 )
             except PreconditionFailed as error:
                 raise AlreadyExistsError(uri) from error
         return
     os.makedirs(os.path.dirname(uri) or ".", exist_ok=True)
-    temporary = temporary_beside(uri)
+    temporary = _temporary_in(staging or os.path.dirname(uri))
     try:
         Path(temporary).write_bytes(data)
-        if not create_only:
+        if over:
+            # A disk compares and replaces in two steps: a run that slept between them, while two others published,
+            # could still replace. A bucket does it in one.
+            found = stat(uri, "")
+            if found is None or found.version != over:
+                raise AlreadyExistsError(uri)
+        if over != 0:
             os.replace(temporary, uri)
             return
         try:
@@ -152,17 +163,35 @@ def write_bytes(uri: str, data: bytes, create_only: bool = False) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-def upload(local: str, uri: str) -> None:
-    """Moves the finished local file `local` to `uri`: a rename on disk, one checksummed upload to a bucket."""
+@contextlib.contextmanager
+def new_file(folder: str) -> Iterator[IO[bytes]]:
+    """An empty file to fill and then to `keep` in `folder`; else nothing is left of it. For a bucket it is a nameless
+    local one, so that a process that is killed leaves none either."""
+    if is_remote(folder):
+        with tempfile.TemporaryFile() as file:
+            yield file
+        return
+    os.makedirs(folder, exist_ok=True)
+    temporary = _temporary_in(folder)
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def keep(file: IO[bytes], uri: str) -> None:
+    """Gives a filled `new_file` its name: a rename on disk, one checksummed upload to a bucket."""
+    file.flush()
     if not is_remote(uri):
-        os.replace(local, uri)
+        os.fsync(file.fileno())  # what is written later and says that it is finished must not outlive its bytes
+        os.replace(file.name, uri)
         return
     bucket, name = _split(uri)
     with _plain_errors(uri):
-        client().bucket(bucket).blob(name).upload_from_filename(
-            local, content_type="application/octet-stream", checksum="crc32c"
+        client().bucket(bucket).blob(name).upload_from_file(
+            file, rewind=True, size=file.tell(), content_type="application/octet-stream", checksum="crc32c"
         )
-    os.unlink(local)
 
 
 def move(source: str, target: str) -> None:
@@ -200,26 +229,41 @@ def delete(uri: str) -> None:
     Path(uri).unlink(missing_ok=True)
 
 
-def delete_folder(folder: str) -> None:
-    """Deletes `folder` and all in it, if it is there."""
-    if is_remote(folder):
-        for file in list_files(folder, folder):
+def delete_folder(folder: str, last: str = "") -> None:
+    """Deletes `folder` and all in it, if it is there; the file named `last` after the others."""
+    if not is_remote(folder) and not os.path.isdir(folder):
+        return
+    for file in list_files(folder, folder):
+        if file.path != last:
             delete(file.uri)
-    else:
+    if last:
+        delete(join(folder, last))
+    if not is_remote(folder):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def delete_if_empty(folder: str) -> None:
-    """Removes a local folder that has nothing in it; a bucket has no folders to remove."""
-    if not is_remote(folder):
-        with contextlib.suppress(OSError):
-            os.rmdir(folder)
+def delete_if_empty(*folders: str) -> None:
+    """Removes local folders that have nothing in them, one after the other; a bucket has no folders to remove."""
+    for folder in folders:
+        if not is_remote(folder):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
 
 
-def temporary_beside(path: str) -> str:
-    """A new name in the folder of `path`, for a file that is renamed to `path` once it is whole."""
-    folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
+@contextlib.contextmanager
+def writing(uri: str) -> Iterator[None]:
+    """Turns what a disk says while something is written (full, read-only, gone) into one line that names `uri`."""
+    try:
+        yield
+    except OSError as error:
+        raise JobFailed(
+            f"cannot write {uri}: {error.strerror or error}; nothing was published. Mend it, and run again: finished "
+            "shards are kept"
+        ) from error
+
+
+def _temporary_in(folder: str) -> str:
+    return os.path.join(folder, f".{uuid.uuid4().hex}.tmp")
 
 
 @functools.cache
@@ -278,9 +322,14 @@ def _plain_errors(uri: str) -> Iterator[None]:
         yield
     except PermissionError as error:
         raise JobFailed(f"cannot read or write {uri}: {error.strerror}") from error
-    except Exception as error:
-        code = getattr(error, "code", None)
-        reasons = {401: "credentials refused", 403: "permission denied", 404: "no such bucket or object"}
-        if is_remote(uri) and code in reasons:
-            raise JobFailed(f"cannot read or write {uri}: {reasons[code]}; check the name and your access") from error
+    except (RadrecordsError, FileNotFoundError, AlreadyExistsError):
         raise
+    except Exception as error:
+        if not is_remote(uri):
+            raise
+        reasons = {401: "credentials refused", 403: "permission denied", 404: "no such bucket or object"}
+        reason = reasons.get(getattr(error, "code", 0))
+        if reason:
+            raise JobFailed(f"cannot read or write {uri}: {reason}; check the name and your access") from error
+        # After the client's own retries, of two minutes.
+        raise JobFailed(f"cannot read or write {uri}: {type(error).__name__}: {error}; run again later") from error
