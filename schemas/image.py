@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from schemas.dicom import read_dicom
+from schemas.dicom import StoredValues, read_dicom
 from schemas.errors import UsageError
 from schemas.raster import Admit, Gray, read_jpeg, read_with_pillow
 from schemas.rejection import ImageRejected, ImageSkipped, Reason, SkipReason
@@ -97,8 +97,9 @@ class Decoded(NamedTuple):
 _one_large_at_a_time = threading.RLock()
 
 
-def decode(data: bytes, settings: ImageSettings) -> Decoded:
+def decode(data: bytes, settings: ImageSettings, stored_values: StoredValues | None = None) -> Decoded:
     """The tensor of one image file: uint8 [H, W, C], a function of `data` and `settings` alone, in any thread.
+    `stored_values`: a DICOM decoder instead of pydicom's.
 
     Eight-bit images keep their levels. Deeper ones (16-bit PNG and TIFF, float TIFF) are scaled from their own least
     to their own greatest value, because a 10- or 12-bit radiograph in such a file says its depth nowhere; a constant
@@ -117,7 +118,7 @@ def decode(data: bytes, settings: ImageSettings) -> Decoded:
                 turn.enter_context(_one_large_at_a_time)
 
         try:
-            gray = _read(data, format, settings, admit)
+            gray = _read(data, format, settings, admit, stored_values)
             return Decoded(_finish(gray, settings), format, gray.notes)
         except ImageSkipped:
             raise
@@ -163,9 +164,9 @@ _SIGNATURES = {
 _BARE_DICOM = re.compile(rb"[\x02\x08]\0.[\0-\x30](?:[A-Z]{2}|..\0\0)|\0[\x02\x08][\0-\x30].[A-Z]{2}", re.DOTALL)
 
 
-def _read(data: bytes, format: str, settings: ImageSettings, admit: Admit) -> Gray:
+def _read(data: bytes, format: str, settings: ImageSettings, admit: Admit, stored_values: StoredValues | None) -> Gray:
     if format == "dicom":
-        return read_dicom(data, admit, settings.max_pixels, settings.allow_burned_in)
+        return read_dicom(data, admit, settings.max_pixels, settings.allow_burned_in, stored_values)
     if format == "jpeg":
         # Twice the target, so that the resize decides what the pixels become and not the coarser scaling in the DCT.
         side = ceil(2 * settings.image_size / settings.crop)
