@@ -45,7 +45,7 @@ def until_done(run: Callable[[], None], config: ConvertConfig, argv: Sequence[st
         lost = isolation.attempts(config.work)
         if not lost - seen:
             raise WorkerLostError(f"{how}; nothing was published; the same command again goes on")
-        print(f"warning: {how}; going on, and decoding what it was at in a process of its own", file=sys.stderr)
+        print(f"\nwarning: {how}; going on, and decoding what it was at in a process of its own", file=sys.stderr)
         seen |= lost
 
 
