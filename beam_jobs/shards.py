@@ -22,6 +22,7 @@ from beam_jobs.isolation import IsolatedDecoder, attempt
 from beam_jobs.plan import Plan
 from beam_jobs.splits import Reference
 from beam_jobs.threads import Pulse, StalledError, ordered_map, parts
+from schemas.budget import Budget
 from schemas.dataset import Shard, shard_name
 from schemas.errors import JobFailed, one_line
 from schemas.example import Example, encode_example, frame_record
@@ -29,6 +30,7 @@ from schemas.image import ImageRejected, ImageSkipped
 
 _READ_THREADS = 16  # a bucket answers in tens of milliseconds: that many requests at once keep the decoders busy
 _PART = 16  # images that a thread takes at a time, where there are many: handing over small ones singly costs much
+_in_memory = Budget(1 << 28)  # bytes of files that a worker's threads hold at a time
 _FORMAT_SUFFIXES = {
     "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "png": (".png",),
@@ -235,6 +237,11 @@ def thread_count(config: ConvertConfig) -> int:
 def convert_one(reference: Reference, plan: Plan, decode: Decode) -> Converted | Quarantined | Skipped:
     """One input, from its bytes to its framed record, or why not. Reading errors of a single image are its own; a bucket
     that refuses access fails the job."""
+    with _in_memory.take(reference.source.size):
+        return _convert_one(reference, plan, decode)
+
+
+def _convert_one(reference: Reference, plan: Plan, decode: Decode) -> Converted | Quarantined | Skipped:
     source = reference.source
     try:
         data = storage.read_bytes(source.uri, source.version)

@@ -108,6 +108,11 @@ def read_dicom(
     return Gray(Image.fromarray(gray), 0, 65535, notes=notes if usable else (*notes, NO_USABLE_WINDOW))
 
 
+def is_deflated(data: bytes) -> bool:
+    """Whether the file says that all of it is compressed, pixels and sizes included (PS3.5 A.5)."""
+    return DeflatedExplicitVRLittleEndian.encode() in data[:4096]
+
+
 def _read_elements(data: bytes, max_pixels: int) -> tuple[Dataset, tuple[str, ...]]:
     stream = io.BytesIO(data)
     stream.seek(132 if data[128:132] == b"DICM" else 0)

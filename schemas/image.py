@@ -6,7 +6,6 @@ closed set.
 """
 
 import re
-import threading
 import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from schemas.dicom import StoredValues, read_dicom
+from schemas.budget import Budget
+from schemas.dicom import StoredValues, is_deflated, read_dicom
 from schemas.errors import UsageError
 from schemas.raster import Admit, Gray, read_jpeg, read_with_pillow
 from schemas.rejection import ImageRejected, ImageSkipped, Reason, SkipReason
@@ -36,9 +36,9 @@ __all__ = [
 
 RESIZE_MODES = ("stretch", "letterbox", "crop")
 SMALLEST_SIDE = 2
-# Decoding takes up to 9 bytes a pixel, so only one image above this size is decoded at a time: 8 threads that all
-# meet a 100-megapixel image stay below 1 GiB together.
-LARGE_PIXELS = 1 << 24
+# Pixels that the threads decode at a time. Decoding takes up to 9 bytes a pixel, WebP 15, so 8 threads that all meet
+# 100-megapixel images stay below 1 GiB together, and photographs of everyday size never wait.
+PIXELS_AT_A_TIME = 36_000_000
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Decoded(NamedTuple):
     notes: tuple[str, ...]
 
 
-_one_large_at_a_time = threading.RLock()
+_in_memory = Budget(PIXELS_AT_A_TIME)
 
 
 def decode(data: bytes, settings: ImageSettings, stored_values: StoredValues | None = None) -> Decoded:
@@ -110,14 +110,20 @@ def decode(data: bytes, settings: ImageSettings, stored_values: StoredValues | N
     """
     _quiet_warnings()
     format = sniff(data)
-    with ExitStack() as turn:
+    with ExitStack() as held:
+        waited = False
 
         def admit(width: int, height: int) -> None:
+            nonlocal waited
             _check_size(width, height, settings)
-            if width * height > LARGE_PIXELS:
-                turn.enter_context(_one_large_at_a_time)
+            if not waited:  # some formats tell their size twice
+                held.enter_context(_in_memory.take(width * height))
+            waited = True
 
         try:
+            if format == "dicom" and is_deflated(data):  # it must be inflated to know its size
+                held.enter_context(_in_memory.take(PIXELS_AT_A_TIME))
+                waited = True
             gray = _read(data, format, settings, admit, stored_values)
             return Decoded(_finish(gray, settings), format, gray.notes)
         except ImageSkipped:

@@ -94,6 +94,8 @@ def skip_reason(path: str, size: int) -> str | None:
     name = PurePosixPath(parts[-1])
     if name.suffix.lower() in _NOT_IMAGES or name.name.upper() in ("DICOMDIR", "THUMBS.DB"):
         return "not_an_image_name"
+    if not path.isprintable() and any("\ud800" <= character <= "\udfff" for character in path):
+        return "name_not_utf_8"  # a byte that no text has: neither JSON nor a bucket could hold such a name
     return None
 
 
