@@ -248,7 +248,7 @@ REJECTED: dict[str, tuple[Callable[[], bytes], Reason | SkipReason]] = {
     "cut progressive.jpg": (lambda: textured_jpeg(progressive=True)[:-5000], Reason.TRUNCATED),
     "no end.jpg": (lambda: picture("JPEG")[:-2], Reason.TRUNCATED),
     "cut header.jpg": (lambda: picture("JPEG", comment=b"%d" % _variant)[:100], Reason.TRUNCATED),
-    "damaged.jpg": (lambda: damaged_in_the_middle(textured_jpeg()), Reason.DAMAGED),
+    "damaged.jpg": (lambda: damaged_in_the_middle(textured_jpeg(), 2000), Reason.DAMAGED),
     "cut.png": (lambda: picture("PNG")[:-500], Reason.TRUNCATED),
     "no end.png": (lambda: picture("PNG")[:-12], Reason.TRUNCATED),
     "damaged.png": (lambda: damaged_in_the_middle(picture("PNG"), 2), Reason.DAMAGED),
