@@ -1,6 +1,6 @@
 # Every target sets up .venv by itself, from the lock file. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo convert train evaluate test test-demo lint format bench lock clean
+.PHONY: help setup demo convert train evaluate test test-demo test-hostile test-tfio lint format bench lock clean
 
 # The first Python from 3.10 to 3.13 that can make a virtual environment; or say PYTHON=...
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -12,6 +12,10 @@ VENV := .venv
 RUN_PYTHON := $(VENV)/bin/python
 READY := $(VENV)/ready-$(TARGET)
 DEMO := demo
+TFIO := .venv-tfio
+TFIO_PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
+  $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' 2>/dev/null \
+  && echo $$p && break; done)
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +67,21 @@ test: setup ## Run the tests
 test-demo: demo ## Run the demo and check what it leaves
 	@$(RUN_PYTHON) -m pytest -m demo tests/test_demo.py
 
+test-hostile: setup ## Convert 2,000 odd files and some bombs (two minutes)
+	@$(RUN_PYTHON) -m pytest -m hostile tests/beam_jobs/test_hostile.py $(ARGS)
+
+test-tfio: $(TFIO)/ready ## Compare tensorflow-io's DICOM decoder with pydicom, in .venv-tfio [RADRECORDS_DICOM_FOLDER=...]
+	@$(TFIO)/bin/python -m pytest -m "tfio or not tfio" -W ignore -p no:cacheprovider tests/beam_jobs/test_tfio.py $(ARGS)
+
+$(TFIO)/ready: requirements-tfio.lock
+	@test -n "$(TFIO_PYTHON)" || { echo "error: no Python 3.11 or 3.10 with venv found, and tensorflow-io needs one; install \
+	it or say TFIO_PYTHON=/path/to/python" >&2; exit 2; }
+	@echo "Installing into $(TFIO) (once, some minutes) ..."
+	@rm -rf $(TFIO)
+	@$(TFIO_PYTHON) -m venv $(TFIO)
+	@$(TFIO)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-tfio.lock
+	@touch $@
+
 lint: setup ## Check style and types
 	@$(RUN_PYTHON) -m ruff check .
 	@$(RUN_PYTHON) -m ruff format --check .
@@ -82,7 +101,9 @@ lock: setup ## Pin the newest dependencies that fit setup.py
 	    --extra $$([ $$target = gpu ] && echo gpu || echo train) --universal --python-version 3.10 --generate-hashes \
 	    --no-annotate --no-header -o requirements-$$target.lock || exit 1; \
 	done
+	@printf 'pytest\nfake-gcs-server-python-wrapper\ntrustme\n' | $(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py - --extra tfio --universal \
+	  --python-version 3.10 --generate-hashes --no-annotate --no-header -o requirements-tfio.lock
 
 clean: ## Delete everything that make made
-	@rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf $(VENV) $(TFIO) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

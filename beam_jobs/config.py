@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from beam_jobs import storage
+from beam_jobs.decoder import DICOM_DECODERS
 from schemas.dataset import check_name, version_of
 from schemas.errors import UsageError
 from schemas.image import ImageSettings
@@ -14,7 +15,7 @@ from schemas.source import PRESETS, Preset, compile_group_pattern
 WORK_FOLDER = "_work"  # inside the output; holds all that is unfinished, and goes when the data set is published
 
 # These change what a run may do or how fast, and never what a shard holds: finished shards outlive a change of them.
-_NOT_IN_SHARDS = ("max_reject_fraction", "dry_run", "overwrite", "threads", "output", "local")
+_NOT_IN_SHARDS = ("max_reject_fraction", "dry_run", "overwrite", "threads", "decode_timeout", "output", "local")
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,9 @@ class ConvertConfig:
     """What `python -m beam_jobs.convert` was asked for; the flags of the same names say what each field means.
 
     input and output: absolute local folders or gs:// URIs. shards: of each split, 0 for a number that fits the set.
-    limit: 0 for no limit. threads: 0 for a number that fits the machine and the input. local: the workers run on this
-    machine. Raises UsageError, naming the flag and the value, for a setting that cannot be.
+    limit: 0 for no limit. threads: 0 for a number that fits the machine and the input.
+    decode_timeout: in seconds. local: the workers run on this machine. Raises UsageError, naming the flag and the value,
+    for a setting that cannot be.
     """
 
     input: str
@@ -41,6 +43,8 @@ class ConvertConfig:
     seed: int = 0
     max_reject_fraction: float = 0.01
     threads: int = 0
+    decode_timeout: float = 60.0
+    dicom_decoder: str = DICOM_DECODERS[0]
     dry_run: bool = False
     overwrite: bool = False
     local: bool = True
@@ -65,6 +69,10 @@ class ConvertConfig:
         for flag in ("limit", "shards", "threads"):
             if getattr(self, flag) < 0:
                 raise UsageError(f"--{flag} {getattr(self, flag)}: must be at least 1")
+        if not 0 < self.decode_timeout <= 86_400:
+            raise UsageError(f"--decode_timeout {self.decode_timeout:g}: must be above 0 seconds, up to a day")
+        if self.dicom_decoder not in DICOM_DECODERS:
+            raise UsageError(f"--dicom_decoder {self.dicom_decoder!r}: must be one of {', '.join(DICOM_DECODERS)}")
         if self.shards > 99_999:
             raise UsageError(f"--shards {self.shards}: at most 99999")
         if self.output == self.input or self.output.startswith(self.input.rstrip("/") + "/"):

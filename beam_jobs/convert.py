@@ -1,6 +1,7 @@
 """Raw radiographs -> a published TFRecord data set: `python -m beam_jobs.convert --input DIR --output DIR`."""
 
 import argparse
+import functools
 import logging
 import os
 import sys
@@ -15,8 +16,9 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from beam_jobs import feedback, plan, publish, shards, storage, workers
+from beam_jobs import feedback, isolation, plan, publish, shards, storage, supervise, workers
 from beam_jobs.config import ConvertConfig
+from beam_jobs.decoder import DICOM_DECODERS, decoder_of
 from beam_jobs.discover import Discover, check_input
 from beam_jobs.duplicates import DropDuplicates
 from beam_jobs.splits import AssignSplits
@@ -33,21 +35,32 @@ _LOCAL_RUNNERS = ("", "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", 
 _OPEN_ENDED_RUNNERS = ("PortableRunner", "FlinkRunner", "SparkRunner", "PrismRunner")
 
 
-def main(argv: Sequence[str]) -> None:
-    """Converts, and prints the summary; or says with --dry_run what it would do."""
+def main(argv: Sequence[str], supervised: bool = False) -> None:
+    """Converts, and prints the summary; or says with --dry_run what it would do. `supervised`: a local run happens in a
+    child of this process, and is run again where a decoder ends it."""
     flags, beam_flags = parser().parse_known_args(argv)
     options = beam_options(beam_flags)
     config = config_of(flags, local=options.view_as(StandardOptions).runner is None)
     if not flags.debug:
         quiet_beam(config.local)
+    if supervised and config.local and not config.dry_run and supervise.can_supervise():
+        sys.exit(supervise.until_done(lambda: convert_and_print(config, options, flags.debug), config, argv))
+    convert_and_print(config, options, flags.debug)
+
+
+def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bool) -> None:
+    """Everything after the flags."""
+    if config.local:
+        with feedback.quiet_workers(not debug):
+            decoder_of(config.image, config.dicom_decoder)  # says at once where it does not work
     check_input(config)
     if config.dry_run:
         with tempfile.TemporaryDirectory(prefix="radrecords-") as folder:
-            with feedback.quiet_workers(not flags.debug):
+            with feedback.quiet_workers(not debug):
                 run(config, None, folder, PipelineOptions([]))
             print_plan(config, feedback.read_plan(folder) or {})
         return
-    print_manifest(convert(config, options, quiet=not flags.debug), config.output)
+    print_manifest(convert(config, options, quiet=not debug), config.output)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,9 +90,16 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--brightness", type=float, default=image.brightness, metavar="B", help="added, -1 to 1")
     result.add_argument("--contrast", type=float, default=image.contrast, metavar="C", help="factor around mid-gray")
     result.add_argument("--max_pixels", type=int, default=image.max_pixels, help="larger images are quarantined")
+    result.add_argument(
+        "--allow_burned_in", action="store_true", help="take DICOM images that say a text is in the pixels"
+    )
+    result.add_argument(
+        "--dicom_decoder", default="pydicom", help=f"{' or '.join(DICOM_DECODERS)} (needs the extra tfio)"
+    )
     result.add_argument("--seed", type=int, default=0, help="of splits, sampling and shards")
     result.add_argument("--max_reject_fraction", type=float, default=0.01, help="more broken images fail the job")
     result.add_argument("--threads", type=auto_or_positive, default="auto", metavar="N", help="decoding, per worker")
+    result.add_argument("--decode_timeout", type=float, default=60.0, metavar="S", help="seconds an image may take")
     result.add_argument("--dry_run", action="store_true", help="say what would be done, and write nothing")
     result.add_argument("--overwrite", action="store_true", help="replace the data set published in --output")
     return result
@@ -186,11 +206,11 @@ def run(config: ConvertConfig, release: publish.Release | None, folder: str, opt
         told = feedback.read_failure(folder)  # before what the runner says: it adds words of its own
         if told is None and isinstance(error, RadrecordsError):
             raise
-        if told is None and workers.lost(folder):
-            told = JobFailed(
-                "a worker process died (killed, or out of memory?); nothing was published. Run again: finished "
-                "shards are kept"
-            )
+        if told is None and config.local and (workers.lost(folder) or isolation.attempts(config.work)):
+            raise supervise.WorkerLostError(
+                "a worker process was lost (killed, out of memory, or by a decoder); nothing was published. Run again: "
+                "finished shards are kept, and what it was at is decoded in a process of its own"
+            ) from error
         raise told or JobFailed(f"the job failed: {last_line(error)}") from error
 
 
@@ -291,4 +311,4 @@ def reasons(counts: Any) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(run_command(functools.partial(main, supervised=True)))

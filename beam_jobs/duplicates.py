@@ -10,8 +10,9 @@ import apache_beam as beam
 
 from beam_jobs import storage
 from beam_jobs.config import ConvertConfig
+from beam_jobs.isolation import IsolatedDecoder
 from beam_jobs.tally import TALLY, duplicates, problem
-from schemas.image import ImageRejected, ImageSettings, ImageSkipped, decode
+from schemas.image import ImageRejected, ImageSkipped, sniff
 from schemas.source import Source
 
 
@@ -36,7 +37,7 @@ class DropDuplicates(beam.PTransform):  # type: ignore[misc]
             | "SpreadCandidates" >> beam.Reshuffle()
             | "Checksum" >> beam.Map(with_checksum)
             | "ByChecksum" >> beam.GroupByKey()
-            | "KeepOne" >> beam.FlatMap(keep_one, self.config.image).with_outputs(TALLY, main="kept")
+            | "KeepOne" >> beam.FlatMap(keep_one, self.config).with_outputs(TALLY, main="kept")
         )
         return {"sources": (sized.unique, checked.kept) | "Kept" >> beam.Flatten(), TALLY: checked[TALLY]}
 
@@ -63,7 +64,7 @@ def with_checksum(source: Source) -> tuple[tuple[int, str], Source]:
     return (source.size, checksum), source._replace(checksum=checksum)
 
 
-def keep_one(keyed: tuple[tuple[int, str], Iterable[Source]], settings: ImageSettings) -> Iterator[Any]:
+def keep_one(keyed: tuple[tuple[int, str], Iterable[Source]], config: ConvertConfig) -> Iterator[Any]:
     """Keeps the source with the first path of those that are byte-identical. Two that disagree are a problem where they
     are an image; what is none (the same error page saved under many names) goes on, to be quarantined one by one."""
     first, *others = sorted(keyed[1], key=lambda source: source.path)
@@ -71,7 +72,7 @@ def keep_one(keyed: tuple[tuple[int, str], Iterable[Source]], settings: ImageSet
         odd = next((other for other in others if getattr(other, attribute) != getattr(first, attribute)), None)
         if odd is None:
             continue
-        if is_image(first, settings):
+        if is_image(first, config):
             values = (getattr(source, attribute) or "unassigned" for source in (first, odd))
             yield problem(
                 f"{first.path!r} and {odd.path!r} are the same bytes with {attribute}s "
@@ -85,10 +86,13 @@ def keep_one(keyed: tuple[tuple[int, str], Iterable[Source]], settings: ImageSet
         yield duplicates(len(others))
 
 
-def is_image(source: Source, settings: ImageSettings) -> bool:
-    """Whether the source can be read and decoded."""
+def is_image(source: Source, config: ConvertConfig) -> bool:
+    """Whether the source can be read and decoded. Asked seldom, so always in a process that a decoder may crash."""
     try:
-        decode(storage.read_bytes(source.uri, source.version), settings)
+        data = storage.read_bytes(source.uri, source.version)
+        sniff(data)
+        with IsolatedDecoder(config.image, config.dicom_decoder, config.decode_timeout) as decode:
+            decode(data)
     except (OSError, ImageRejected, ImageSkipped):
         return False
     return True

@@ -5,27 +5,31 @@ workers that write the same shard do no harm.
 """
 
 import collections
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from beam_jobs import feedback, storage
 from beam_jobs.config import ConvertConfig
+from beam_jobs.decoder import Decode, decoder_of
+from beam_jobs.isolation import IsolatedDecoder, attempt
 from beam_jobs.plan import Plan
 from beam_jobs.splits import Reference
+from beam_jobs.threads import Pulse, StalledError, ordered_map, parts
+from schemas.budget import Budget
 from schemas.dataset import Shard, shard_name
 from schemas.errors import one_line
 from schemas.example import Example, encode_example, frame_record
-from schemas.image import ImageRejected, ImageSettings, ImageSkipped, decode
+from schemas.image import ImageRejected, ImageSkipped
 
 _READ_THREADS = 16  # a bucket answers in tens of milliseconds: that many requests at once keep the decoders busy
-_AHEAD = 2  # parts in flight per thread
 _PART = 16  # images that a thread takes at a time, where there are many: handing over small ones singly costs much
+_in_memory = Budget(1 << 28)  # bytes of files that a worker's threads hold at a time
 _FORMAT_SUFFIXES = {
     "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "png": (".png",),
@@ -35,9 +39,6 @@ _FORMAT_SUFFIXES = {
     "gif": (".gif",),
 }
 _IMAGE_SUFFIXES = frozenset(suffix for suffixes in _FORMAT_SUFFIXES.values() for suffix in suffixes)
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class Quarantined(NamedTuple):
@@ -116,9 +117,10 @@ def write_shard(
         if finished is not None:
             feedback.count_done(folder, len(ordered))
             return finished
-        result = _write(name, key, ordered, plan, config, work, folder)
-        with storage.writing(work):
-            storage.write_bytes(mark, result.to_json().encode())
+        with attempt(work, f"{split}-{index}") as lost_before:
+            result = _write(name, key, ordered, plan, config, work, folder, isolated=lost_before)
+            with storage.writing(work):
+                storage.write_bytes(mark, result.to_json().encode())
         return result
 
 
@@ -157,6 +159,7 @@ def _write(
     config: ConvertConfig,
     work: str,
     folder: str,
+    isolated: bool,
 ) -> ShardResult:
     labels = [0] * len(plan.classes)
     notes: collections.Counter[str] = collections.Counter()
@@ -164,7 +167,7 @@ def _write(
     quarantined = []
     digest = hashlib.sha256()
     with storage.writing(storage.join(work, name)), storage.new_file(work) as file:
-        for outcome in convert_all(references, plan, config, folder):
+        for outcome in convert_all(references, plan, config, folder, isolated):
             if isinstance(outcome, Quarantined):
                 quarantined.append(outcome)
             elif isinstance(outcome, Skipped):
@@ -180,18 +183,39 @@ def _write(
 
 
 def convert_all(
-    references: list[Reference], plan: Plan, config: ConvertConfig, folder: str
+    references: list[Reference], plan: Plan, config: ConvertConfig, folder: str, isolated: bool
 ) -> Iterator[Converted | Quarantined | Skipped]:
-    """What becomes of each input, in order; read and decoded ahead on several threads."""
+    """What becomes of each input, in order; read and decoded ahead on several threads. Where these get stuck in an image,
+    or `isolated` says that an earlier worker was lost, the rest is decoded in a child process."""
+    done = 0
+    if not isolated:
+        decode = decoder_of(config.image, config.dicom_decoder)
+        with contextlib.suppress(StalledError):
+            for outcomes in _convert_parts(references, plan, config, decode, config.decode_timeout):
+                yield from outcomes
+                done += len(outcomes)
+                feedback.count_done(folder, len(outcomes))
+    if done < len(references):
+        with IsolatedDecoder(config.image, config.dicom_decoder, config.decode_timeout) as decode:
+            for outcomes in _convert_parts(references[done:], plan, config, decode, None):
+                yield from outcomes
+                feedback.count_done(folder, len(outcomes))
+
+
+def _convert_parts(
+    references: list[Reference], plan: Plan, config: ConvertConfig, decode: Decode, limit: float | None
+) -> Iterator[list[Converted | Quarantined | Skipped]]:
+    pulse = Pulse()
+
+    def convert_part(part: range) -> list[Converted | Quarantined | Skipped]:
+        outcomes = []
+        for index in part:
+            outcomes.append(convert_one(references[index], plan, decode))
+            pulse.beat()
+        return outcomes
+
     threads = thread_count(config)
-    part = max(1, min(_PART, len(references) // (threads * _AHEAD)))
-
-    def convert_part(start: int) -> list[Converted | Quarantined | Skipped]:
-        return [convert_one(reference, plan, config.image) for reference in references[start : start + part]]
-
-    for outcomes in ordered_map(convert_part, range(0, len(references), part), threads):
-        yield from outcomes
-        feedback.count_done(folder, len(outcomes))
+    return ordered_map(convert_part, parts(len(references), threads, _PART), threads, pulse, limit)
 
 
 def thread_count(config: ConvertConfig) -> int:
@@ -202,25 +226,14 @@ def thread_count(config: ConvertConfig) -> int:
     return max(cores, _READ_THREADS) if storage.is_remote(config.input) else cores
 
 
-def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """`map` on several threads, in order, with a bounded number of items in flight."""
-    with ThreadPoolExecutor(threads) as pool:
-        ahead: collections.deque[Future[R]] = collections.deque()
-        try:
-            for item in items:
-                ahead.append(pool.submit(function, item))
-                if len(ahead) >= threads * _AHEAD:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
-
-
-def convert_one(reference: Reference, plan: Plan, settings: ImageSettings) -> Converted | Quarantined | Skipped:
+def convert_one(reference: Reference, plan: Plan, decode: Decode) -> Converted | Quarantined | Skipped:
     """One input, from its bytes to its framed record, or why not. Reading errors of a single image are its own; a bucket
     that refuses access fails the job."""
+    with _in_memory.take(reference.source.size):
+        return _convert_one(reference, plan, decode)
+
+
+def _convert_one(reference: Reference, plan: Plan, decode: Decode) -> Converted | Quarantined | Skipped:
     source = reference.source
     try:
         data = storage.read_bytes(source.uri, source.version)
@@ -231,7 +244,7 @@ def convert_one(reference: Reference, plan: Plan, settings: ImageSettings) -> Co
     except OSError as error:
         return _quarantined(reference, b"", "read", "unreadable", error.strerror or type(error).__name__, "unknown")
     try:
-        image = decode(data, settings)
+        image = decode(data)
     except ImageSkipped as error:
         return Skipped(error.reason.value)
     except ImageRejected as error:

@@ -8,6 +8,7 @@ its 16-bit pixels twice.
 import io
 import logging
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -57,10 +58,17 @@ _READ: list[BaseTag | int] = [
 ]
 
 
-def read_dicom(data: bytes, admit: Admit, max_pixels: int, allow_burned_in: bool) -> Gray:
+# A second decoder: from elements with one sample a pixel, checked, to integers [rows, columns] as stored.
+StoredValues = Callable[[Dataset], NDArray[Any]]
+
+
+def read_dicom(
+    data: bytes, admit: Admit, max_pixels: int, allow_burned_in: bool, stored_values: StoredValues | None = None
+) -> Gray:
     """The one frame of a DICOM file as 16-bit gray, black 0 and white 65535 (colour: 8 bits).
 
-    `admit(width, height)` is called before any pixel is decoded. Raises ImageRejected, ImageSkipped for objects that
+    `admit(width, height)` is called before any pixel is decoded. `stored_values` is used instead of pydicom where there
+    is one sample a pixel. Raises ImageRejected, ImageSkipped for objects that
     are not images, and whatever pydicom and its plugins raise about damaged files.
     """
     dataset, notes = _read_elements(data, max_pixels)
@@ -73,7 +81,7 @@ def read_dicom(data: bytes, admit: Admit, max_pixels: int, allow_burned_in: bool
         raise ImageRejected(Reason.MULTI_FRAME, f"{frames} frames")
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     admit(columns, rows)
-    pixels = _stored_values(dataset, rows, columns)
+    pixels = _stored_values(dataset, rows, columns, stored_values)
     del dataset.PixelData
     blocks = [slice(row, row + (1 << 20) // columns + 1) for row in range(0, rows, (1 << 20) // columns + 1)]
     if pixels.ndim == 3:
@@ -98,6 +106,11 @@ def read_dicom(data: bytes, admit: Admit, max_pixels: int, allow_burned_in: bool
     if padding is not None:
         gray[padding] = 0
     return Gray(Image.fromarray(gray), 0, 65535, notes=notes if usable else (*notes, NO_USABLE_WINDOW))
+
+
+def is_deflated(data: bytes) -> bool:
+    """Whether the file says that all of it is compressed, pixels and sizes included (PS3.5 A.5)."""
+    return DeflatedExplicitVRLittleEndian.encode() in data[:4096]
 
 
 def _read_elements(data: bytes, max_pixels: int) -> tuple[Dataset, tuple[str, ...]]:
@@ -153,7 +166,7 @@ def _inflate(data: bytes, limit: int) -> bytes:
     return inflated
 
 
-def _stored_values(dataset: Dataset, rows: int, columns: int) -> NDArray[Any]:
+def _stored_values(dataset: Dataset, rows: int, columns: int, other: StoredValues | None) -> NDArray[Any]:
     """Integers [rows, columns] as stored, or uint8 RGB [rows, columns, 3]."""
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
     # A UID that is not in the standard's list could be any text.
@@ -165,7 +178,8 @@ def _stored_values(dataset: Dataset, rows: int, columns: int) -> NDArray[Any]:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         raise ImageRejected(Reason.UNSUPPORTED_TRANSFER_SYNTAX, f"transfer syntax {name}") from None
-    if not decoder.is_available:
+    second = other if samples == 1 and bits > 1 else None
+    if second is None and not decoder.is_available:
         detail = f"transfer syntax {name} needs pip install 'radrecords[dicom]'"
         raise ImageRejected(Reason.UNSUPPORTED_TRANSFER_SYNTAX, detail)
 
@@ -181,9 +195,11 @@ def _stored_values(dataset: Dataset, rows: int, columns: int) -> NDArray[Any]:
         inside = _frame_size(frame)
         if inside not in (None, (columns, rows)):
             raise ImageRejected(Reason.SIZE_MISMATCH, f"{columns}x{rows} holds a frame of {inside[0]}x{inside[1]}")
-        if syntax == JPEGBaseline8Bit and samples == 1:
+        if syntax == JPEGBaseline8Bit and samples == 1 and second is None:
             # Strict, where pydicom's decoder fills damaged parts with gray.
             return np.asarray(simplejpeg.decode_jpeg(frame, "GRAY"))[:, :, 0]
+    if second is not None:
+        return second(dataset)
     pixels, _ = decoder.as_array(dataset, index=0)
     return pixels
 

@@ -6,7 +6,6 @@ closed set.
 """
 
 import re
-import threading
 import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from schemas.dicom import read_dicom
+from schemas.budget import Budget
+from schemas.dicom import StoredValues, is_deflated, read_dicom
 from schemas.errors import UsageError
 from schemas.raster import Admit, Gray, read_jpeg, read_with_pillow
 from schemas.rejection import ImageRejected, ImageSkipped, Reason, SkipReason
@@ -36,9 +36,9 @@ __all__ = [
 
 RESIZE_MODES = ("stretch", "letterbox", "crop")
 SMALLEST_SIDE = 2
-# Decoding takes up to 9 bytes a pixel, so only one image above this size is decoded at a time: 8 threads that all
-# meet a 100-megapixel image stay below 1 GiB together.
-LARGE_PIXELS = 1 << 24
+# Pixels that the threads decode at a time. Decoding takes up to 9 bytes a pixel, WebP 15, so 8 threads that all meet
+# 100-megapixel images stay below 1 GiB together, and photographs of everyday size never wait.
+PIXELS_AT_A_TIME = 36_000_000
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,12 @@ class Decoded(NamedTuple):
     notes: tuple[str, ...]
 
 
-_one_large_at_a_time = threading.RLock()
+_in_memory = Budget(PIXELS_AT_A_TIME)
 
 
-def decode(data: bytes, settings: ImageSettings) -> Decoded:
+def decode(data: bytes, settings: ImageSettings, stored_values: StoredValues | None = None) -> Decoded:
     """The tensor of one image file: uint8 [H, W, C], a function of `data` and `settings` alone, in any thread.
+    `stored_values`: a DICOM decoder instead of pydicom's.
 
     Eight-bit images keep their levels. Deeper ones (16-bit PNG and TIFF, float TIFF) are scaled from their own least
     to their own greatest value, because a 10- or 12-bit radiograph in such a file says its depth nowhere; a constant
@@ -109,15 +110,21 @@ def decode(data: bytes, settings: ImageSettings) -> Decoded:
     """
     _quiet_warnings()
     format = sniff(data)
-    with ExitStack() as turn:
+    with ExitStack() as held:
+        waited = False
 
         def admit(width: int, height: int) -> None:
+            nonlocal waited
             _check_size(width, height, settings)
-            if width * height > LARGE_PIXELS:
-                turn.enter_context(_one_large_at_a_time)
+            if not waited:  # some formats tell their size twice
+                held.enter_context(_in_memory.take(width * height))
+            waited = True
 
         try:
-            gray = _read(data, format, settings, admit)
+            if format == "dicom" and is_deflated(data):  # it must be inflated to know its size
+                held.enter_context(_in_memory.take(PIXELS_AT_A_TIME))
+                waited = True
+            gray = _read(data, format, settings, admit, stored_values)
             return Decoded(_finish(gray, settings), format, gray.notes)
         except ImageSkipped:
             raise
@@ -163,9 +170,9 @@ _SIGNATURES = {
 _BARE_DICOM = re.compile(rb"[\x02\x08]\0.[\0-\x30](?:[A-Z]{2}|..\0\0)|\0[\x02\x08][\0-\x30].[A-Z]{2}", re.DOTALL)
 
 
-def _read(data: bytes, format: str, settings: ImageSettings, admit: Admit) -> Gray:
+def _read(data: bytes, format: str, settings: ImageSettings, admit: Admit, stored_values: StoredValues | None) -> Gray:
     if format == "dicom":
-        return read_dicom(data, admit, settings.max_pixels, settings.allow_burned_in)
+        return read_dicom(data, admit, settings.max_pixels, settings.allow_burned_in, stored_values)
     if format == "jpeg":
         # Twice the target, so that the resize decides what the pixels become and not the coarser scaling in the DCT.
         side = ceil(2 * settings.image_size / settings.crop)

@@ -21,6 +21,8 @@ class Reason(str, Enum):
     UNSUPPORTED_TRANSFER_SYNTAX = "unsupported_transfer_syntax"
     BURNED_IN_ANNOTATION = "burned_in_annotation"
     OUT_OF_MEMORY = "out_of_memory"
+    DECODER_CRASHED = "decoder_crashed"
+    DECODER_TIMEOUT = "decoder_timeout"
 
 
 class SkipReason(str, Enum):

@@ -93,6 +93,8 @@ def skip_reason(path: str, size: int) -> str | None:
     name = parts[-1].lower()
     if name in ("dicomdir", "thumbs.db") or name[name.rfind(".") :] in _NOT_IMAGES:
         return "not_an_image_name"
+    if not path.isprintable() and any("\ud800" <= character <= "\udfff" for character in path):
+        return "name_not_utf_8"  # a byte that no text has: neither JSON nor a bucket could hold such a name
     return None
 
 

@@ -9,7 +9,6 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from beam_jobs.duplicates import DropDuplicates, keep_one
 from beam_jobs.tally import DUPLICATES, PROBLEMS, TALLY, Count
-from schemas.image import ImageSettings
 from tests.beam_jobs.made import config, source
 from tests.conftest import write_images
 
@@ -32,7 +31,7 @@ def test_duplicates_are_kept_once_and_counted(tmp_path: Path) -> None:
 def test_identical_images_that_disagree_are_a_problem(tmp_path: Path, change: dict[str, str], says: str) -> None:
     write_images(tmp_path, ["a.png"])
     first = source("a", md5="md5:1")._replace(uri=str(tmp_path / "a.png"))
-    outputs = list(keep_one(((1, "md5:1"), [first._replace(path="b", **change), first]), ImageSettings()))
+    outputs = list(keep_one(((1, "md5:1"), [first._replace(path="b", **change), first]), config()))
     assert [output.value.kind for output in outputs] == [PROBLEMS]
     assert says in outputs[0].value.what
 
@@ -42,4 +41,4 @@ def test_identical_bytes_that_are_no_image_are_left_to_be_quarantined(tmp_path: 
     sources = [
         source(name, label=label)._replace(uri=str(tmp_path / "page")) for name, label in (("a", "A"), ("b", "B"))
     ]
-    assert list(keep_one(((1, "md5:1"), sources), ImageSettings())) == sources
+    assert list(keep_one(((1, "md5:1"), sources), config())) == sources

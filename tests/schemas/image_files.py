@@ -24,10 +24,27 @@ DIGITAL_XRAY = "1.2.840.10008.5.1.4.1.1.1.1"
 NAMES = ("Zebedee^Quill", "MRN-8812-QX", "Dr^Farthing", "Saint Osyth Infirmary", "19410203")
 
 
+_variant = 0  # what `variant` makes another picture, so that a folder can hold many files of a kind and no duplicates
+
+
+def variant(make: Callable[[], bytes], number: int) -> bytes:
+    """The file that `make` makes, of a picture (or with an identifier) that has `number` in it: 0 to 2047, 0 for none."""
+    global _variant
+    _variant = number
+    try:
+        return make()
+    finally:
+        _variant = 0
+
+
 def scene(height: int = 120, width: int = 160) -> NDArray[np.uint8]:
     """Smooth and unlike any of its turns and mirror images: uint8 [height, width], 20 to 235."""
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
-    return np.rint(20 + 100 * x * x + 70 * y + 45 * np.exp(-30 * ((x - 0.3) ** 2 + (y - 0.2) ** 2))).astype(np.uint8)
+    smooth = 20 + 100 * x * x + 70 * y + 45 * np.exp(-30 * ((x - 0.3) ** 2 + (y - 0.2) ** 2))
+    for bit in range(11):  # a row of bright dots in the middle
+        if _variant >> bit & 1:
+            smooth[height // 2 : height // 2 + 4, width // 20 + 4 * bit : width // 20 + 4 * bit + 4] = 235
+    return np.rint(smooth).astype(np.uint8)
 
 
 def saved(image: Image.Image, format: str, **options: Any) -> bytes:
@@ -102,14 +119,15 @@ def animation(format: str, **options: Any) -> bytes:
 
 def deep_gradient(format: str, greatest: int = 65535, **options: Any) -> bytes:
     """A 16-bit ramp from 0 at the left to `greatest` at the right, 256x256."""
-    ramp = np.linspace(0, greatest, 256).astype(np.uint16)
-    return saved(Image.fromarray(np.tile(ramp, (256, 1))), format, **options)
+    pixels = np.tile(np.linspace(0, greatest, 256).astype(np.uint16), (256, 1))
+    pixels[-1, -1] -= _variant
+    return saved(Image.fromarray(pixels), format, **options)
 
 
 def dicom_object(pixels: NDArray[Any] | None = None, **elements: Any) -> Dataset:
     """A digital X-ray full of names, with `pixels` ([rows, columns] or RGB) stored natively; `elements` by keyword."""
     dataset = Dataset()
-    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = DIGITAL_XRAY, "1.2.3.4", "DX"
+    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = DIGITAL_XRAY, f"1.2.3.4{_variant:04d}", "DX"
     dataset.PatientName, dataset.PatientID, dataset.ReferringPhysicianName = NAMES[:3]
     dataset.InstitutionName, dataset.PatientBirthDate = NAMES[3:]
     if pixels is not None:
@@ -225,27 +243,27 @@ GOOD: dict[str, Callable[[], bytes]] = {
 
 REJECTED: dict[str, tuple[Callable[[], bytes], Reason | SkipReason]] = {
     "zero bytes.jpg": (lambda: b"", Reason.EMPTY),
-    "page.jpg": (lambda: b"<!DOCTYPE html><html><body>404 not found</body></html>", Reason.NOT_AN_IMAGE),
+    "page.jpg": (lambda: b"<!DOCTYPE html><html><body>404 not found: %d</body></html>" % _variant, Reason.NOT_AN_IMAGE),
     "cut.jpg": (lambda: textured_jpeg()[:-5000], Reason.TRUNCATED),
     "cut progressive.jpg": (lambda: textured_jpeg(progressive=True)[:-5000], Reason.TRUNCATED),
     "no end.jpg": (lambda: picture("JPEG")[:-2], Reason.TRUNCATED),
-    "cut header.jpg": (lambda: picture("JPEG")[:100], Reason.TRUNCATED),
-    "damaged.jpg": (lambda: damaged_in_the_middle(textured_jpeg()), Reason.DAMAGED),
+    "cut header.jpg": (lambda: picture("JPEG", comment=b"%d" % _variant)[:100], Reason.TRUNCATED),
+    "damaged.jpg": (lambda: damaged_in_the_middle(textured_jpeg(), 2000), Reason.DAMAGED),
     "cut.png": (lambda: picture("PNG")[:-500], Reason.TRUNCATED),
     "no end.png": (lambda: picture("PNG")[:-12], Reason.TRUNCATED),
     "damaged.png": (lambda: damaged_in_the_middle(picture("PNG"), 2), Reason.DAMAGED),
     "cut.tiff": (lambda: picture("TIFF")[:-5000], Reason.TRUNCATED),
     "cut.gif": (lambda: picture("GIF")[:-3000], Reason.TRUNCATED),
     "cut.bmp": (lambda: picture("BMP")[:-3000], Reason.TRUNCATED),
-    "cut.webp": (lambda: picture("WEBP", "RGB")[:-200], Reason.TRUNCATED),
-    "bomb.png": (lambda: png_of_size(30_000, 30_000), Reason.TOO_MANY_PIXELS),
-    "one pixel.png": (lambda: saved(Image.new("L", (1, 1)), "PNG"), Reason.TOO_SMALL),
-    "stripe.jpg": (lambda: saved(Image.new("L", (840, 40)), "JPEG"), Reason.BAD_ASPECT),
+    "cut.webp": (lambda: picture("WEBP", "RGB")[:-50], Reason.TRUNCATED),
+    "bomb.png": (lambda: png_of_size(30_000, 30_000 + _variant), Reason.TOO_MANY_PIXELS),
+    "one pixel.png": (lambda: saved(Image.new("L", (1, 1), _variant % 256), "PNG"), Reason.TOO_SMALL),
+    "stripe.jpg": (lambda: saved(Image.new("L", (840 + _variant, 40)), "JPEG"), Reason.BAD_ASPECT),
     "animated.gif": (lambda: animation("GIF"), Reason.ANIMATED),
     "animated.png": (lambda: animation("PNG"), Reason.ANIMATED),
     "animated.webp": (lambda: animation("WEBP", lossless=True), Reason.ANIMATED),
     "pages.tiff": (lambda: animation("TIFF"), Reason.MULTI_FRAME),
-    "not numbers.tiff": (lambda: float_tiff(float("nan"), float("inf")), Reason.UNSUPPORTED),
+    "not numbers.tiff": (lambda: float_tiff(float("nan"), float("inf"), _variant), Reason.UNSUPPORTED),
     "cut.dcm": (lambda: dicom_file()[:-2000], Reason.TRUNCATED),
     "cut jpeg.dcm": (lambda: encapsulated(picture("JPEG"))[:-1000], Reason.TRUNCATED),
     "frames.dcm": (lambda: dicom_file(NumberOfFrames=4), Reason.MULTI_FRAME),

@@ -1,0 +1,12 @@
+"""How a test asks for the stand-in decoder of standin/sitecustomize.py, and the words that it heeds."""
+
+import os
+from pathlib import Path
+
+EXIT, SEGFAULT, HANG = b"CALL-OS-EXIT", b"SEGMENTATION-FAULT", b"SLEEP-FOR-EVER"
+
+
+def stand_in_path() -> str:
+    """The PYTHONPATH of processes with the stand-in decoder."""
+    here = Path(__file__).parent
+    return os.pathsep.join((str(here / "standin"), str(here.parent.parent)))

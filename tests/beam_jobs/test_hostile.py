@@ -1,0 +1,239 @@
+"""Hostile and odd files through the whole conversion. The long tests run in `make test-hostile`."""
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from schemas.image import SkipReason
+from tests.beam_jobs.standin_words import EXIT, HANG, stand_in_path
+from tests.conftest import Result, files_of, labelled, manifest_of, write_images
+from tests.schemas.image_files import (
+    GOOD,
+    NAMES,
+    REJECTED,
+    dicom_bytes,
+    dicom_file,
+    dicom_object,
+    picture,
+    png_of_size,
+    scene,
+    variant,
+)
+
+Convert = Callable[..., Result]
+FILES, HOSTILE = 2000, 300
+
+
+def quarantine_of(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "quarantine.jsonl").read_text().splitlines()]
+
+
+def test_dicom_objects_that_are_no_images_are_skipped_and_oddities_noted(tmp_path: Path, convert: Convert) -> None:
+    raw = write_images(tmp_path / "raw", labelled(10))
+    (raw / "NORMAL/DICOMDIR").write_bytes(REJECTED["DICOMDIR"][0]())  # known by its name
+    (raw / "NORMAL/index.dcm").write_bytes(REJECTED["DICOMDIR"][0]() + bytes(2))  # and by its content
+    for kind in ("report.dcm", "state.dcm", "video.dcm"):
+        (raw / "NORMAL" / kind).write_bytes(REJECTED[kind][0]())
+    for kind in ("no file meta.dcm", "png named.jpg", "cmyk.jpg"):
+        (raw / "NORMAL" / kind).write_bytes(GOOD[kind]())
+    (raw / "NORMAL/window.dcm").write_bytes(dicom_file(WindowCenter=5, WindowWidth=0))
+    assert convert(raw, tmp_path / "out", "--max_reject_fraction", 0.2).code == 0
+    manifest = manifest_of(tmp_path / "out")
+    skipped = {"not_an_image_name": 1, "dicomdir": 1, "presentation_state": 1, "structured_report": 1}
+    assert manifest["skipped"] == skipped
+    assert manifest["notes"] == {"dicom_without_file_meta": 1, "dicom_window_unusable": 1, "mislabelled": 1}
+    (entry,) = quarantine_of(tmp_path / "out")
+    assert (entry["reason"], entry["format"]) == ("unsupported_transfer_syntax", "dicom")
+    assert "MPEG2" in str(entry["detail"])
+
+
+def test_burned_in_annotation_is_quarantined_unless_allowed(tmp_path: Path, convert: Convert) -> None:
+    raw = write_images(tmp_path / "raw", labelled(10))
+    (raw / "NORMAL/named.dcm").write_bytes(REJECTED["named.dcm"][0]())
+    assert convert(raw, tmp_path / "out", "--max_reject_fraction", 0.2).code == 0
+    assert manifest_of(tmp_path / "out")["quarantined"] == {"burned_in_annotation": 1}
+    assert convert(raw, tmp_path / "allowed", "--allow_burned_in").code == 0
+    manifest = manifest_of(tmp_path / "allowed")
+    assert manifest["inputs"]["written"] == 21
+    assert manifest["image"]["allow_burned_in"] is True
+
+
+def test_images_over_the_pixel_limit_of_the_flag(tmp_path: Path, convert: Convert) -> None:
+    raw = write_images(tmp_path / "raw", labelled(10))
+    write_images(raw, ["NORMAL/large.png"], side=60)
+    flags = ("--max_reject_fraction", 0.2, "--max_pixels")
+    assert convert(raw, tmp_path / "out", *flags, 59 * 60).code == 0
+    assert [entry["detail"] for entry in quarantine_of(tmp_path / "out")] == ["60x60 is above the limit of 3540 pixels"]
+    assert convert(raw, tmp_path / "more", *flags, 60 * 60).code == 0
+    assert manifest_of(tmp_path / "more")["quarantined"] == {}
+
+
+def test_odd_names_are_quoted_in_the_quarantine(tmp_path: Path, convert: Convert) -> None:
+    raw = write_images(tmp_path / "raw", labelled(10))
+    names = [
+        "with space.jpg",
+        "ünï码.jpg",
+        "a#b.jpg",
+        "50%20off.jpg",
+        "line\nbreak.jpg",
+        'quo"te\\.jpg',
+        "\x1b[31m.jpg",
+    ]
+    for number, name in enumerate(names):
+        (raw / "NORMAL" / name).write_bytes(b"<html>%d" % number)
+    (raw / "NORMAL" / os.fsdecode(b"latin-\xe9.jpg")).write_bytes(b"<html>")
+    result = convert(raw, tmp_path / "out", "--max_reject_fraction", 0.5)
+    assert result.code == 0, result.err
+    text = (tmp_path / "out/quarantine.jsonl").read_text()
+    assert text.isascii()
+    assert len(text.splitlines()) == len(names)
+    found = {Path(str(entry["uri"])).name for entry in quarantine_of(tmp_path / "out")}
+    assert found == set(names)
+    assert manifest_of(tmp_path / "out")["skipped"] == {"name_not_utf_8": 1}
+
+
+def test_no_name_in_a_dicom_file_gets_out(tmp_path: Path) -> None:
+    """Good, broken and odd ones, with every log line that --debug has, into outputs, logs and counts."""
+    raw = write_images(tmp_path / "raw", labelled(5))
+    kinds = {**GOOD, **{kind: make for kind, (make, _) in REJECTED.items()}}
+    for number, (kind, make) in enumerate(kinds.items()):
+        (raw / ("NORMAL", "PNEUMONIA")[number % 2] / f"{number} {kind}").write_bytes(variant(make, 1 + number))
+    for number, keyword in enumerate(("WindowCenter", "RescaleSlope", "NumberOfFrames", "SOPClassUID", "BitsStored")):
+        elements = {"WindowCenter": "0000001", "WindowWidth": "50", "RescaleSlope": "0000001", "RescaleIntercept": "0"}
+        elements |= {"NumberOfFrames": "0000001"} if keyword == "NumberOfFrames" else {}
+        data = dicom_file(scene(), **elements).replace(b"0000001", NAMES[0][:7].encode())
+        (raw / f"NORMAL/misplaced {number}.dcm").write_bytes(data + bytes(2 * number))
+    done = subprocess.run(
+        [sys.executable, "-m", "beam_jobs.convert", "--input", raw, "--output", tmp_path / "out", "--debug"]
+        + ["--max_reject_fraction", "1", "--allow_burned_in"],
+        capture_output=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    said = files_of(tmp_path / "out") | {"stdout": done.stdout, "stderr": done.stderr}
+    assert manifest_of(tmp_path / "out")["inputs"]["quarantined"] > 20
+    for where, content in said.items():
+        for name in NAMES:
+            assert name[:7].encode() not in content, where
+
+
+@pytest.mark.hostile
+@pytest.mark.skipif(sys.platform != "linux", reason="runs are supervised on Linux only")
+def test_two_thousand_files_end_as_they_were_made_to_on_1_and_8_threads(tmp_path: Path) -> None:
+    raw, expected, notes = tmp_path / "raw", Counter[str](), Counter[str]()
+    digests = set()
+
+    def add(name: str, data: bytes) -> None:
+        digests.add(hashlib.sha256(data).digest())
+        path = raw / ("NORMAL", "PNEUMONIA")[len(digests) % 2] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    for number in range(FILES - HOSTILE):
+        kind, make = list(GOOD.items())[number % len(GOOD)]
+        add(f"{number} {kind}", variant(make, 1 + number))
+        expected["written"] += 1
+        notes["mislabelled"] += kind == "png named.jpg"
+        notes["dicom_without_file_meta"] += "no file meta" in kind
+    for number, word in enumerate((EXIT, HANG)):
+        add(f"stand-in {number}.png", picture("PNG") + word)
+        expected["decoder_timeout" if word is HANG else "decoder_crashed"] += 1
+    for number in range(HOSTILE - 2):
+        kind, (make, reason) = list(REJECTED.items())[number % len(REJECTED)]
+        add(f"{number} {kind}", variant(make, 1 + FILES - HOSTILE + number))
+        expected[reason.value] += 1
+    assert len(digests) == FILES - expected["empty"] + 1  # no two are alike, except the empty ones
+
+    for threads in (1, 8):
+        done = subprocess.run(
+            [sys.executable, "-m", "beam_jobs.convert", "--input", raw, "--output", tmp_path / f"{threads}"]
+            + ["--threads", str(threads), "--shards", "6", "--max_reject_fraction", "0.2", "--decode_timeout", "3"],
+            env={**os.environ, "PYTHONPATH": stand_in_path()},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        manifest = manifest_of(tmp_path / f"{threads}")
+        skips = {reason.value for reason in SkipReason}
+        assert manifest["inputs"] == {
+            "listed": FILES,
+            "written": FILES - HOSTILE,
+            "quarantined": HOSTILE - sum(expected[reason] for reason in skips),
+            "duplicates": 0,
+            "skipped": sum(expected[reason] for reason in skips),
+        }
+        assert {"written": FILES - HOSTILE, **manifest["quarantined"], **manifest["skipped"]} == expected
+        assert manifest["notes"] == notes
+    assert files_of(tmp_path / "1") == files_of(tmp_path / "8")
+
+
+PEAK = """
+import resource, subprocess, sys
+code = subprocess.run([sys.executable, "-m", "beam_jobs.convert", *sys.argv[1:]]).returncode
+print("peak", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
+sys.exit(code)
+"""
+
+
+def deflated_dicom(side: int) -> bytes:
+    """A DICOM file of `side` x `side` 16-bit pixels, all 0, in a few hundred kilobytes."""
+    native = dicom_object(scene().astype("uint16"), Rows=side, Columns=side)
+    native.PixelData = bytes(2 * side * side)
+    return dicom_bytes(native, DeflatedExplicitVRLittleEndian)
+
+
+def gray_image(side: int, format: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    Image.new("L", (side, side), 77).save(stream, format, **options)
+    return stream.getvalue()
+
+
+def zlib_bomb_png() -> bytes:
+    """A small header and a hundred megabytes behind it."""
+    data = png_of_size(200, 200)
+    at = data.index(b"IDAT")
+    content = zlib.compress(bytes(100_000_000), 9)
+    chunk = b"IDAT" + content
+    return data[: at - 4] + len(content).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + data[-12:]
+
+
+@pytest.mark.hostile
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
+def test_bombs_keep_a_worker_below_a_gibibyte(tmp_path: Path) -> None:
+    raw = write_images(tmp_path / "raw", labelled(10))
+    large = {
+        "bomb.png": png_of_size(30_000, 30_000, rows=1000),
+        "stream.png": zlib_bomb_png(),
+        "gray.tiff": gray_image(9_900, "TIFF", compression="tiff_lzw"),
+        "progressive.jpg": gray_image(9_900, "JPEG", progressive=True),
+        "lossless.webp": gray_image(5_400, "WEBP", lossless=True),
+        "deflated.dcm": deflated_dicom(9_900),
+        "above.dcm": deflated_dicom(10_100),
+        **{f"{n}.png": png_of_size(10_000, 9_990 + n, rows=9_990 + n) for n in range(4)},
+    }
+    for name, data in large.items():
+        (raw / "NORMAL" / name).write_bytes(data)
+    flags = ["--threads", "8", "--max_reject_fraction", "0.5"]
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, "--input", raw, "--output", tmp_path / "out", *flags],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    manifest = manifest_of(tmp_path / "out")
+    print(manifest["quarantined"], done.stdout)
+    assert manifest["quarantined"]["too_many_pixels"] == 2
+    assert int(done.stdout.split("peak")[1]) < 1024
