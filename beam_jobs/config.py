@@ -14,7 +14,16 @@ from schemas.source import PRESETS, Preset, compile_group_pattern
 WORK_FOLDER = "_work"  # inside the output; holds finished shards until all are, and goes when the data set is published
 
 # These change what a run may do or how fast, and never what a shard holds: finished shards outlive a change of them.
-_NOT_IN_SHARDS = ("max_reject_fraction", "dry_run", "overwrite", "threads", "output", "local")
+_NOT_IN_SHARDS = (
+    "max_reject_fraction",
+    "dry_run",
+    "overwrite",
+    "threads",
+    "output",
+    "local",
+    "id_key_file",  # where the key lies; which key it is, the check value says
+    "retry_quarantine",
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,8 @@ class ConvertConfig:
 
     input and output: absolute local folders or gs:// URIs. shards: of each split, 0 for a number that fits the set.
     limit: 0 for no limit. threads: 0 for a number that fits the machine and the input. local: the workers run on this
-    machine. Raises UsageError, naming the flag and the value, for a setting that cannot be.
+    machine. id_key_file: only the name of the place; the key itself is never in here. id_key_check: a one-way value of it,
+    "" without. Raises UsageError, naming the flag and the value, for a setting that cannot be.
     """
 
     input: str
@@ -40,6 +50,11 @@ class ConvertConfig:
     shards: int = 0
     seed: int = 0
     max_reject_fraction: float = 0.01
+    allow_group_overlap: bool = False
+    include_source_uri: bool = False
+    id_key_file: str = ""
+    id_key_check: str = ""
+    retry_quarantine: str = ""
     threads: int = 0
     dry_run: bool = False
     overwrite: bool = False
@@ -87,7 +102,7 @@ class ConvertConfig:
 
     def settings(self) -> dict[str, Any]:
         """The settings that the manifest tells: all that shape the data set, and no path."""
-        hidden = (*_NOT_IN_SHARDS, "input", "manifest", "image", "name")
+        hidden = (*_NOT_IN_SHARDS, "input", "manifest", "image", "name", "id_key_check")
         return {name: value for name, value in asdict(self).items() if name not in hidden}
 
     def fingerprint(self) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
@@ -10,7 +10,7 @@ import apache_beam as beam
 from beam_jobs import feedback
 from beam_jobs.config import ConvertConfig
 from beam_jobs.splits import Reference
-from beam_jobs.tally import DUPLICATES, IMAGES, PROBLEMS, SKIPPED, TALLY, AddUp, Count, problem_line, skipped
+from beam_jobs.tally import DUPLICATES, IMAGES, OVERLAPS, PROBLEMS, SKIPPED, TALLY, AddUp, Count, problem_line, skipped
 from schemas.dataset import SPLITS
 from schemas.errors import JobFailed, UsageError
 from schemas.example import record_bytes
@@ -63,7 +63,8 @@ def choose(source: Source, seed: int, cut: float) -> Iterator[Any]:
 class Plan:
     """What will be written: classes in label order, and for each split the number of examples of each class and shards.
 
-    `listed`, `duplicates` and `skipped` account for the inputs that are not in `counts`.
+    `listed`, `duplicates` and `skipped` account for the inputs that are not in `counts`. `overlaps`: the first of the
+    groups in several splits, as JSON texts, and the number of all under "".
     """
 
     classes: tuple[str, ...]
@@ -71,6 +72,7 @@ class Plan:
     shards: Mapping[str, int]
     duplicates: int
     skipped: Mapping[str, int]
+    overlaps: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def planned(self) -> int:
@@ -104,6 +106,7 @@ def make_plan(tally: Mapping[str, dict[Any, int]], config: ConvertConfig, folder
             raise JobFailed(problem_line(problems))
         duplicates = sum(tally.get(DUPLICATES, {}).values())
         plan = plan_of(config, tally.get(IMAGES, {}), duplicates, tally.get(SKIPPED, {}))
+        plan = replace(plan, overlaps=tally.get(OVERLAPS, {}))
     feedback.write_plan(folder, asdict(plan))
     return plan
 

@@ -4,25 +4,29 @@ A shard is the unit of retry, of resuming and of progress. Its bytes follow from
 workers that write the same shard do no harm.
 """
 
+import base64
 import collections
 import hashlib
+import hmac
 import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
-from beam_jobs import feedback, storage
+from beam_jobs import feedback, retry, storage
 from beam_jobs.config import ConvertConfig
+from beam_jobs.id_key import id_key
+from beam_jobs.near_duplicates import difference_hash, hashed
 from beam_jobs.plan import Plan
 from beam_jobs.splits import Reference
 from schemas.dataset import Shard, shard_name
 from schemas.errors import JobFailed, one_line
 from schemas.example import Example, encode_example, frame_record
-from schemas.image import ImageRejected, ImageSettings, ImageSkipped, decode
+from schemas.image import ImageRejected, ImageSkipped, decode
 
 _READ_THREADS = 16  # a bucket answers in tens of milliseconds: that many requests at once keep the decoders busy
 _AHEAD = 2  # parts in flight per thread
@@ -42,11 +46,12 @@ R = TypeVar("R")
 
 
 class Quarantined(NamedTuple):
-    """One input that could not be converted, as quarantine.jsonl tells it."""
+    """One input that could not be converted, as quarantine.jsonl tells it. checksum: "" where it could not be read. size:
+    None for a file that is not there."""
 
     uri: str
     checksum: str
-    size: int
+    size: int | None
     stage: str
     reason: str
     detail: str
@@ -54,11 +59,14 @@ class Quarantined(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """One input that became a record: the framed bytes, the class index and what is worth counting about it."""
+    """One input that became a record: the framed bytes, the class index, what is worth counting about it, its id and the
+    difference hash of its pixels."""
 
     record: bytes
     label: int
     notes: tuple[str, ...]
+    id: str
+    hash: int
 
 
 class Skipped(NamedTuple):
@@ -67,9 +75,13 @@ class Skipped(NamedTuple):
     reason: str
 
 
+Outcome: TypeAlias = Converted | Quarantined | Skipped
+
+
 @dataclass(frozen=True)
 class ShardResult:
-    """A finished shard and what became of the inputs that fell into it."""
+    """A finished shard and what became of the inputs that fell into it. `inputs`: a hash of those that were not
+    quarantined. `hashes`: the difference hashes of its records, as near_duplicates.HASHED rows."""
 
     split: str
     index: int
@@ -77,10 +89,12 @@ class ShardResult:
     quarantined: tuple[Quarantined, ...]
     skipped: dict[str, int]
     notes: dict[str, int]
+    inputs: str
+    hashes: bytes = b""
 
     def to_json(self) -> str:
         """The text of the small file that marks a shard as finished."""
-        return json.dumps(asdict(self))
+        return json.dumps({**asdict(self), "hashes": base64.b64encode(self.hashes).decode()})
 
     @classmethod
     def from_json(cls, text: str) -> "ShardResult":
@@ -94,6 +108,8 @@ class ShardResult:
             quarantined=tuple(Quarantined(*entry) for entry in content["quarantined"]),
             skipped=content["skipped"],
             notes=content["notes"],
+            inputs=content["inputs"],
+            hashes=base64.b64decode(content["hashes"]),
         )
 
 
@@ -116,17 +132,32 @@ def write_shard(
         if finished is not None:
             feedback.count_done(folder, len(ordered))
             return finished
-        result = _write(name, key, ordered, plan, config, folder)
+        result = _retried(name, key, ordered, plan, config, folder) if config.retry_quarantine else None
+        if result is None:
+            result = _write(name, key, ordered, convert_all(ordered, plan, config, folder), plan, config)
         storage.write_bytes(mark, result.to_json().encode())
         return result
 
 
+def hashes_of(result: ShardResult) -> tuple[str, bytes]:
+    """The split of a shard and the difference hashes of its records, on their way to the search for near-duplicates."""
+    return result.split, result.hashes
+
+
+def without_hashes(result: ShardResult) -> ShardResult:
+    """The result as it is gathered with all others in one worker, without the part that grows with its records."""
+    return replace(result, hashes=b"")
+
+
 def _inputs_hash(references: list[Reference], plan: Plan, config: ConvertConfig) -> str:
     """Changes when anything that the shard's bytes follow from does, also a file replaced under the same name."""
-    digest = hashlib.sha256(config.fingerprint().encode())
+    # Keyed like the ids: it is published, and without a key somebody could try whether a guessed input gives it.
+    digest = hmac.new(id_key(config), config.fingerprint().encode(), hashlib.sha256)
     digest.update(json.dumps(plan.classes).encode())
     for reference in references:
-        digest.update(repr((reference.id, reference.group, *reference.source[1:])).encode("utf-8", "surrogateescape"))
+        # Not the checksum: a local listing has it or not, by whether another file happens to be of the same size.
+        source = reference.source._replace(uri="", checksum="")
+        digest.update(repr((reference.id, reference.group, *source)).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 
 
@@ -142,8 +173,49 @@ def _finished(mark: str, config: ConvertConfig) -> ShardResult | None:
     return None
 
 
-def _write(
+def _retried(
     name: str, key: tuple[str, int], references: list[Reference], plan: Plan, config: ConvertConfig, folder: str
+) -> ShardResult | None:
+    """Writes the shard from the old data set's records and from those images only that it quarantined; None where it has
+    no whole shard that was made from the other inputs."""
+    old = retry.old_dataset(config.retry_quarantine)
+    again = [reference for reference in references if reference.source.uri in old.quarantined]
+    others = [reference for reference in references if reference.source.uri not in old.quarantined]
+    found = old.shards.get(_inputs_hash(others, plan, config))
+    kept = retry.kept_records(old.folder, found, config.image.shape) if found else None
+    if found is None or kept is None:
+        return None
+    feedback.count_done(folder, len(others))
+    outcomes = merge(references, kept, again, convert_all(again, plan, config, folder))
+    result = _write(name, key, references, outcomes, plan, config)
+    return replace(
+        result,
+        skipped=dict(collections.Counter(result.skipped) + collections.Counter(found.skipped)),
+        notes=dict(collections.Counter(result.notes) + collections.Counter(found.notes)),
+    )
+
+
+def merge(
+    references: list[Reference], kept: Iterator[retry.Kept], again: list[Reference], converted: Iterator[Outcome]
+) -> Iterator[Outcome]:
+    """Old records and new outcomes in the order of the references. An input with neither was skipped: no image."""
+    retried = {reference.id for reference in again}
+    record = next(kept, None)
+    for reference in references:
+        if reference.id in retried:
+            yield next(converted)
+        elif record is not None and record.id == reference.id:
+            yield Converted(record.record, record.label, (), record.id, record.hash)
+            record = next(kept, None)
+
+
+def _write(
+    name: str,
+    key: tuple[str, int],
+    references: list[Reference],
+    outcomes: Iterator[Outcome],
+    plan: Plan,
+    config: ConvertConfig,
 ) -> ShardResult:
     target = storage.join(config.work, name)
     if storage.is_remote(target):
@@ -157,9 +229,11 @@ def _write(
     skipped: collections.Counter[str] = collections.Counter()
     quarantined = []
     digest = hashlib.sha256()
+    hashes: list[int] = []
+    ids: list[str] = []
     try:
         with open(local, "wb") as file:
-            for outcome in convert_all(references, plan, config, folder):
+            for outcome in outcomes:
                 if isinstance(outcome, Quarantined):
                     quarantined.append(outcome)
                 elif isinstance(outcome, Skipped):
@@ -169,6 +243,8 @@ def _write(
                     digest.update(outcome.record)
                     labels[outcome.label] += 1
                     notes.update(outcome.notes)
+                    hashes.append(outcome.hash)
+                    ids.append(outcome.id)
             size = file.tell()
             file.flush()
             os.fsync(file.fileno())  # the mark that says "finished" must not outlive the bytes in a crash
@@ -179,18 +255,19 @@ def _write(
         if os.path.exists(local):
             os.unlink(local)
     shard = Shard(name, size, digest.hexdigest(), sum(labels), tuple(labels))
-    return ShardResult(*key, shard, tuple(quarantined), dict(skipped), dict(notes))
+    bad = {entry.uri for entry in quarantined}
+    inputs = _inputs_hash([reference for reference in references if reference.source.uri not in bad], plan, config)
+    blob = hashed(hashes, ids).tobytes()
+    return ShardResult(*key, shard, tuple(quarantined), dict(skipped), dict(notes), inputs, blob)
 
 
-def convert_all(
-    references: list[Reference], plan: Plan, config: ConvertConfig, folder: str
-) -> Iterator[Converted | Quarantined | Skipped]:
+def convert_all(references: list[Reference], plan: Plan, config: ConvertConfig, folder: str) -> Iterator[Outcome]:
     """What becomes of each input, in order; read and decoded ahead on several threads."""
     threads = thread_count(config)
     part = max(1, min(_PART, len(references) // (threads * _AHEAD)))
 
-    def convert_part(start: int) -> list[Converted | Quarantined | Skipped]:
-        return [convert_one(reference, plan, config.image) for reference in references[start : start + part]]
+    def convert_part(start: int) -> list[Outcome]:
+        return [convert_one(reference, plan, config) for reference in references[start : start + part]]
 
     for outcomes in ordered_map(convert_part, range(0, len(references), part), threads):
         yield from outcomes
@@ -221,7 +298,7 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) ->
                 future.cancel()
 
 
-def convert_one(reference: Reference, plan: Plan, settings: ImageSettings) -> Converted | Quarantined | Skipped:
+def convert_one(reference: Reference, plan: Plan, config: ConvertConfig) -> Outcome:
     """One input, from its bytes to its framed record, or why not. Reading errors of a single image are its own; a bucket
     that refuses access fails the job."""
     source = reference.source
@@ -229,26 +306,29 @@ def convert_one(reference: Reference, plan: Plan, settings: ImageSettings) -> Co
         data = storage.read_bytes(source.uri, source.version)
     except FileNotFoundError:
         return _quarantined(
-            reference, b"", "read", "missing", "no such file, or replaced since it was listed", "unknown"
+            reference, None, "read", "missing", "no such file, or replaced since it was listed", "unknown"
         )
     except OSError as error:
-        return _quarantined(reference, b"", "read", "unreadable", error.strerror or type(error).__name__, "unknown")
+        return _quarantined(reference, None, "read", "unreadable", error.strerror or type(error).__name__, "unknown")
     try:
-        image = decode(data, settings)
+        image = decode(data, config.image)
     except ImageSkipped as error:
         return Skipped(error.reason.value)
     except ImageRejected as error:
         return _quarantined(reference, data, "decode", error.reason.value, error.detail, error.format)
     label = plan.classes.index(source.label)
-    record = frame_record(encode_example(Example(image.pixels, label, reference.id, reference.group)))
+    uri = source.uri if config.include_source_uri else None
+    record = frame_record(encode_example(Example(image.pixels, label, reference.id, reference.group, uri)))
     suffix = PurePosixPath(source.path).suffix.lower()
     mislabelled = suffix in _IMAGE_SUFFIXES and suffix not in _FORMAT_SUFFIXES.get(image.format, ())
-    return Converted(record, label, (*image.notes, *(("mislabelled",) if mislabelled else ())))
+    notes = (*image.notes, *(("mislabelled",) if mislabelled else ()))
+    return Converted(record, label, notes, reference.id, difference_hash(image.pixels))
 
 
 def _quarantined(
-    reference: Reference, data: bytes, stage: str, reason: str, detail: str, seen_format: str
+    reference: Reference, data: bytes | None, stage: str, reason: str, detail: str, seen_format: str
 ) -> Quarantined:
     source = reference.source
-    checksum = source.checksum or (f"md5:{hashlib.md5(data, usedforsecurity=False).hexdigest()}" if data else "")
-    return Quarantined(source.uri, checksum, source.size, stage, reason, one_line(detail), seen_format)
+    read = "" if data is None else f"md5:{hashlib.md5(data, usedforsecurity=False).hexdigest()}"
+    size = source.size if source.size >= 0 else None
+    return Quarantined(source.uri, source.checksum or read, size, stage, reason, one_line(detail), seen_format)
