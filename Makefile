@@ -94,6 +94,7 @@ format: setup ## Rewrite the code in the project's style
 bench: setup ## Measure conversion and reading against their limits [ARGS=...]
 	@$(RUN_PYTHON) -m benchmarks.conversion $(ARGS)
 	@$(RUN_PYTHON) -m benchmarks.reading $(ARGS)
+	@$(RUN_PYTHON) -m benchmarks.near_duplicates $(ARGS)
 
 lock: setup ## Pin the newest dependencies that fit setup.py
 	@for target in cpu gpu; do \

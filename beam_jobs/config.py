@@ -15,7 +15,17 @@ from schemas.source import PRESETS, Preset, compile_group_pattern
 WORK_FOLDER = "_work"  # inside the output; holds all that is unfinished, and goes when the data set is published
 
 # These change what a run may do or how fast, and never what a shard holds: finished shards outlive a change of them.
-_NOT_IN_SHARDS = ("max_reject_fraction", "dry_run", "overwrite", "threads", "decode_timeout", "output", "local")
+_NOT_IN_SHARDS = (
+    "max_reject_fraction",
+    "dry_run",
+    "overwrite",
+    "threads",
+    "decode_timeout",
+    "output",
+    "local",
+    "id_key_file",  # where the key lies; which key it is, the check value says
+    "retry_quarantine",
+)
 
 
 @dataclass(frozen=True)
@@ -23,9 +33,10 @@ class ConvertConfig:
     """What `python -m beam_jobs.convert` was asked for; the flags of the same names say what each field means.
 
     input and output: absolute local folders or gs:// URIs. shards: of each split, 0 for a number that fits the set.
-    limit: 0 for no limit. threads: 0 for a number that fits the machine and the input.
-    decode_timeout: in seconds. local: the workers run on this machine. Raises UsageError, naming the flag and the value,
-    for a setting that cannot be.
+    limit: 0 for no limit. threads: 0 for a number that fits the machine and the input. decode_timeout: in seconds.
+    local: the workers run on this machine. id_key_file: only the name of the place; the key itself is never in here.
+    id_key_check: a one-way value of it, "" without. Raises UsageError, naming the flag and the value, for a setting that
+    cannot be.
     """
 
     input: str
@@ -42,6 +53,11 @@ class ConvertConfig:
     shards: int = 0
     seed: int = 0
     max_reject_fraction: float = 0.01
+    allow_group_overlap: bool = False
+    include_source_uri: bool = False
+    id_key_file: str = ""
+    id_key_check: str = ""
+    retry_quarantine: str = ""
     threads: int = 0
     decode_timeout: float = 60.0
     dicom_decoder: str = DICOM_DECODERS[0]
@@ -95,7 +111,7 @@ class ConvertConfig:
 
     def settings(self) -> dict[str, Any]:
         """The settings that the manifest tells: all that shape the data set, and no path."""
-        hidden = (*_NOT_IN_SHARDS, "input", "manifest", "image", "name")
+        hidden = (*_NOT_IN_SHARDS, "input", "manifest", "image", "name", "id_key_check")
         return {name: value for name, value in asdict(self).items() if name not in hidden}
 
     def fingerprint(self) -> str:

@@ -16,11 +16,24 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from beam_jobs import feedback, isolation, plan, publish, shards, storage, supervise, workers
+from beam_jobs import (
+    feedback,
+    id_key,
+    isolation,
+    leakage,
+    plan,
+    publish,
+    retry,
+    shards,
+    storage,
+    supervise,
+    workers,
+)
 from beam_jobs.config import ConvertConfig
 from beam_jobs.decoder import DICOM_DECODERS, decoder_of
 from beam_jobs.discover import Discover, check_input
 from beam_jobs.duplicates import DropDuplicates
+from beam_jobs.published import read_manifest
 from beam_jobs.splits import AssignSplits
 from beam_jobs.tally import TALLY
 from schemas.dataset import Manifest
@@ -39,6 +52,8 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
     """Converts, and prints the summary; or says with --dry_run what it would do. `supervised`: a local run happens in a
     child of this process, and is run again where a decoder ends it."""
     flags, beam_flags = parser().parse_known_args(argv)
+    if flags.retry_quarantine:
+        flags = retry.parse_with_settings(parser(), list(argv), flags.retry_quarantine.rstrip("/"))
     options = beam_options(beam_flags)
     config = config_of(flags, local=options.view_as(StandardOptions).runner is None)
     if not flags.debug:
@@ -54,6 +69,8 @@ def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bo
         with feedback.quiet_workers(not debug):
             decoder_of(config.image, config.dicom_decoder)  # says at once where it does not work
     check_input(config)
+    if config.retry_quarantine:
+        retry.check(config)
     if config.dry_run:
         with tempfile.TemporaryDirectory(prefix="radrecords-") as folder:
             with feedback.quiet_workers(not debug):
@@ -61,6 +78,7 @@ def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bo
             print_plan(config, feedback.read_plan(folder) or {})
         return
     print_manifest(convert(config, options, quiet=not debug), config.output)
+    print(leakage.summary(publish.read_leakage(config.output)))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -98,6 +116,20 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--seed", type=int, default=0, help="of splits, sampling and shards")
     result.add_argument("--max_reject_fraction", type=float, default=0.01, help="more broken images fail the job")
+    result.add_argument("--allow_group_overlap", action="store_true", help="patients may be in several splits")
+    result.add_argument("--include_source_uri", action="store_true", help="store each image's URI in its record")
+    result.add_argument(
+        "--id_key_file",
+        default="",
+        metavar="FILE|gs://...|projects/P/secrets/S/versions/V",
+        help="secret key of the ids and groups; without one, who can guess a name can check it",
+    )
+    result.add_argument(
+        "--retry_quarantine",
+        default="",
+        metavar="DATASET",
+        help="make a new version of this data set, reading again only what it quarantined",
+    )
     result.add_argument("--threads", type=auto_or_positive, default="auto", metavar="N", help="decoding, per worker")
     result.add_argument("--decode_timeout", type=float, default=60.0, metavar="S", help="seconds an image may take")
     result.add_argument("--dry_run", action="store_true", help="say what would be done, and write nothing")
@@ -124,18 +156,22 @@ def config_of(flags: argparse.Namespace, local: bool) -> ConvertConfig:
     def absolute(path: str) -> str:
         return path.rstrip("/") if storage.is_remote(path) or not path else os.path.abspath(path)
 
+    places = ("input", "output", "manifest", "id_key_file", "retry_quarantine")
     image = {name: getattr(flags, name) for name in asdict(ImageSettings()) if hasattr(flags, name)}
     given = {
         name: value
         for name, value in vars(flags).items()
-        if name in ConvertConfig.__dataclass_fields__
-        and name not in ("input", "output", "manifest")
-        and value is not None
+        if name in ConvertConfig.__dataclass_fields__ and name not in places and value is not None
     }
+    key_place = id_key.absolute(flags.id_key_file)
+    id_key.check_place(key_place, local)
     return ConvertConfig(
         input=absolute(flags.input),
         output=absolute(flags.output),
         manifest=absolute(flags.manifest),
+        id_key_file=key_place,
+        id_key_check=id_key.check_value(id_key.read_key(key_place)) if key_place else "",
+        retry_quarantine=absolute(flags.retry_quarantine),
         image=ImageSettings(**image),
         local=local,
         **given,
@@ -187,7 +223,7 @@ def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True)
         if release and publish.abandon(config, release) and isinstance(error, Exception):
             raise publish.lost(config) from error
         raise
-    manifest = publish.read_manifest(config.output)
+    manifest = read_manifest(config.output)
     if manifest is None:
         raise JobFailed(f"the job ended and published nothing in {config.output}")
     if release:
@@ -249,10 +285,13 @@ def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: publish
         | "ByShard" >> beam.GroupByKey()
         | "WriteShards" >> beam.Map(shards.write_shard, the_plan, config, release.prefix, release.work, folder)
     )
+    hashes = results | "Hashes" >> beam.Map(shards.hashes_of)
+    near = hashes | "NearDuplicates" >> leakage.FindNearDuplicates(the_plan)
+    finished = beam.pvalue.AsList(results | "Finished" >> beam.Map(shards.without_hashes))
     _ = (
         root
         | "End" >> beam.Create([None])
-        | "Publish" >> beam.Map(publish.publish, beam.pvalue.AsList(results), the_plan, config, release, folder)
+        | "Publish" >> beam.Map(publish.publish, finished, beam.pvalue.AsIter(near), the_plan, config, release, folder)
     )
 
 
@@ -264,7 +303,7 @@ def print_plan(config: ConvertConfig, planned: dict[str, Any]) -> None:
         examples = sum(labels.values())
         print(
             f"  {split:<11}{examples:>11,} images ({class_counts(labels)}), {planned['shards'][split]} shards, "
-            f"{examples * size:,} bytes"
+            f"{'above ' if config.include_source_uri else ''}{examples * size:,} bytes"
         )
     skipped = sum(planned["skipped"].values())
     total = sum(sum(labels.values()) for labels in planned["counts"].values())

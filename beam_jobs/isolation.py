@@ -50,9 +50,11 @@ def attempt(work: str, name: str) -> Iterator[bool]:
 
 def attempts(work: str) -> frozenset[str]:
     """The shards below `work` whose attempt has not ended: of running workers, or, when none is left, of lost ones."""
-    return frozenset(
-        file.path for file in storage.list_files(work, work) if file.uri.rsplit("/", 1)[-1].startswith(_MARK)
-    )
+    try:
+        files = [file.path for file in storage.list_files(work, work)]
+    except (JobFailed, FileNotFoundError):  # nothing was begun there, or it goes while it is listed
+        return frozenset()
+    return frozenset(path for path in files if path.rpartition("/")[2].startswith(_MARK))
 
 
 class IsolatedDecoder:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
@@ -10,7 +10,19 @@ import apache_beam as beam
 from beam_jobs import feedback
 from beam_jobs.config import ConvertConfig
 from beam_jobs.splits import Reference
-from beam_jobs.tally import DUPLICATES, IMAGES, NOTES, PROBLEMS, SKIPPED, TALLY, AddUp, Count, problem_line, skipped
+from beam_jobs.tally import (
+    DUPLICATES,
+    IMAGES,
+    NOTES,
+    OVERLAPS,
+    PROBLEMS,
+    SKIPPED,
+    TALLY,
+    AddUp,
+    Count,
+    problem_line,
+    skipped,
+)
 from schemas.dataset import SPLITS
 from schemas.errors import JobFailed, UsageError
 from schemas.example import record_bytes
@@ -66,6 +78,7 @@ class Plan:
     """What will be written: classes in label order, and for each split the number of examples of each class and shards.
 
     `duplicates` and `skipped` account for the inputs that are not in `counts`; `notes` count what people should know.
+    `overlaps`: the first of the groups in several splits, as JSON texts, and the number of all under "".
     """
 
     classes: tuple[str, ...]
@@ -74,6 +87,7 @@ class Plan:
     duplicates: int
     skipped: Mapping[str, int]
     notes: Mapping[str, int]
+    overlaps: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def planned(self) -> int:
@@ -114,6 +128,7 @@ def make_plan(tally: Mapping[str, dict[Any, int]], config: ConvertConfig, folder
             raise JobFailed(problem_line(problems))
         duplicates = sum(tally.get(DUPLICATES, {}).values())
         plan = plan_of(config, tally.get(IMAGES, {}), duplicates, tally.get(SKIPPED, {}), tally.get(NOTES, {}))
+        plan = replace(plan, overlaps=tally.get(OVERLAPS, {}))
     feedback.write_plan(folder, asdict(plan))
     return plan
 

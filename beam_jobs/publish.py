@@ -23,11 +23,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_jobs import feedback, storage
+from beam_jobs import feedback, leakage, retry, storage
 from beam_jobs.config import ConvertConfig
+from beam_jobs.near_duplicates import Found
 from beam_jobs.plan import Plan
 from beam_jobs.preview import contact_sheet
-from beam_jobs.shards import Quarantined, ShardResult, shard_in_work
+from beam_jobs.published import read_manifest
+from beam_jobs.shards import ShardResult, shard_in_work
 from schemas.dataset import MANIFEST, Manifest
 from schemas.errors import JobFailed, RadrecordsError, UsageError
 from schemas.example import decode_example, read_records
@@ -118,25 +120,24 @@ def _read(uri: str) -> bytes | None:
         return None
 
 
-def read_manifest(folder: str) -> Manifest | None:
-    """The manifest in `folder`, or None where no data set is published there."""
-    try:
-        text = storage.read_bytes(storage.join(folder, MANIFEST)).decode()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return Manifest.from_json(text, folder)
-
-
 def publish(
-    _: Any, results: Iterable[ShardResult], plan: Plan, config: ConvertConfig, release: Release, folder: str
+    _: Any,
+    results: Iterable[ShardResult],
+    near: Iterable[Found],
+    plan: Plan,
+    config: ConvertConfig,
+    release: Release,
+    folder: str,
 ) -> None:
     """Gates, then moves the shards into place, writes what lies beside them and, last, the manifest."""
     with feedback.failures(folder):
         ordered = sorted(results, key=lambda result: (result.split, result.index))
         manifest = account(ordered, plan, config, release)
-        gate(manifest, config)
+        if manifest.inputs["quarantined"]:  # for the one who must look at them where the gate stays shut
+            storage.write_bytes(storage.join(release.work, retry.QUARANTINE), quarantine_lines(ordered).encode())
+        gate(manifest, config, release)
         with storage.writing(config.output):
-            _write(manifest, ordered, config, release)
+            _write(manifest, ordered, leakage.report(near, plan, config.allow_group_overlap), config, release)
 
 
 def account(results: list[ShardResult], plan: Plan, config: ConvertConfig, release: Release) -> Manifest:
@@ -171,11 +172,11 @@ def account(results: list[ShardResult], plan: Plan, config: ConvertConfig, relea
         quarantined=collections.Counter(entry.reason for entry in quarantined),
         notes=notes,
         splits={split: tuple(r.shard for r in results if r.split == split) for split in plan.counts},
-        settings={**config.settings(), "keyed_ids": False},
+        settings={**config.settings(), "keyed_ids": bool(config.id_key_file)},
     )
 
 
-def gate(manifest: Manifest, config: ConvertConfig) -> None:
+def gate(manifest: Manifest, config: ConvertConfig, release: Release) -> None:
     """Raises JobFailed where too many images were rejected, or where a split came out empty."""
     rejected, read = manifest.inputs["quarantined"], manifest.inputs["quarantined"] + manifest.inputs["written"]
     # Rounded up, so that the one broken image of a small set is quarantined like one of a million.
@@ -183,8 +184,8 @@ def gate(manifest: Manifest, config: ConvertConfig) -> None:
         reasons = ", ".join(f"{count} {reason}" for reason, count in _most_first(manifest.quarantined))
         raise JobFailed(
             f"{rejected} of {read} images were rejected ({reasons}), more than --max_reject_fraction "
-            f"{config.max_reject_fraction:g}; nothing was published. Mend the images or allow more, and run again: "
-            "finished shards are kept"
+            f"{config.max_reject_fraction:g}; they are listed in {storage.join(release.work, retry.QUARANTINE)}. Nothing was "
+            "published. Mend the images or allow more, and run again: finished shards are kept"
         )
     for split in manifest.splits:
         if not manifest.examples(split):
@@ -195,16 +196,24 @@ def _most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
+def read_leakage(folder: str) -> Mapping[str, Any]:
+    """The published report on leaks between splits."""
+    content: Mapping[str, Any] = json.loads(storage.read_bytes(storage.join(folder, leakage.LEAKAGE)))
+    return content
+
+
 def lost(config: ConvertConfig) -> JobFailed:
     """The error of a run that another one forestalled."""
     return JobFailed(f"{config.output} was published by another run meanwhile; this one changed nothing")
 
 
-def _write(manifest: Manifest, results: list[ShardResult], config: ConvertConfig, release: Release) -> None:
+def _write(
+    manifest: Manifest, results: list[ShardResult], leaks: Mapping[str, Any], config: ConvertConfig, release: Release
+) -> None:
     def put(name: str, content: bytes) -> None:
         storage.write_bytes(storage.join(config.output, name), content, staging=release.work)
 
-    quarantine = quarantine_lines(entry for result in results for entry in result.quarantined).encode()
+    quarantine = quarantine_lines(results).encode()
     target = storage.join(config.output, MANIFEST)
     before = storage.stat(target, MANIFEST)
     old = read_manifest(config.output)
@@ -217,7 +226,9 @@ def _write(manifest: Manifest, results: list[ShardResult], config: ConvertConfig
         storage.move(shard_in_work(release.work, result.shard), storage.join(config.output, result.shard.file))
     for name, text in interchange_files(manifest, release.prefix).items():
         put(name, text.encode())
-    put("quarantine.jsonl", quarantine)
+    put(leakage.LEAKAGE, f"{json.dumps(leaks, indent=1)}\n".encode())
+    put(retry.REUSE, retry.reuse_json(config.fingerprint(), results).encode())
+    put(retry.QUARANTINE, quarantine)
     put("preview.png", contact_sheet(preview_images(manifest, config.output)))
     try:
         storage.write_bytes(
@@ -248,9 +259,10 @@ def _announce(
             ) from None
 
 
-def quarantine_lines(entries: Iterable[Quarantined]) -> str:
+def quarantine_lines(results: Iterable[ShardResult]) -> str:
     """One JSON object a line, sorted by URI; any name is safe in it, with its line breaks and quotes escaped."""
-    return "".join(json.dumps(entry._asdict()) + "\n" for entry in sorted(entries))
+    entries = sorted((entry for result in results for entry in result.quarantined), key=lambda entry: entry.uri)
+    return "".join(json.dumps(entry._asdict()) + "\n" for entry in entries)
 
 
 def preview_images(manifest: Manifest, folder: str) -> dict[str, list[npt.NDArray[np.uint8]]]:

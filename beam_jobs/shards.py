@@ -4,20 +4,24 @@ A shard is the unit of retry, of resuming and of progress. Its bytes follow from
 workers that write the same shard do no harm.
 """
 
+import base64
 import collections
 import contextlib
 import hashlib
+import hmac
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from beam_jobs import feedback, storage
+from beam_jobs import feedback, retry, storage
 from beam_jobs.config import ConvertConfig
 from beam_jobs.decoder import Decode, decoder_of
+from beam_jobs.id_key import id_key
 from beam_jobs.isolation import IsolatedDecoder, attempt
+from beam_jobs.near_duplicates import difference_hash, hashed
 from beam_jobs.plan import Plan
 from beam_jobs.splits import Reference
 from beam_jobs.threads import Pulse, StalledError, ordered_map, parts
@@ -42,11 +46,12 @@ _IMAGE_SUFFIXES = frozenset(suffix for suffixes in _FORMAT_SUFFIXES.values() for
 
 
 class Quarantined(NamedTuple):
-    """One input that could not be converted, as quarantine.jsonl tells it."""
+    """One input that could not be converted, as quarantine.jsonl tells it. checksum: "" where it could not be read. size:
+    None for a file that is not there."""
 
     uri: str
     checksum: str
-    size: int
+    size: int | None
     stage: str
     reason: str
     detail: str
@@ -54,11 +59,14 @@ class Quarantined(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """One input that became a record: the framed bytes, the class index and what is worth counting about it."""
+    """One input that became a record: the framed bytes, the class index, what is worth counting about it, its id and the
+    difference hash of its pixels."""
 
     record: bytes
     label: int
     notes: tuple[str, ...]
+    id: str
+    hash: int
 
 
 class Skipped(NamedTuple):
@@ -67,9 +75,13 @@ class Skipped(NamedTuple):
     reason: str
 
 
+Outcome: TypeAlias = Converted | Quarantined | Skipped
+
+
 @dataclass(frozen=True)
 class ShardResult:
-    """A finished shard and what became of the inputs that fell into it."""
+    """A finished shard and what became of the inputs that fell into it. `inputs`: a hash of those that were not
+    quarantined. `hashes`: the difference hashes of its records, as near_duplicates.HASHED rows."""
 
     split: str
     index: int
@@ -77,10 +89,12 @@ class ShardResult:
     quarantined: tuple[Quarantined, ...]
     skipped: dict[str, int]
     notes: dict[str, int]
+    inputs: str
+    hashes: bytes = b""
 
     def to_json(self) -> str:
         """The text of the small file that marks a shard as finished."""
-        return json.dumps(asdict(self))
+        return json.dumps({**asdict(self), "hashes": base64.b64encode(self.hashes).decode()})
 
     @classmethod
     def from_json(cls, text: str) -> "ShardResult":
@@ -94,6 +108,8 @@ class ShardResult:
             quarantined=tuple(Quarantined(*entry) for entry in content["quarantined"]),
             skipped=content["skipped"],
             notes=content["notes"],
+            inputs=content["inputs"],
+            hashes=base64.b64decode(content["hashes"]),
         )
 
 
@@ -118,10 +134,25 @@ def write_shard(
             feedback.count_done(folder, len(ordered))
             return finished
         with attempt(work, f"{split}-{index}") as lost_before:
-            result = _write(name, key, ordered, plan, config, work, folder, isolated=lost_before)
+            result = None
+            if config.retry_quarantine:
+                result = _retried(name, key, ordered, plan, config, work, folder, lost_before)
+            if result is None:
+                outcomes = convert_all(ordered, plan, config, folder, isolated=lost_before)
+                result = _write(name, key, ordered, outcomes, plan, config, work)
             with storage.writing(work):
                 storage.write_bytes(mark, result.to_json().encode())
         return result
+
+
+def hashes_of(result: ShardResult) -> tuple[str, bytes]:
+    """The split of a shard and the difference hashes of its records, on their way to the search for near-duplicates."""
+    return result.split, result.hashes
+
+
+def without_hashes(result: ShardResult) -> ShardResult:
+    """The result as it is gathered with all others in one worker, without the part that grows with its records."""
+    return replace(result, hashes=b"")
 
 
 def shard_in_work(work: str, shard: Shard) -> str:
@@ -131,10 +162,13 @@ def shard_in_work(work: str, shard: Shard) -> str:
 
 def _inputs_hash(references: list[Reference], plan: Plan, config: ConvertConfig) -> str:
     """Changes when anything that the shard's bytes follow from does, also a file replaced under the same name."""
-    digest = hashlib.sha256(config.fingerprint().encode())
+    # Keyed like the ids: it is published, and without a key somebody could try whether a guessed input gives it.
+    digest = hmac.new(id_key(config), config.fingerprint().encode(), hashlib.sha256)
     digest.update(json.dumps(plan.classes).encode())
     for reference in references:
-        digest.update(repr((reference.id, reference.group, *reference.source[1:])).encode("utf-8", "surrogateescape"))
+        # Not the checksum: a local listing has it or not, by whether another file happens to be of the same size.
+        source = reference.source._replace(uri="", checksum="")
+        digest.update(repr((reference.id, reference.group, *source)).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 
 
@@ -151,7 +185,7 @@ def _finished(mark: str, work: str, config: ConvertConfig) -> ShardResult | None
     return None
 
 
-def _write(
+def _retried(
     name: str,
     key: tuple[str, int],
     references: list[Reference],
@@ -160,14 +194,58 @@ def _write(
     work: str,
     folder: str,
     isolated: bool,
+) -> ShardResult | None:
+    """Writes the shard from the old data set's records and from those images only that it quarantined; None where it has
+    no whole shard that was made from the other inputs."""
+    old = retry.old_dataset(config.retry_quarantine)
+    again = [reference for reference in references if reference.source.uri in old.quarantined]
+    others = [reference for reference in references if reference.source.uri not in old.quarantined]
+    found = old.shards.get(_inputs_hash(others, plan, config))
+    kept = retry.kept_records(old.folder, found, config.image.shape) if found else None
+    if found is None or kept is None:
+        return None
+    feedback.count_done(folder, len(others))
+    outcomes = merge(references, kept, again, convert_all(again, plan, config, folder, isolated))
+    result = _write(name, key, references, outcomes, plan, config, work)
+    return replace(
+        result,
+        skipped=dict(collections.Counter(result.skipped) + collections.Counter(found.skipped)),
+        notes=dict(collections.Counter(result.notes) + collections.Counter(found.notes)),
+    )
+
+
+def merge(
+    references: list[Reference], kept: Iterator[retry.Kept], again: list[Reference], converted: Iterator[Outcome]
+) -> Iterator[Outcome]:
+    """Old records and new outcomes in the order of the references. An input with neither was skipped: no image."""
+    retried = {reference.id for reference in again}
+    record = next(kept, None)
+    for reference in references:
+        if reference.id in retried:
+            yield next(converted)
+        elif record is not None and record.id == reference.id:
+            yield Converted(record.record, record.label, (), record.id, record.hash)
+            record = next(kept, None)
+
+
+def _write(
+    name: str,
+    key: tuple[str, int],
+    references: list[Reference],
+    outcomes: Iterator[Outcome],
+    plan: Plan,
+    config: ConvertConfig,
+    work: str,
 ) -> ShardResult:
     labels = [0] * len(plan.classes)
     notes: collections.Counter[str] = collections.Counter()
     skipped: collections.Counter[str] = collections.Counter()
     quarantined = []
     digest = hashlib.sha256()
+    hashes: list[int] = []
+    ids: list[str] = []
     with storage.writing(storage.join(work, name)), storage.new_file(work) as file:
-        for outcome in convert_all(references, plan, config, folder, isolated):
+        for outcome in outcomes:
             if isinstance(outcome, Quarantined):
                 quarantined.append(outcome)
             elif isinstance(outcome, Skipped):
@@ -177,14 +255,19 @@ def _write(
                 digest.update(outcome.record)
                 labels[outcome.label] += 1
                 notes.update(outcome.notes)
+                hashes.append(outcome.hash)
+                ids.append(outcome.id)
         shard = Shard(name, file.tell(), digest.hexdigest(), sum(labels), tuple(labels))
         storage.keep(file, shard_in_work(work, shard))
-    return ShardResult(*key, shard, tuple(quarantined), dict(skipped), dict(notes))
+    bad = {entry.uri for entry in quarantined}
+    inputs = _inputs_hash([reference for reference in references if reference.source.uri not in bad], plan, config)
+    blob = hashed(hashes, ids).tobytes()
+    return ShardResult(*key, shard, tuple(quarantined), dict(skipped), dict(notes), inputs, blob)
 
 
 def convert_all(
     references: list[Reference], plan: Plan, config: ConvertConfig, folder: str, isolated: bool
-) -> Iterator[Converted | Quarantined | Skipped]:
+) -> Iterator[Outcome]:
     """What becomes of each input, in order; read and decoded ahead on several threads. Where these get stuck in an image,
     or `isolated` says that an earlier worker was lost, the rest is decoded in a child process."""
     done = 0
@@ -204,13 +287,13 @@ def convert_all(
 
 def _convert_parts(
     references: list[Reference], plan: Plan, config: ConvertConfig, decode: Decode, limit: float | None
-) -> Iterator[list[Converted | Quarantined | Skipped]]:
+) -> Iterator[list[Outcome]]:
     pulse = Pulse()
 
-    def convert_part(part: range) -> list[Converted | Quarantined | Skipped]:
+    def convert_part(part: range) -> list[Outcome]:
         outcomes = []
         for index in part:
-            outcomes.append(convert_one(references[index], plan, decode))
+            outcomes.append(convert_one(references[index], plan, config, decode))
             pulse.beat()
         return outcomes
 
@@ -226,23 +309,23 @@ def thread_count(config: ConvertConfig) -> int:
     return max(cores, _READ_THREADS) if storage.is_remote(config.input) else cores
 
 
-def convert_one(reference: Reference, plan: Plan, decode: Decode) -> Converted | Quarantined | Skipped:
+def convert_one(reference: Reference, plan: Plan, config: ConvertConfig, decode: Decode) -> Outcome:
     """One input, from its bytes to its framed record, or why not. Reading errors of a single image are its own; a bucket
     that refuses access fails the job."""
     with _in_memory.take(reference.source.size):
-        return _convert_one(reference, plan, decode)
+        return _convert_one(reference, plan, config, decode)
 
 
-def _convert_one(reference: Reference, plan: Plan, decode: Decode) -> Converted | Quarantined | Skipped:
+def _convert_one(reference: Reference, plan: Plan, config: ConvertConfig, decode: Decode) -> Outcome:
     source = reference.source
     try:
         data = storage.read_bytes(source.uri, source.version)
     except FileNotFoundError:
         return _quarantined(
-            reference, b"", "read", "missing", "no such file, or replaced since it was listed", "unknown"
+            reference, None, "read", "missing", "no such file, or replaced since it was listed", "unknown"
         )
     except OSError as error:
-        return _quarantined(reference, b"", "read", "unreadable", error.strerror or type(error).__name__, "unknown")
+        return _quarantined(reference, None, "read", "unreadable", error.strerror or type(error).__name__, "unknown")
     try:
         image = decode(data)
     except ImageSkipped as error:
@@ -250,15 +333,18 @@ def _convert_one(reference: Reference, plan: Plan, decode: Decode) -> Converted 
     except ImageRejected as error:
         return _quarantined(reference, data, "decode", error.reason.value, error.detail, error.format)
     label = plan.classes.index(source.label)
-    record = frame_record(encode_example(Example(image.pixels, label, reference.id, reference.group)))
+    uri = source.uri if config.include_source_uri else None
+    record = frame_record(encode_example(Example(image.pixels, label, reference.id, reference.group, uri)))
     suffix = PurePosixPath(source.path).suffix.lower()
     mislabelled = suffix in _IMAGE_SUFFIXES and suffix not in _FORMAT_SUFFIXES.get(image.format, ())
-    return Converted(record, label, (*image.notes, *(("mislabelled",) if mislabelled else ())))
+    notes = (*image.notes, *(("mislabelled",) if mislabelled else ()))
+    return Converted(record, label, notes, reference.id, difference_hash(image.pixels))
 
 
 def _quarantined(
-    reference: Reference, data: bytes, stage: str, reason: str, detail: str, seen_format: str
+    reference: Reference, data: bytes | None, stage: str, reason: str, detail: str, seen_format: str
 ) -> Quarantined:
     source = reference.source
-    checksum = source.checksum or (f"md5:{hashlib.md5(data, usedforsecurity=False).hexdigest()}" if data else "")
-    return Quarantined(source.uri, checksum, source.size, stage, reason, one_line(detail), seen_format)
+    read = "" if data is None else f"md5:{hashlib.md5(data, usedforsecurity=False).hexdigest()}"
+    size = source.size if source.size >= 0 else None
+    return Quarantined(source.uri, source.checksum or read, size, stage, reason, one_line(detail), seen_format)

@@ -2,13 +2,14 @@
 
 import io
 import itertools
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from beam_jobs import storage
 from beam_jobs.preview import contact_sheet
-from beam_jobs.verify import require_manifest
+from beam_jobs.published import require_manifest
 from schemas.dataset import Manifest
 from schemas.errors import CommandParser, JobFailed, UsageError, run_command
 from schemas.example import DamagedRecord, Example, decode_example, read_records
@@ -33,7 +34,10 @@ def main(argv: Sequence[str]) -> None:
     for example in examples:
         image = example.image
         label = f"{example.label} {manifest.classes[example.label]}"
-        print(f"{example.id}  {example.group}  {label:<20}  {image.min():>3} {image.mean():>5.1f} {image.max():>3}")
+        uri = "" if example.source_uri is None else f"  {json.dumps(example.source_uri)}"  # safe whatever the name
+        print(
+            f"{example.id}  {example.group}  {label:<20}  {image.min():>3} {image.mean():>5.1f} {image.max():>3}{uri}"
+        )
     if flags.png:
         sheet = {
             name: [example.image for example in examples if example.label == index]

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 
 from beam_jobs.config import ConvertConfig
-from beam_jobs.tally import TALLY, problem
+from beam_jobs.id_key import id_key
+from beam_jobs.tally import TALLY, overlap, problem
 from schemas.dataset import SPLITS
 from schemas.identity import pseudonym, uniform
 from schemas.source import UNASSIGNED, Source
@@ -42,9 +43,7 @@ class AssignSplits(beam.PTransform):  # type: ignore[misc]
             | "KeyByGroup" >> beam.Map(lambda source: (source.group, source))
             | "ByGroup" >> beam.GroupByKey()
             | "Assign"
-            >> beam.FlatMap(assign, beam.pvalue.AsSingleton(table), self.config.seed).with_outputs(
-                TALLY, main="references"
-            )
+            >> beam.FlatMap(assign, beam.pvalue.AsSingleton(table), self.config).with_outputs(TALLY, main="references")
         )
 
 
@@ -117,21 +116,24 @@ def _share(fraction: float, count: int, most: int) -> int:
     return max(0, min(max(1, round(fraction * count)), most)) if fraction else 0
 
 
-def assign(keyed: tuple[str, Iterable[Source]], table: SplitTable, seed: int) -> Iterator[Any]:
+def assign(keyed: tuple[str, Iterable[Source]], table: SplitTable, config: ConvertConfig) -> Iterator[Any]:
     """Gives the sources of one group their split: the one that the input names, or the one of the group."""
     group, sources = keyed
-    place = uniform(seed, "split", group)
+    key = id_key(config)
+    place = uniform(config.seed, "split", group)
     by_hash = "validation" if place < table.validation else "test" if place >= 1 - table.test else "train"
     carved = table.groups.get(group, by_hash)
-    pseudonymous_group = pseudonym("group", group)
+    pseudonymous_group = pseudonym("group", group, key)
     splits = set()
     for source in sources:
         split = carved if source.split in (UNASSIGNED, "train") else source.split
         splits.add(split)
-        yield Reference(source, pseudonym("id", source.path), pseudonymous_group, split)
-    if len(splits) > 1:
+        yield Reference(source, pseudonym("id", source.path, key), pseudonymous_group, split)
+    if len(splits) > 1 and config.allow_group_overlap:
+        yield overlap(pseudonymous_group, sorted(splits, key=SPLITS.index))
+    elif len(splits) > 1:
         yield problem(
             f"group {group.lstrip('/')!r} is in {' and '.join(sorted(splits, key=SPLITS.index))}; put each patient in one "
-            "split (where numbers begin anew in each folder, name the folder in the pattern: "
+            "split, or --allow_group_overlap (where numbers begin anew in each folder, name the folder in the pattern: "
             "(?P<pool>train|test)...(?P<group>...))"
         )

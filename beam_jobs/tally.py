@@ -1,19 +1,22 @@
 """The account of everything that is not converted: what each step tells beside its main output."""
 
 import collections
+import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 
 TALLY = "tally"  # the tag of that output, in every step
-IMAGES, SKIPPED, DUPLICATES, NOTES, PROBLEMS = "images", "skipped", "duplicates", "notes", "problems"
+IMAGES, SKIPPED, DUPLICATES, NOTES = "images", "skipped", "duplicates", "notes"
+PROBLEMS, OVERLAPS = "problems", "overlaps"
 
-_PROBLEMS_SHOWN = 3
+_SHOWN = {PROBLEMS: 3, OVERLAPS: 1000}  # of these kinds, only so many texts are kept, and the number of all
 
 
 class Count(NamedTuple):
-    """`number` times `what` of a kind: (split, label) of an image, the reason of a skip, the text of a problem or a note."""
+    """`number` times `what` of a kind: (split, label) of an image, the reason of a skip, the text of a problem, of a note
+    or of an overlap."""
 
     kind: str
     what: Any
@@ -35,8 +38,13 @@ def problem(text: str) -> Any:
     return beam.pvalue.TaggedOutput(TALLY, Count(PROBLEMS, text, 1))
 
 
+def overlap(group: str, splits: list[str]) -> Any:
+    """Tells of a group, by its pseudonym, that is in several splits and may be."""
+    return beam.pvalue.TaggedOutput(TALLY, Count(OVERLAPS, json.dumps({"group": group, "splits": splits}), 1))
+
+
 class AddUp(beam.CombineFn):  # type: ignore[misc]
-    """Counts -> {kind: {what: sum}}. Of problems only the first few are kept, and the number of all under ""."""
+    """Counts -> {kind: {what: sum}}. Of problems and overlaps only the first are kept, and the number of all under ""."""
 
     def create_accumulator(self) -> dict[str, collections.Counter[Any]]:
         return {}
@@ -44,10 +52,10 @@ class AddUp(beam.CombineFn):  # type: ignore[misc]
     def add_input(self, sums: dict[str, collections.Counter[Any]], count: Count) -> Any:
         counter = sums.setdefault(count.kind, collections.Counter())
         counter[count.what] += count.number
-        if count.kind == PROBLEMS:
+        if count.kind in _SHOWN:
             if count.what:
                 counter[""] += count.number
-            if len(counter) > _PROBLEMS_SHOWN + 1:
+            if len(counter) > _SHOWN[count.kind] + 1:
                 del counter[max(counter)]
         return sums
 
@@ -56,9 +64,9 @@ class AddUp(beam.CombineFn):  # type: ignore[misc]
         for sums in several:
             for kind, counter in sums.items():
                 merged.setdefault(kind, collections.Counter()).update(counter)
-        if PROBLEMS in merged:
-            first = sorted(merged[PROBLEMS])[: _PROBLEMS_SHOWN + 1]
-            merged[PROBLEMS] = collections.Counter({text: merged[PROBLEMS][text] for text in first})
+        for kind in merged.keys() & _SHOWN.keys():
+            first = sorted(merged[kind])[: _SHOWN[kind] + 1]
+            merged[kind] = collections.Counter({text: merged[kind][text] for text in first})
         return merged
 
     def extract_output(self, sums: dict[str, collections.Counter[Any]]) -> dict[str, dict[Any, int]]:

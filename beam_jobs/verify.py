@@ -11,9 +11,9 @@ from functools import partial
 from tqdm import tqdm
 
 from beam_jobs import storage
-from beam_jobs.publish import read_manifest
-from schemas.dataset import MANIFEST, Manifest, Shard
-from schemas.errors import CommandParser, JobFailed, UsageError, run_command
+from beam_jobs.published import require_manifest
+from schemas.dataset import Manifest, Shard
+from schemas.errors import CommandParser, JobFailed, run_command
 from schemas.example import DamagedRecord, decode_example, read_records
 
 _THREADS = 4  # each holds one shard of about 100 MiB
@@ -40,14 +40,6 @@ def main(argv: Sequence[str]) -> None:
     examples = sum(shard.examples for shard in shards)
     size = sum(shard.bytes for shard in shards)
     print(f"{folder} is whole: {len(shards)} shards, {examples:,} examples, {size:,} bytes")
-
-
-def require_manifest(folder: str) -> Manifest:
-    """The manifest of the data set in `folder`; raises UsageError where none is published there."""
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise UsageError(f"{folder} is no data set: it has no {MANIFEST}")
-    return manifest
 
 
 def check_shard(folder: str, shard: Shard, manifest: Manifest) -> str | None:

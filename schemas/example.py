@@ -16,8 +16,8 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
-# The allow-list: nothing else about an input ever enters a record.
-IMAGE, LABEL, ID, GROUP = "image", "label", "id", "group"
+# The allow-list: nothing else about an input ever enters a record, and the last only where it is asked for.
+IMAGE, LABEL, ID, GROUP, SOURCE_URI = "image", "label", "id", "group", "source_uri"
 ID_LENGTH = 32  # hexadecimal characters, so that every record of a data set has the same size
 
 _FRAME_BYTES = 16
@@ -31,22 +31,25 @@ class DamagedRecord(ValueError):
 @dataclass(frozen=True)
 class Example:
     """One radiograph: `image` uint8 [height, width, channels], `label` an index into the data set's classes,
-    `id` and `group` pseudonyms of ID_LENGTH hexadecimal characters."""
+    `id` and `group` pseudonyms of ID_LENGTH hexadecimal characters, `source_uri` where it came from, None by default."""
 
     image: npt.NDArray[np.uint8]
     label: int
     id: str
     group: str
+    source_uri: str | None = None
 
 
 def encode_example(example: Example) -> bytes:
     """The serialised tf.train.Example, with features in sorted order so that equal examples give equal bytes."""
-    features = (
+    features = [
         (GROUP, _bytes_feature(example.group.encode("ascii"))),
         (ID, _bytes_feature(example.id.encode("ascii"))),
         (IMAGE, _bytes_feature(np.ascontiguousarray(example.image, dtype=np.uint8).tobytes())),
         (LABEL, _int64_feature(example.label)),
-    )
+    ]
+    if example.source_uri is not None:
+        features.append((SOURCE_URI, _bytes_feature(example.source_uri.encode("utf-8", "surrogateescape"))))
     entries = (_field(1, _field(1, name.encode()) + _field(2, feature)) for name, feature in features)
     return _field(1, b"".join(entries))
 
@@ -58,9 +61,10 @@ def decode_example(record: bytes, shape: tuple[int, int, int]) -> Example:
         pixels = np.frombuffer(_bytes_value(features[IMAGE]), dtype=np.uint8).reshape(shape)
         label = _int64_value(features[LABEL])
         ids = _bytes_value(features[ID]).decode("ascii"), _bytes_value(features[GROUP]).decode("ascii")
+        uri = _bytes_value(features[SOURCE_URI]).decode("utf-8", "surrogateescape") if SOURCE_URI in features else None
     except (KeyError, IndexError, ValueError, struct.error) as error:
         raise DamagedRecord(f"not a record of shape {shape}: {type(error).__name__}") from error
-    return Example(pixels, label, *ids)
+    return Example(pixels, label, *ids, uri)
 
 
 def frame_record(data: bytes) -> bytes:
@@ -88,7 +92,8 @@ def read_records(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def record_bytes(shape: tuple[int, int, int]) -> int:
-    """The size in bytes of one framed record of `shape`, for labels below 128 (a label beyond takes a byte more)."""
+    """The size in bytes of one framed record of `shape`, for labels below 128 (a label beyond takes a byte more) and
+    without a source URI."""
     pseudonym = "0" * ID_LENGTH
     return _FRAME_BYTES + len(encode_example(Example(np.zeros(shape, np.uint8), 0, pseudonym, pseudonym)))
 

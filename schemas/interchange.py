@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from schemas.dataset import Manifest
-from schemas.example import GROUP, ID, IMAGE, LABEL
+from schemas.example import GROUP, ID, IMAGE, LABEL, SOURCE_URI
 
 _TFDS_FEATURES = "tensorflow_datasets.core.features"
 
@@ -36,6 +36,8 @@ def _features(manifest: Manifest) -> str:
         IMAGE: feature("tensor_feature.Tensor", tensor={"dtype": "uint8", "encoding": "bytes", "shape": shape}),
         LABEL: feature("class_label_feature.ClassLabel", classLabel={"numClasses": str(len(manifest.classes))}),
     }
+    if manifest.settings.get("include_source_uri"):
+        features[SOURCE_URI] = text
     content = feature("features_dict.FeaturesDict", featuresDict={"features": features})
     return json.dumps(content, indent=4, sort_keys=True) + "\n"
 
@@ -69,6 +71,7 @@ def _schema(manifest: Manifest) -> str:
         return f'feature {{ name: "{name}" type: {kind} {presence} shape {{ dim {{ size: 1 }} }} {domain}}}\n'
 
     domain = f'int_domain {{ name: "{LABEL}" min: 0 max: {len(manifest.classes) - 1} is_categorical: true }} '
+    uri = (feature(SOURCE_URI, "BYTES"),) if manifest.settings.get("include_source_uri") else ()
     return "".join(
-        (feature(GROUP, "BYTES"), feature(ID, "BYTES"), feature(IMAGE, "BYTES"), feature(LABEL, "INT", domain))
+        (feature(GROUP, "BYTES"), feature(ID, "BYTES"), feature(IMAGE, "BYTES"), feature(LABEL, "INT", domain), *uri)
     )

@@ -66,6 +66,7 @@ def test_conversion_commands_run_as_printed(
     write_images(tmp_path / "scans", names)
     rows = [f"{name},{name.split('/')[1]}" for name in names]
     (tmp_path / "scans.csv").write_text("\n".join(["image_uri,label", *rows]))
+    (tmp_path / "ids.key").write_text("0123456789abcdef0123456789abcdef\n")
     monkeypatch.chdir(tmp_path)
     mains = {
         "beam_jobs.convert": beam_jobs.convert.main,
@@ -82,7 +83,7 @@ def test_conversion_commands_run_as_printed(
             result = command(mains[module], *arguments)
             assert result.code == 0, (line, result.err)
             ran += 1
-    assert ran == 4
+    assert ran == 6
 
 
 def test_a_group_pattern_of_the_text_works() -> None:

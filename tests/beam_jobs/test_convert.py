@@ -15,8 +15,8 @@ from PIL import Image
 
 from beam_jobs import verify
 from beam_jobs.convert import beam_options
+from beam_jobs.published import require_manifest
 from beam_jobs.show import read_examples
-from beam_jobs.verify import require_manifest
 from schemas.dataset import OUTCOMES
 from schemas.errors import UsageError
 from schemas.example import Example
@@ -28,6 +28,8 @@ Convert = Callable[..., Result]
 
 PUBLISHED = {"manifest.json", "dataset_info.json", "features.json", "label.labels.txt", "schema.pbtxt"} | {
     "quarantine.jsonl",
+    "leakage.json",
+    "reuse.json",
     "preview.png",
 }
 
@@ -217,6 +219,9 @@ def test_too_many_rejects_publish_nothing_and_the_next_run_goes_on(tmp_path: Pat
     result = convert(raw, tmp_path / "out")
     assert result.code == 1
     assert "4 of 40 images were rejected (4 not_an_image), more than --max_reject_fraction 0.01" in result.error
+    assert f"they are listed in {tmp_path}/out/_work/quarantine.jsonl" in result.error
+    listed = (tmp_path / "out/_work/quarantine.jsonl").read_text().splitlines()
+    assert [json.loads(line)["uri"] for line in listed] == [str(raw / f"train/NORMAL/{n}.png") for n in range(4)]
     assert not list((tmp_path / "out").glob("cxr-*"))
     assert not (tmp_path / "out/manifest.json").exists()
     work = [path for path in (tmp_path / "out/_work/r1").glob("*.tfrecord-*") if path.suffix != ".json"]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from beam_jobs.published import require_manifest
 from beam_jobs.show import read_examples
-from beam_jobs.verify import require_manifest
 from schemas.identity import pseudonym
 from tests.conftest import Result, manifest_of, write_images
 

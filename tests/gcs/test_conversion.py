@@ -40,7 +40,11 @@ def test_bucket_to_bucket_gives_what_disk_to_disk_gives(
     remote = {name.removeprefix("out/1.0.0/"): bucket.read(name) for name in bucket.names() if name.startswith("out/")}
     assert remote.keys() == local.keys()
     differing = {name for name in local if local[name] != remote[name]}
-    assert differing == {"manifest.json", "quarantine.jsonl"}  # which tell folder markers and URIs
+    assert differing == {
+        "manifest.json",
+        "quarantine.jsonl",
+        "reuse.json",
+    }  # which tell folder markers, URIs and versions
     assert json.loads(remote["quarantine.jsonl"])["uri"] == f"{bucket.uri}/raw/train/NORMAL/broken.jpeg"
     assert command(verify.main, f"{bucket.uri}/out/1.0.0/").code == 0
     assert command(show.main, f"{bucket.uri}/out/1.0.0", "--count", 2).code == 0

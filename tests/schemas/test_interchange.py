@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from beam_jobs.published import require_manifest
 from beam_jobs.show import read_examples
-from beam_jobs.verify import require_manifest
 from tests.conftest import labelled, write_images
 
 # Python 3.10 has no tensorflow-metadata that installs beside apache-beam[gcp]; see setup.py.

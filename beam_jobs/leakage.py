@@ -1,0 +1,94 @@
+"""Leaks between splits: near-duplicates searched over all records, and what `leakage.json` tells of every kind."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+
+from beam_jobs import near_duplicates
+from beam_jobs.near_duplicates import HASHED, MOST_DISTANCE, Found
+from beam_jobs.plan import Plan
+from schemas.dataset import SPLITS
+
+LEAKAGE = "leakage.json"
+
+
+@dataclass
+class FindNearDuplicates(beam.PTransform):  # type: ignore[misc]
+    """(split, HASHED rows as bytes) of each shard -> Found of each part of the search. Hashes move in blocks, not one by
+    one: a block is a shard's rows for one part."""
+
+    plan: Any  # the one Plan, as a side input: the number of parts follows from its number of images
+
+    def expand(self, hashes: Any) -> Any:
+        return (
+            hashes
+            | "SpreadHashes" >> beam.FlatMap(spread_shard, self.plan)
+            | "ByPart" >> beam.GroupByKey()
+            | "SearchPart" >> beam.Map(search_part, self.plan)
+        )
+
+
+def spread_shard(shard: tuple[str, bytes], plan: Plan) -> Iterator[tuple[int, tuple[str, bytes]]]:
+    """The blocks of one shard, keyed by the part that they go to."""
+    split, hashes = shard
+    rows = np.frombuffer(hashes, HASHED)
+    for part, block in near_duplicates.spread(rows, near_duplicates.parity_bits(plan.planned)):
+        yield part, (split, block.tobytes())
+
+
+def search_part(keyed: tuple[int, Iterable[tuple[str, bytes]]], plan: Plan) -> Found:
+    """The near-duplicates that meet in one part."""
+    rows: dict[str, list[bytes]] = {split: [] for split in SPLITS}
+    part, blocks = keyed
+    for split, block in blocks:
+        rows[split].append(block)
+    by_split = [np.frombuffer(b"".join(rows[split]), HASHED) for split in SPLITS]
+    return near_duplicates.search(part, near_duplicates.parity_bits(plan.planned), by_split)
+
+
+def report(found: Iterable[Found], plan: Plan, overlap_allowed: bool) -> dict[str, Any]:
+    """The content of leakage.json. Byte-identical images in several splits or with several labels, and groups in several
+    splits that were not allowed, have failed the job before anything was written: those counts are zero."""
+    parts = list(found)
+    counts = near_duplicates.pair_counts(parts)
+    pairs = near_duplicates.first_pairs(parts)
+    return {
+        "groups_in_several_splits": {
+            "allowed": overlap_allowed,
+            "total": plan.overlaps.get("", 0),
+            "groups": [json.loads(text) for text in sorted(plan.overlaps) if text],
+        },
+        "identical_images_in_several_splits": 0,
+        "identical_images_with_several_labels": 0,
+        "near_duplicates_across_splits": {
+            "measure": f"64-bit difference hashes of the stored pixels, Hamming distance up to {MOST_DISTANCE}",
+            "total": sum(counts),
+            "by_distance": {str(distance): count for distance, count in enumerate(counts)},
+            "shown": len(pairs),
+            "pairs": [
+                {
+                    "distance": pair.distance,
+                    "ids": [pair.first_id, pair.second_id],
+                    "splits": [SPLITS[pair.first_split], SPLITS[pair.second_split]],
+                }
+                for pair in pairs
+            ],
+        },
+    }
+
+
+def summary(leakage: Mapping[str, Any]) -> str:
+    """One line for the summary of a run."""
+    near = leakage["near_duplicates_across_splits"]
+    by_distance = ", ".join(f"{count:,} at distance {distance}" for distance, count in near["by_distance"].items())
+    return (
+        f"leaks: {leakage['groups_in_several_splits']['total']:,} groups in several splits, "
+        f"{leakage['identical_images_in_several_splits']:,} byte-identical images across splits and "
+        f"{leakage['identical_images_with_several_labels']:,} across labels, "
+        f"{near['total']:,} near-duplicate pairs across splits{f' ({by_distance})' if near['total'] else ''}; "
+        f"see {LEAKAGE}"
+    )

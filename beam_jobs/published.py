@@ -1,0 +1,22 @@
+"""Opens a published data set."""
+
+from beam_jobs import storage
+from schemas.dataset import MANIFEST, Manifest
+from schemas.errors import UsageError
+
+
+def read_manifest(folder: str) -> Manifest | None:
+    """The manifest in `folder`, or None where no data set is published there."""
+    try:
+        text = storage.read_bytes(storage.join(folder, MANIFEST)).decode()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return Manifest.from_json(text, folder)
+
+
+def require_manifest(folder: str) -> Manifest:
+    """The manifest of the data set in `folder`; raises UsageError where none is published there."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise UsageError(f"{folder} is no data set: it has no {MANIFEST}")
+    return manifest
