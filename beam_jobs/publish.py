@@ -19,6 +19,7 @@ from schemas.dataset import MANIFEST, Manifest
 from schemas.errors import JobFailed, UsageError
 from schemas.example import decode_example, read_records
 from schemas.interchange import interchange_files
+from schemas.labels import Label, positives
 
 _CLAIM = "settings.json"
 _PREVIEW_EXAMPLES = 24  # of each class
@@ -116,6 +117,7 @@ def account(results: list[ShardResult], plan: Plan, config: ConvertConfig, relea
         version=config.version,
         revision=release.revision,
         classes=plan.classes,
+        label_kind=plan.label_kind,
         image=config.image,
         inputs={
             "listed": written + len(quarantined) + plan.duplicates + skipped.total(),
@@ -176,15 +178,16 @@ def preview_images(manifest: Manifest, folder: str) -> dict[str, list[npt.NDArra
     found: dict[str, list[npt.NDArray[np.uint8]]] = {name: [] for name in manifest.classes}
     wanted = dict(zip(manifest.classes, manifest.label_counts(split), strict=True))
     for image, label in _examples(manifest, split, folder):
-        block = found[manifest.classes[label]]
-        if len(block) < _PREVIEW_EXAMPLES:
-            block.append(image)
+        for index in positives(label):
+            block = found[manifest.classes[index]]
+            if len(block) < _PREVIEW_EXAMPLES:
+                block.append(image)
         if all(len(found[name]) == min(count, _PREVIEW_EXAMPLES) for name, count in wanted.items()):
             break
     return {f"{name}  ({split}, {len(block)} of {wanted[name]:,})": block for name, block in found.items()}
 
 
-def _examples(manifest: Manifest, split: str, folder: str) -> Iterator[tuple[npt.NDArray[np.uint8], int]]:
+def _examples(manifest: Manifest, split: str, folder: str) -> Iterator[tuple[npt.NDArray[np.uint8], Label]]:
     for shard in manifest.shards(split):
         data = storage.read_bytes(storage.join(folder, shard.file))
         for record in read_records(io.BytesIO(data)):

@@ -23,6 +23,7 @@ from schemas.dataset import Shard, shard_name
 from schemas.errors import JobFailed, one_line
 from schemas.example import Example, encode_example, frame_record
 from schemas.image import ImageRejected, ImageSettings, ImageSkipped, decode
+from schemas.labels import Label, encode_label, positives
 
 _READ_THREADS = 16  # a bucket answers in tens of milliseconds: that many requests at once keep the decoders busy
 _AHEAD = 2  # parts in flight per thread
@@ -54,10 +55,10 @@ class Quarantined(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """One input that became a record: the framed bytes, the class index and what is worth counting about it."""
+    """One input that became a record: the framed bytes, the label and what is worth counting about it."""
 
     record: bytes
-    label: int
+    label: Label
     notes: tuple[str, ...]
 
 
@@ -124,7 +125,7 @@ def write_shard(
 def _inputs_hash(references: list[Reference], plan: Plan, config: ConvertConfig) -> str:
     """Changes when anything that the shard's bytes follow from does, also a file replaced under the same name."""
     digest = hashlib.sha256(config.fingerprint().encode())
-    digest.update(json.dumps(plan.classes).encode())
+    digest.update(json.dumps([plan.label_kind, *plan.classes]).encode())
     for reference in references:
         digest.update(repr((reference.id, reference.group, *reference.source[1:])).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
@@ -152,7 +153,7 @@ def _write(
     else:
         os.makedirs(config.work, exist_ok=True)
         local = storage.temporary_beside(target)
-    labels = [0] * len(plan.classes)
+    examples, labels = 0, [0] * len(plan.classes)
     notes: collections.Counter[str] = collections.Counter()
     skipped: collections.Counter[str] = collections.Counter()
     quarantined = []
@@ -167,7 +168,9 @@ def _write(
                 else:
                     file.write(outcome.record)
                     digest.update(outcome.record)
-                    labels[outcome.label] += 1
+                    examples += 1
+                    for index in positives(outcome.label):
+                        labels[index] += 1
                     notes.update(outcome.notes)
             size = file.tell()
             file.flush()
@@ -178,7 +181,7 @@ def _write(
     finally:
         if os.path.exists(local):
             os.unlink(local)
-    shard = Shard(name, size, digest.hexdigest(), sum(labels), tuple(labels))
+    shard = Shard(name, size, digest.hexdigest(), examples, tuple(labels))
     return ShardResult(*key, shard, tuple(quarantined), dict(skipped), dict(notes))
 
 
@@ -239,7 +242,7 @@ def convert_one(reference: Reference, plan: Plan, settings: ImageSettings) -> Co
         return Skipped(error.reason.value)
     except ImageRejected as error:
         return _quarantined(reference, data, "decode", error.reason.value, error.detail, error.format)
-    label = plan.classes.index(source.label)
+    label = encode_label(source.label, plan.classes, plan.label_kind)
     record = frame_record(encode_example(Example(image.pixels, label, reference.id, reference.group)))
     suffix = PurePosixPath(source.path).suffix.lower()
     mislabelled = suffix in _IMAGE_SUFFIXES and suffix not in _FORMAT_SUFFIXES.get(image.format, ())

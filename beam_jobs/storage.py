@@ -12,7 +12,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from schemas.errors import JobFailed, UsageError
 from schemas.source import File
@@ -113,6 +113,17 @@ def open_text(uri: str) -> TextIO:
     bucket, name = _split(uri)
     lines: TextIO = client().bucket(bucket).blob(name).open("rt", encoding="utf-8-sig", newline="")
     return lines
+
+
+def open_binary(uri: str) -> BinaryIO:
+    """Opens a file for reading parts of it, in any order. Raises FileNotFoundError."""
+    if not is_remote(uri):
+        return open(uri, "rb")
+    if not exists(uri):
+        raise FileNotFoundError(uri)
+    bucket, name = _split(uri)
+    content: BinaryIO = client().bucket(bucket).blob(name).open("rb")
+    return content
 
 
 def exists(uri: str) -> bool:
