@@ -29,7 +29,7 @@ setup(
         "google-crc32c>=1.6",
         "numpy>=2.1",
         "pillow>=12.1",
-        "pyarrow>=18,<26",
+        "pyarrow>=18",
         "pydicom>=3.0.1",
         "simplejpeg>=1.8",
         "tqdm>=4.66",

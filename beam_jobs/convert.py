@@ -60,17 +60,22 @@ def parser() -> argparse.ArgumentParser:
     )
     image = ImageSettings()
     text = {"metavar": "DIR|gs://..."}
-    result.add_argument("--input", required=True, help="folder of the images: [SPLIT/]LABEL/FILE", **text)
+    result.add_argument(
+        "--input", required=True, help="folder of the images: [SPLIT/]LABEL/FILE, or any with a table", **text
+    )
     result.add_argument("--output", required=True, help="folder of the data set, one a version: .../cxr/1.0.0", **text)
     result.add_argument("--name", default="cxr", help="name of the data set")
     result.add_argument("--image_size", type=int, default=image.image_size, help="height and width, in pixels")
     result.add_argument("--channels", type=int, default=image.channels, help="1, or 3 for gray three times")
     result.add_argument(
-        "--manifest", default="", metavar="FILE", help="CSV or Parquet: image_uri,label[,split][,group]"
+        "--manifest",
+        default="",
+        metavar="FILE",
+        help="table of the images: CSV or Parquet with image_uri,label[,split][,group], or AutoML's CSV",
     )
     result.add_argument("--classes", type=class_list, default=(), metavar="A,B", help="in label order, not sorted")
     result.add_argument("--multi_label", action="store_true", help="labels are A|B, even if no image has two")
-    result.add_argument("--preset", default="", help=f"a set whose names are known: {', '.join(PRESETS)}")
+    result.add_argument("--preset", default="", help=f"a set whose names and tables are known: {', '.join(PRESETS)}")
     result.add_argument("--group_pattern", default="", metavar="REGEX", help="captures the patient in a path")
     result.add_argument("--validation_fraction", type=float, default=0.1, help="of the groups, where none is given")
     result.add_argument("--test_fraction", type=float, default=0.0, help="of the groups, where none is given")

@@ -1,7 +1,6 @@
 """Step 4: account for every input, refuse what must not be used, and write the manifest last."""
 
 import collections
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -189,7 +188,7 @@ def preview_images(manifest: Manifest, folder: str) -> dict[str, list[npt.NDArra
 
 def _examples(manifest: Manifest, split: str, folder: str) -> Iterator[tuple[npt.NDArray[np.uint8], Label]]:
     for shard in manifest.shards(split):
-        data = storage.read_bytes(storage.join(folder, shard.file))
-        for record in read_records(io.BytesIO(data)):
-            example = decode_example(record, manifest.shape)
-            yield example.image, example.label
+        with storage.open_binary(storage.join(folder, shard.file)) as file:  # a few records of perhaps 100 MiB
+            for record in read_records(file):
+                example = decode_example(record, manifest.shape)
+                yield example.image, example.label

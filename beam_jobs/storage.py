@@ -20,6 +20,7 @@ from schemas.source import File
 if TYPE_CHECKING:
     from google.cloud import storage
 
+_READ_AT_ONCE = 4 << 20  # bytes of a file that is read in parts; the client's default is 40 MiB
 _POOL_SIZE = 64  # connections kept per worker process; requests would warn and drop those beyond its default of 10
 
 
@@ -122,7 +123,7 @@ def open_binary(uri: str) -> BinaryIO:
     if not exists(uri):
         raise FileNotFoundError(uri)
     bucket, name = _split(uri)
-    content: BinaryIO = client().bucket(bucket).blob(name).open("rb")
+    content: BinaryIO = client().bucket(bucket).blob(name).open("rb", chunk_size=_READ_AT_ONCE)
     return content
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from beam_jobs.convert import beam_options
+from tests.beam_jobs.published_sets import nih, rsna
 from tests.conftest import Result, labelled, write_images
 
 ROOT = Path(__file__).parent.parent
@@ -65,6 +66,8 @@ def test_conversion_commands_run_as_printed(
     names = labelled(6, "train", "test")
     write_images(tmp_path / "scans", names)
     rows = [f"{name},{name.split('/')[1]}" for name in names]
+    nih(tmp_path / "nih")
+    rsna(tmp_path / "rsna")
     (tmp_path / "scans.csv").write_text("\n".join(["image_uri,label", *rows]))
     monkeypatch.chdir(tmp_path)
     mains = {
@@ -82,7 +85,7 @@ def test_conversion_commands_run_as_printed(
             result = command(mains[module], *arguments)
             assert result.code == 0, (line, result.err)
             ran += 1
-    assert ran == 4
+    assert ran == 6
 
 
 def test_a_group_pattern_of_the_text_works() -> None:
