@@ -1,6 +1,6 @@
 # Every target sets up .venv by itself, from the lock file. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo convert train evaluate test test-demo test-hostile test-tfio lint format bench lock clean
+.PHONY: help setup demo convert train evaluate test test-demo test-hostile test-memory test-tfio lint format bench lock clean
 
 # The first Python from 3.10 to 3.13 that can make a virtual environment; or say PYTHON=...
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -67,6 +67,8 @@ test: setup ## Run the tests
 test-demo: demo ## Run the demo and check what it leaves
 	@$(RUN_PYTHON) -m pytest -m demo tests/test_demo.py
 
+test-memory: setup ## Convert thousands of images and check what memory each costs
+	@$(RUN_PYTHON) -m pytest -m memory tests/test_memory.py
 test-hostile: setup ## Convert 2,000 odd files and some bombs (two minutes)
 	@$(RUN_PYTHON) -m pytest -m hostile tests/beam_jobs/test_hostile.py $(ARGS)
 

@@ -29,6 +29,7 @@ setup(
         "google-crc32c>=1.6",
         "numpy>=1.26",
         "pillow>=12.1",
+        "pyarrow>=18",
         "pydicom>=3.0.1",
         "simplejpeg>=1.8",
         "tqdm>=4.66",

@@ -10,6 +10,7 @@ from beam_jobs.decoder import DICOM_DECODERS
 from schemas.dataset import check_name, version_of
 from schemas.errors import UsageError
 from schemas.image import ImageSettings
+from schemas.labels import SEPARATOR
 from schemas.source import PRESETS, Preset, compile_group_pattern
 
 WORK_FOLDER = "_work"  # inside the output; holds all that is unfinished, and goes when the data set is published
@@ -33,10 +34,11 @@ class ConvertConfig:
     """What `python -m beam_jobs.convert` was asked for; the flags of the same names say what each field means.
 
     input and output: absolute local folders or gs:// URIs. shards: of each split, 0 for a number that fits the set.
-    limit: 0 for no limit. threads: 0 for a number that fits the machine and the input. decode_timeout: in seconds.
-    local: the workers run on this machine. id_key_file: only the name of the place; the key itself is never in here.
-    id_key_check: a one-way value of it, "" without. Raises UsageError, naming the flag and the value, for a setting that
-    cannot be.
+    classes: in label order, () for those of the preset or, sorted, of the data. multi_label: an image may have several
+    labels, even if none has. limit: 0 for no limit. threads: 0 for a number that fits the machine and the input.
+    decode_timeout: in seconds. local: the workers run on this machine. id_key_file: only the name of the place; the key
+    itself is never in here. id_key_check: a one-way value of it, "" without. Raises UsageError, naming the flag and the
+    value, for a setting that cannot be.
     """
 
     input: str
@@ -45,6 +47,8 @@ class ConvertConfig:
     image: ImageSettings = field(default_factory=ImageSettings)
     manifest: str = ""
     preset: str = ""
+    classes: tuple[str, ...] = ()
+    multi_label: bool = False
     group_pattern: str = ""
     validation_fraction: float = 0.1
     test_fraction: float = 0.0
@@ -69,6 +73,7 @@ class ConvertConfig:
         check_name(self.name)
         if self.preset and self.preset not in PRESETS:
             raise UsageError(f"--preset {self.preset!r} is unknown; known are: {', '.join(PRESETS)}")
+        self._check_classes()
         if self.preset and self.group_pattern:
             raise UsageError(f"--preset {self.preset} brings its own group pattern; leave out --group_pattern")
         if self.group_pattern:
@@ -94,6 +99,19 @@ class ConvertConfig:
         if self.output == self.input or self.output.startswith(self.input.rstrip("/") + "/"):
             raise UsageError(f"--output {self.output} lies inside --input: its files would be taken for images")
 
+    def _check_classes(self) -> None:
+        given = f"--classes {','.join(self.classes)}"
+        if len(self.classes) == 1 or len(set(self.classes)) < len(self.classes) or "" in self.classes:
+            raise UsageError(f"{given}: give at least two different names, with a comma between them")
+        if joined := next((name for name in self.classes if SEPARATOR in name), None):
+            raise UsageError(f"{given}: {joined!r} is no class, because {SEPARATOR} joins the labels of one image")
+        table = self.known.table
+        if self.classes and table and table.codes and len(self.classes) != len(table.codes):
+            codes = " and ".join(table.codes)
+            raise UsageError(
+                f"{given}: name {len(table.codes)} classes, for {table.label} {codes} of --preset {self.preset}"
+            )
+
     @property
     def work(self) -> str:
         """The folder of everything unfinished."""
@@ -103,6 +121,11 @@ class ConvertConfig:
     def known(self) -> Preset:
         """What the preset knows of the set; an empty answer without one."""
         return PRESETS[self.preset] if self.preset else Preset((), self.group_pattern, {})
+
+    @property
+    def class_order(self) -> tuple[str, ...]:
+        """The classes in label order, where they are known before the data is."""
+        return self.classes or self.known.classes
 
     @property
     def version(self) -> str:

@@ -1,6 +1,7 @@
 """Raw radiographs -> a published TFRecord data set: `python -m beam_jobs.convert --input DIR --output DIR`."""
 
 import argparse
+import csv
 import functools
 import logging
 import os
@@ -40,6 +41,7 @@ from schemas.dataset import Manifest
 from schemas.errors import CommandParser, JobFailed, RadrecordsError, UsageError, run_command
 from schemas.example import record_bytes
 from schemas.image import ImageSettings
+from schemas.labels import MULTI_HOT, class_totals
 from schemas.source import PRESETS
 
 # The engine inside Beam's local runners. By name, because DirectRunner would first try to download another one.
@@ -90,13 +92,22 @@ def parser() -> argparse.ArgumentParser:
     )
     image = ImageSettings()
     text = {"metavar": "DIR|gs://..."}
-    result.add_argument("--input", required=True, help="folder of the images: [SPLIT/]LABEL/FILE", **text)
+    result.add_argument(
+        "--input", required=True, help="folder of the images: [SPLIT/]LABEL/FILE, or any with a table", **text
+    )
     result.add_argument("--output", required=True, help="folder of the data set, one a version: .../cxr/1.0.0", **text)
     result.add_argument("--name", default="cxr", help="name of the data set")
     result.add_argument("--image_size", type=int, default=image.image_size, help="height and width, in pixels")
     result.add_argument("--channels", type=int, default=image.channels, help="1, or 3 for gray three times")
-    result.add_argument("--manifest", default="", metavar="FILE.csv", help="image_uri,label[,split][,group] rows")
-    result.add_argument("--preset", default="", help=f"a set whose names are known: {', '.join(PRESETS)}")
+    result.add_argument(
+        "--manifest",
+        default="",
+        metavar="FILE",
+        help="table of the images: CSV or Parquet with image_uri,label[,split][,group], or AutoML's CSV",
+    )
+    result.add_argument("--classes", type=class_list, default=(), metavar="A,B", help="in label order, not sorted")
+    result.add_argument("--multi_label", action="store_true", help="labels are A|B, even if no image has two")
+    result.add_argument("--preset", default="", help=f"a set whose names and tables are known: {', '.join(PRESETS)}")
     result.add_argument("--group_pattern", default="", metavar="REGEX", help="captures the patient in a path")
     result.add_argument("--validation_fraction", type=float, default=0.1, help="of the groups, where none is given")
     result.add_argument("--test_fraction", type=float, default=0.0, help="of the groups, where none is given")
@@ -143,6 +154,11 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value
+
+
+def class_list(text: str) -> tuple[str, ...]:
+    """argparse type of names with commas between them; one that holds a comma is quoted as in CSV."""
+    return tuple(name.strip() for name in next(csv.reader([text]), []))
 
 
 def auto_or_positive(text: str) -> int:
@@ -297,12 +313,14 @@ def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: publish
 
 def print_plan(config: ConvertConfig, planned: dict[str, Any]) -> None:
     """What --dry_run says: counts by split and class, shards and bytes."""
-    size = record_bytes(config.image.shape)
+    classes = tuple(planned["classes"])
+    size = record_bytes(config.image.shape, (0,) * len(classes) if planned["label_kind"] == MULTI_HOT else 0)
     print(f"would write {config.name} {config.version} to {config.output}")
     for split, labels in planned["counts"].items():
         examples = sum(labels.values())
+        by_class = class_counts(class_totals(labels, classes))
         print(
-            f"  {split:<11}{examples:>11,} images ({class_counts(labels)}), {planned['shards'][split]} shards, "
+            f"  {split:<11}{examples:>11,} images ({by_class}), {planned['shards'][split]} shards, "
             f"{'above ' if config.include_source_uri else ''}{examples * size:,} bytes"
         )
     skipped = sum(planned["skipped"].values())

@@ -27,6 +27,7 @@ from schemas.dataset import SPLITS
 from schemas.errors import JobFailed, UsageError
 from schemas.example import record_bytes
 from schemas.identity import uniform
+from schemas.labels import CLASS, MULTI_HOT, NO_FINDING, class_names, kind_of, names_in
 from schemas.source import Source
 
 # 64-128 MiB a shard at scale: large enough for long reads, small enough to be a unit of retry.
@@ -75,10 +76,11 @@ def choose(source: Source, seed: int, cut: float) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be written: classes in label order, and for each split the number of examples of each class and shards.
+    """What will be written: classes in label order, and for each split the number of examples of each label and shards.
 
-    `duplicates` and `skipped` account for the inputs that are not in `counts`; `notes` count what people should know.
-    `overlaps`: the first of the groups in several splits, as JSON texts, and the number of all under "".
+    A label of `counts` is a class, or as schemas/labels.py says several, where `label_kind` allows them. `duplicates` and
+    `skipped` account for the inputs that are not in `counts`; `notes` count what people should know. `overlaps`: the first
+    of the groups in several splits, as JSON texts, and the number of all under "".
     """
 
     classes: tuple[str, ...]
@@ -87,6 +89,7 @@ class Plan:
     duplicates: int
     skipped: Mapping[str, int]
     notes: Mapping[str, int]
+    label_kind: str = CLASS
     overlaps: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -143,6 +146,8 @@ def plan_of(
     """The plan for `counts` images by (split, label). Raises UsageError where there is nothing to learn from them."""
     given = config.manifest or config.input
     labels = {label for _, label in counts}
+    kind = MULTI_HOT if config.multi_label or config.known.multi_label else kind_of(labels)
+    names = class_names(labels, kind)
     splits = {split for split, _ in counts}
     if not counts:
         why = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items())) or "no file"
@@ -150,8 +155,16 @@ def plan_of(
             f"{given} holds no image to convert ({why}); put images in LABEL/ or SPLIT/LABEL/ folders, "
             "or name them in a --manifest"
         )
-    if len(labels) < 2:
-        raise UsageError(f"{given} has images of one class only ({min(labels)!r}); a classifier needs at least two")
+    for name in sorted(names - set(config.class_order or names)):
+        number = sum(count for (_, label), count in counts.items() if name in names_in(label))
+        flag = "--classes" if config.classes else f"--preset {config.preset}"
+        raise JobFailed(
+            f"{given} has {number} image(s) of class {name!r}, and {flag} knows {', '.join(config.class_order)}"
+        )
+    classes = config.class_order or tuple(sorted(names))
+    if len(names if kind == CLASS else classes) < 2:
+        only = min(names, default=NO_FINDING)
+        raise UsageError(f"{given} has images of one class only ({only!r}); a classifier needs at least two")
     for split in ("train", "validation") if config.validation_fraction else ("train",):
         if split not in splits:
             raise UsageError(
@@ -159,10 +172,10 @@ def plan_of(
             )
     if notes.get(NO_GROUP) == sum(counts.values()):
         raise UsageError(f"--group_pattern {config.known.group_pattern!r} matches no path of {given}")
-    classes = config.known.classes or tuple(sorted(labels))
-    table = {split: {label: counts.get((split, label), 0) for label in classes} for split in SPLITS if split in splits}
+    told = classes if kind == CLASS else sorted(labels)
+    table = {split: {label: counts.get((split, label), 0) for label in told} for split in SPLITS if split in splits}
     shards = {split: shard_count(sum(by_label.values()), config) for split, by_label in table.items()}
-    return Plan(classes, table, shards, duplicates, dict(skipped), dict(notes))
+    return Plan(classes, table, shards, duplicates, dict(skipped), dict(notes), kind)
 
 
 def shard_count(examples: int, config: ConvertConfig) -> int:

@@ -14,7 +14,6 @@ made it, and anybody may delete it.
 
 import collections
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from schemas.dataset import MANIFEST, Manifest
 from schemas.errors import JobFailed, RadrecordsError, UsageError
 from schemas.example import decode_example, read_records
 from schemas.interchange import interchange_files
+from schemas.labels import Label, positives
 
 _CLAIM, _CONTENT = "settings.json", "release.json"
 _PREVIEW_EXAMPLES = 24  # of each class
@@ -160,6 +160,7 @@ def account(results: list[ShardResult], plan: Plan, config: ConvertConfig, relea
         version=config.version,
         revision=release.revision,
         classes=plan.classes,
+        label_kind=plan.label_kind,
         image=config.image,
         inputs={
             "listed": written + len(quarantined) + plan.duplicates + skipped.total(),
@@ -184,8 +185,8 @@ def gate(manifest: Manifest, config: ConvertConfig, release: Release) -> None:
         reasons = ", ".join(f"{count} {reason}" for reason, count in _most_first(manifest.quarantined))
         raise JobFailed(
             f"{rejected} of {read} images were rejected ({reasons}), more than --max_reject_fraction "
-            f"{config.max_reject_fraction:g}; they are listed in {storage.join(release.work, retry.QUARANTINE)}. Nothing was "
-            "published. Mend the images or allow more, and run again: finished shards are kept"
+            f"{config.max_reject_fraction:g}; they are listed in {storage.join(release.work, retry.QUARANTINE)}. Nothing "
+            "was published. Mend the images or allow more, and run again: finished shards are kept"
         )
     for split in manifest.splits:
         if not manifest.examples(split):
@@ -271,17 +272,18 @@ def preview_images(manifest: Manifest, folder: str) -> dict[str, list[npt.NDArra
     found: dict[str, list[npt.NDArray[np.uint8]]] = {name: [] for name in manifest.classes}
     wanted = dict(zip(manifest.classes, manifest.label_counts(split), strict=True))
     for image, label in _examples(manifest, split, folder):
-        block = found[manifest.classes[label]]
-        if len(block) < _PREVIEW_EXAMPLES:
-            block.append(image)
+        for index in positives(label):
+            block = found[manifest.classes[index]]
+            if len(block) < _PREVIEW_EXAMPLES:
+                block.append(image)
         if all(len(found[name]) == min(count, _PREVIEW_EXAMPLES) for name, count in wanted.items()):
             break
     return {f"{name}  ({split}, {len(block)} of {wanted[name]:,})": block for name, block in found.items()}
 
 
-def _examples(manifest: Manifest, split: str, folder: str) -> Iterator[tuple[npt.NDArray[np.uint8], int]]:
+def _examples(manifest: Manifest, split: str, folder: str) -> Iterator[tuple[npt.NDArray[np.uint8], Label]]:
     for shard in manifest.shards(split):
-        data = storage.read_bytes(storage.join(folder, shard.file))
-        for record in read_records(io.BytesIO(data)):
-            example = decode_example(record, manifest.shape)
-            yield example.image, example.label
+        with storage.open_binary(storage.join(folder, shard.file)) as file:  # a few records of perhaps 100 MiB
+            for record in read_records(file):
+                example = decode_example(record, manifest.shape)
+                yield example.image, example.label

@@ -22,6 +22,7 @@ from beam_jobs.published import require_manifest
 from schemas.dataset import Shard
 from schemas.errors import UsageError
 from schemas.example import decode_example, frame_record, read_records
+from schemas.labels import Label
 
 REUSE = "reuse.json"
 QUARANTINE = "quarantine.jsonl"
@@ -45,11 +46,11 @@ class OldDataset(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """A record of an old shard: its id, framed bytes, class index and difference hash."""
+    """A record of an old shard: its id, framed bytes, label and difference hash."""
 
     id: str
     record: bytes
-    label: int
+    label: Label
     hash: int
 
 
@@ -58,7 +59,11 @@ def parse_with_settings(parser: argparse.ArgumentParser, argv: list[str], datase
     differs, and where `dataset` is not one that can be retried."""
     manifest = require_manifest(dataset)
     keyed = manifest.settings["keyed_ids"]
-    settings = {name: value for name, value in manifest.settings.items() if name != "keyed_ids"}
+    settings = {  # JSON knows no tuple
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in manifest.settings.items()
+        if name != "keyed_ids"
+    }
     settings |= asdict(manifest.image) | {"name": manifest.name}
     parser.set_defaults(**settings)
     flags, _ = parser.parse_known_args(argv)

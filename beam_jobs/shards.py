@@ -30,6 +30,7 @@ from schemas.dataset import Shard, shard_name
 from schemas.errors import one_line
 from schemas.example import Example, encode_example, frame_record
 from schemas.image import ImageRejected, ImageSkipped
+from schemas.labels import Label, encode_label, positives
 
 _READ_THREADS = 16  # a bucket answers in tens of milliseconds: that many requests at once keep the decoders busy
 _PART = 16  # images that a thread takes at a time, where there are many: handing over small ones singly costs much
@@ -59,11 +60,11 @@ class Quarantined(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """One input that became a record: the framed bytes, the class index, what is worth counting about it, its id and the
+    """One input that became a record: the framed bytes, the label, what is worth counting about it, its id and the
     difference hash of its pixels."""
 
     record: bytes
-    label: int
+    label: Label
     notes: tuple[str, ...]
     id: str
     hash: int
@@ -164,7 +165,7 @@ def _inputs_hash(references: list[Reference], plan: Plan, config: ConvertConfig)
     """Changes when anything that the shard's bytes follow from does, also a file replaced under the same name."""
     # Keyed like the ids: it is published, and without a key somebody could try whether a guessed input gives it.
     digest = hmac.new(id_key(config), config.fingerprint().encode(), hashlib.sha256)
-    digest.update(json.dumps(plan.classes).encode())
+    digest.update(json.dumps([plan.label_kind, *plan.classes]).encode())
     for reference in references:
         # Not the checksum: a local listing has it or not, by whether another file happens to be of the same size.
         source = reference.source._replace(uri="", checksum="")
@@ -253,11 +254,12 @@ def _write(
             else:
                 file.write(outcome.record)
                 digest.update(outcome.record)
-                labels[outcome.label] += 1
+                for index in positives(outcome.label):
+                    labels[index] += 1
                 notes.update(outcome.notes)
                 hashes.append(outcome.hash)
                 ids.append(outcome.id)
-        shard = Shard(name, file.tell(), digest.hexdigest(), sum(labels), tuple(labels))
+        shard = Shard(name, file.tell(), digest.hexdigest(), len(ids), tuple(labels))
         storage.keep(file, shard_in_work(work, shard))
     bad = {entry.uri for entry in quarantined}
     inputs = _inputs_hash([reference for reference in references if reference.source.uri not in bad], plan, config)
@@ -332,7 +334,7 @@ def _convert_one(reference: Reference, plan: Plan, config: ConvertConfig, decode
         return Skipped(error.reason.value)
     except ImageRejected as error:
         return _quarantined(reference, data, "decode", error.reason.value, error.detail, error.format)
-    label = plan.classes.index(source.label)
+    label = encode_label(source.label, plan.classes, plan.label_kind)
     uri = source.uri if config.include_source_uri else None
     record = frame_record(encode_example(Example(image.pixels, label, reference.id, reference.group, uri)))
     suffix = PurePosixPath(source.path).suffix.lower()

@@ -13,6 +13,7 @@ from beam_jobs.published import require_manifest
 from schemas.dataset import Manifest
 from schemas.errors import CommandParser, JobFailed, UsageError, run_command
 from schemas.example import DamagedRecord, Example, decode_example, read_records
+from schemas.labels import label_text, positives
 
 
 def main(argv: Sequence[str]) -> None:
@@ -33,14 +34,14 @@ def main(argv: Sequence[str]) -> None:
     print(f"{'id':<32}  {'group':<32}  {'label':<20}  {'min':>3} {'mean':>5} {'max':>3}")
     for example in examples:
         image = example.image
-        label = f"{example.label} {manifest.classes[example.label]}"
+        label = label_text(example.label, manifest.classes)
         uri = "" if example.source_uri is None else f"  {json.dumps(example.source_uri)}"  # safe whatever the name
         print(
             f"{example.id}  {example.group}  {label:<20}  {image.min():>3} {image.mean():>5.1f} {image.max():>3}{uri}"
         )
     if flags.png:
         sheet = {
-            name: [example.image for example in examples if example.label == index]
+            name: [example.image for example in examples if index in positives(example.label)]
             for index, name in enumerate(manifest.classes)
         }
         write_png(flags.png, contact_sheet(sheet))

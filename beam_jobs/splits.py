@@ -11,6 +11,7 @@ from beam_jobs.id_key import id_key
 from beam_jobs.tally import TALLY, overlap, problem
 from schemas.dataset import SPLITS
 from schemas.identity import pseudonym, uniform
+from schemas.labels import SEPARATOR
 from schemas.source import UNASSIGNED, Source
 
 # Up to this many groups a class, splits are carved by exact count; beyond, the hash alone is exact enough.
@@ -69,11 +70,13 @@ class FewGroups(beam.CombineFn):  # type: ignore[misc]
         given, groups = accumulator
         given.add(source.split)
         if source.split in (UNASSIGNED, "train"):
-            few = groups.setdefault(source.label, set())
+            # Of several labels the first: there may be more combinations of them than patients.
+            stratum = source.label.partition(SEPARATOR)[0]
+            few = groups.setdefault(stratum, set())
             if few is not None:
                 few.add(source.group)
                 if len(few) > _EXACT_GROUPS:
-                    groups[source.label] = None
+                    groups[stratum] = None
         return accumulator
 
     def merge_accumulators(self, accumulators: Iterable[tuple[set[str], dict[str, set[str] | None]]]) -> Any:

@@ -13,7 +13,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from schemas.errors import JobFailed, RadrecordsError, UsageError
 from schemas.source import File
@@ -21,6 +21,7 @@ from schemas.source import File
 if TYPE_CHECKING:
     from google.cloud import storage
 
+_READ_AT_ONCE = 4 << 20  # bytes of a file that is read in parts; the client's default is 40 MiB
 _POOL_SIZE = 64  # connections kept per worker process; requests would warn and drop those beyond its default of 10
 
 
@@ -114,6 +115,17 @@ def open_text(uri: str) -> TextIO:
     bucket, name = _split(uri)
     lines: TextIO = client().bucket(bucket).blob(name).open("rt", encoding="utf-8-sig", newline="")
     return lines
+
+
+def open_binary(uri: str) -> BinaryIO:
+    """Opens a file for reading parts of it, in any order. Raises FileNotFoundError."""
+    if not is_remote(uri):
+        return open(uri, "rb")
+    if not exists(uri):
+        raise FileNotFoundError(uri)
+    bucket, name = _split(uri)
+    content: BinaryIO = client().bucket(bucket).blob(name).open("rb", chunk_size=_READ_AT_ONCE)
+    return content
 
 
 def exists(uri: str) -> bool:

@@ -1,6 +1,5 @@
 """Re-reads a data set against its manifest: `python -m beam_jobs.verify DATASET`."""
 
-import collections
 import hashlib
 import io
 import sys
@@ -15,6 +14,7 @@ from beam_jobs.published import require_manifest
 from schemas.dataset import Manifest, Shard
 from schemas.errors import CommandParser, JobFailed, run_command
 from schemas.example import DamagedRecord, decode_example, read_records
+from schemas.labels import can_be, positives
 
 _THREADS = 4  # each holds one shard of about 100 MiB
 
@@ -53,18 +53,22 @@ def check_shard(folder: str, shard: Shard, manifest: Manifest) -> str | None:
         problems.append(f"{len(data):,} bytes instead of {shard.bytes:,}")
     if hashlib.sha256(data).hexdigest() != shard.sha256:
         problems.append("another SHA-256 than the manifest's")
-    labels: collections.Counter[int] = collections.Counter()
+    examples, labels = 0, [0] * len(manifest.classes)
     try:
         for record in read_records(io.BytesIO(data)):
-            labels[decode_example(record, manifest.shape).label] += 1
+            label = decode_example(record, manifest.shape).label
+            if not can_be(label, len(labels), manifest.label_kind):
+                raise DamagedRecord(f"record {examples} has label {label}")
+            examples += 1
+            for index in positives(label):
+                labels[index] += 1
     except DamagedRecord as error:
         problems.append(str(error))
     else:
-        found = tuple(labels[index] for index in range(len(manifest.classes)))
-        if labels.total() != shard.examples:
-            problems.append(f"{labels.total()} examples instead of {shard.examples}")
-        elif found != shard.label_counts:
-            problems.append(f"label counts {found} instead of {shard.label_counts}")
+        if examples != shard.examples:
+            problems.append(f"{examples} examples instead of {shard.examples}")
+        elif tuple(labels) != shard.label_counts:
+            problems.append(f"label counts {tuple(labels)} instead of {shard.label_counts}")
     return "; ".join(problems) or None
 
 

@@ -12,9 +12,11 @@ from typing import Any
 
 from schemas.errors import UsageError
 from schemas.image import ImageSettings
+from schemas.labels import CLASS, KINDS, MULTI_HOT
 
 MANIFEST = "manifest.json"
-FORMAT, FORMAT_VERSION = "radrecords", 1
+FORMAT, FORMAT_VERSION = "radrecords", 2
+_SINCE_VERSION = {CLASS: 1, MULTI_HOT: 2}  # what a reader must know, so that an older one says that it does not
 SPLITS = ("train", "validation", "test")
 
 OUTCOMES = ("written", "quarantined", "duplicates", "skipped")
@@ -23,7 +25,8 @@ OUTCOMES = ("written", "quarantined", "duplicates", "skipped")
 @dataclass(frozen=True)
 class Shard:
     """One finished TFRecord file: its name inside the data set folder, size in bytes, SHA-256 in hexadecimal, number of
-    examples, and the number of examples of each class in the order of the data set's classes."""
+    examples, and the number of examples of each class in the order of the data set's classes (where an image has several
+    labels their sum may be more than the examples, or less)."""
 
     file: str
     bytes: int
@@ -37,7 +40,8 @@ class Manifest:
     """`manifest.json`, whole. `revision` counts the times that this folder was published (--overwrite adds one).
 
     `inputs` holds listed, written, quarantined, duplicates and skipped, and listed is the sum of the others; `skipped`,
-    `quarantined` and `notes` count by reason. `settings` are the conversion's other settings, for people and for resuming.
+    `quarantined` and `notes` count by reason. `label_kind` (schemas/labels.py) is "class" in manifests that do not tell it.
+    `settings` are the conversion's other settings, for people and for resuming.
     """
 
     name: str
@@ -51,6 +55,7 @@ class Manifest:
     notes: Mapping[str, int]
     splits: Mapping[str, tuple[Shard, ...]]
     settings: Mapping[str, Any]
+    label_kind: str = CLASS
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -83,11 +88,12 @@ class Manifest:
         }
         content = {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format_version": _SINCE_VERSION[self.label_kind],
             "name": self.name,
             "version": self.version,
             "revision": self.revision,
             "classes": list(self.classes),
+            "label_kind": self.label_kind,
             "image": asdict(self.image),
             "inputs": dict(self.inputs),
             "skipped": dict(sorted(self.skipped.items())),
@@ -118,6 +124,7 @@ class Manifest:
         try:
             manifest = cls(
                 classes=tuple(content["classes"]),
+                label_kind=content.get("label_kind", CLASS),
                 image=ImageSettings(**content["image"]),
                 splits={
                     split: tuple(
@@ -128,7 +135,7 @@ class Manifest:
                 **{
                     field.name: content[field.name]
                     for field in fields(cls)
-                    if field.name not in ("classes", "image", "splits")
+                    if field.name not in ("classes", "label_kind", "image", "splits")
                 },
             )
             manifest._check({split: entry["examples"] for split, entry in content["splits"].items()})
@@ -138,11 +145,13 @@ class Manifest:
         return manifest
 
     def _check(self, examples: Mapping[str, int]) -> None:
+        if self.label_kind not in KINDS:
+            raise ValueError(f"label_kind {self.label_kind!r}")
         for split, shards in self.splits.items():
             if examples[split] != self.examples(split):
                 raise ValueError(f"split {split} says {examples[split]} examples, its shards {self.examples(split)}")
             for shard in shards:
-                if sum(shard.label_counts) != shard.examples or len(shard.label_counts) != len(self.classes):
+                if not self._counts_can_be(shard):
                     raise ValueError(f"label counts of {shard.file} do not add up")
                 if "/" in shard.file or shard.file.startswith("."):
                     raise ValueError(f"shard name {shard.file!r} leaves the folder")
@@ -150,6 +159,13 @@ class Manifest:
             raise ValueError("inputs do not add up")
         if self.inputs["written"] != sum(examples.values()):
             raise ValueError(f"inputs say {self.inputs['written']} written, splits {sum(examples.values())}")
+
+    def _counts_can_be(self, shard: Shard) -> bool:
+        counts = shard.label_counts
+        total = (
+            max(counts, default=0) <= shard.examples if self.label_kind == MULTI_HOT else sum(counts) == shard.examples
+        )
+        return total and len(counts) == len(self.classes) and min(counts, default=0) >= 0
 
 
 def shard_name(prefix: str, split: str, index: int, count: int) -> str:

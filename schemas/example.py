@@ -8,13 +8,15 @@ Sources of the two formats:
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
+
+from schemas.labels import Label
 
 # The allow-list: nothing else about an input ever enters a record, and the last only where it is asked for.
 IMAGE, LABEL, ID, GROUP, SOURCE_URI = "image", "label", "id", "group", "source_uri"
@@ -30,11 +32,12 @@ class DamagedRecord(ValueError):
 
 @dataclass(frozen=True)
 class Example:
-    """One radiograph: `image` uint8 [height, width, channels], `label` an index into the data set's classes,
-    `id` and `group` pseudonyms of ID_LENGTH hexadecimal characters, `source_uri` where it came from, None by default."""
+    """One radiograph: `image` uint8 [height, width, channels], `label` the index of its class in the data set's
+    classes, or (in a data set with several labels an image) a 0 or 1 for each class; `id` and `group` pseudonyms of
+    ID_LENGTH hexadecimal characters, `source_uri` where it came from, None by default."""
 
     image: npt.NDArray[np.uint8]
-    label: int
+    label: Label
     id: str
     group: str
     source_uri: str | None = None
@@ -46,7 +49,7 @@ def encode_example(example: Example) -> bytes:
         (GROUP, _bytes_feature(example.group.encode("ascii"))),
         (ID, _bytes_feature(example.id.encode("ascii"))),
         (IMAGE, _bytes_feature(np.ascontiguousarray(example.image, dtype=np.uint8).tobytes())),
-        (LABEL, _int64_feature(example.label)),
+        (LABEL, _int64_feature(example.label if isinstance(example.label, tuple) else (example.label,))),
     ]
     if example.source_uri is not None:
         features.append((SOURCE_URI, _bytes_feature(example.source_uri.encode("utf-8", "surrogateescape"))))
@@ -59,7 +62,8 @@ def decode_example(record: bytes, shape: tuple[int, int, int]) -> Example:
     features = dict(_features(record))
     try:
         pixels = np.frombuffer(_bytes_value(features[IMAGE]), dtype=np.uint8).reshape(shape)
-        label = _int64_value(features[LABEL])
+        values = _int64_values(features[LABEL])
+        label = values if len(values) > 1 else values[0]
         ids = _bytes_value(features[ID]).decode("ascii"), _bytes_value(features[GROUP]).decode("ascii")
         uri = _bytes_value(features[SOURCE_URI]).decode("utf-8", "surrogateescape") if SOURCE_URI in features else None
     except (KeyError, IndexError, ValueError, struct.error) as error:
@@ -91,11 +95,11 @@ def read_records(stream: BinaryIO) -> Iterator[bytes]:
         index += 1
 
 
-def record_bytes(shape: tuple[int, int, int]) -> int:
-    """The size in bytes of one framed record of `shape`, for labels below 128 (a label beyond takes a byte more) and
-    without a source URI."""
+def record_bytes(shape: tuple[int, int, int], label: Label = 0) -> int:
+    """The size in bytes of one framed record of `shape` with such a `label` (an index of 128 or more takes a byte more)
+    and without a source URI."""
     pseudonym = "0" * ID_LENGTH
-    return _FRAME_BYTES + len(encode_example(Example(np.zeros(shape, np.uint8), 0, pseudonym, pseudonym)))
+    return _FRAME_BYTES + len(encode_example(Example(np.zeros(shape, np.uint8), label, pseudonym, pseudonym)))
 
 
 def _masked_crc(data: bytes) -> bytes:
@@ -121,8 +125,8 @@ def _bytes_feature(value: bytes) -> bytes:
     return _field(1, _field(1, value))
 
 
-def _int64_feature(value: int) -> bytes:
-    return _field(3, _field(1, _varint(value)))
+def _int64_feature(values: Iterable[int]) -> bytes:
+    return _field(3, _field(1, b"".join(map(_varint, values))))
 
 
 def _read_varint(data: bytes, at: int) -> tuple[int, int]:
@@ -162,7 +166,10 @@ def _bytes_value(feature: bytes) -> bytes:
     return dict(_fields(dict(_fields(feature))[1]))[1]
 
 
-def _int64_value(feature: bytes) -> int:
+def _int64_values(feature: bytes) -> tuple[int, ...]:
     packed = dict(_fields(dict(_fields(feature))[3]))[1]
-    value, _ = _read_varint(packed, 0)
-    return value - (1 << 64) if value >> 63 else value
+    values, at = [], 0
+    while at < len(packed):
+        value, at = _read_varint(packed, at)
+        values.append(value - (1 << 64) if value >> 63 else value)
+    return tuple(values)

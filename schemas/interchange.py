@@ -10,6 +10,7 @@ from typing import Any
 
 from schemas.dataset import Manifest
 from schemas.example import GROUP, ID, IMAGE, LABEL, SOURCE_URI
+from schemas.labels import MULTI_HOT
 
 _TFDS_FEATURES = "tensorflow_datasets.core.features"
 
@@ -38,6 +39,9 @@ def _features(manifest: Manifest) -> str:
     }
     if manifest.settings.get("include_source_uri"):
         features[SOURCE_URI] = text
+    if manifest.label_kind == MULTI_HOT:  # TensorFlow Datasets has no feature of named zeros and ones
+        vector = {"dtype": "int64", "encoding": "none", "shape": {"dimensions": [str(len(manifest.classes))]}}
+        features[LABEL] = feature("tensor_feature.Tensor", tensor=vector, description=_one_of_each(manifest))
     content = feature("features_dict.FeaturesDict", featuresDict={"features": features})
     return json.dumps(content, indent=4, sort_keys=True) + "\n"
 
@@ -66,12 +70,19 @@ def _dataset_info(manifest: Manifest, prefix: str) -> str:
 
 
 def _schema(manifest: Manifest) -> str:
-    def feature(name: str, kind: str, domain: str = "") -> str:
+    def feature(name: str, kind: str, domain: str = "", size: int = 1) -> str:
         presence = "presence { min_fraction: 1.0 min_count: 1 }"
-        return f'feature {{ name: "{name}" type: {kind} {presence} shape {{ dim {{ size: 1 }} }} {domain}}}\n'
+        return f'feature {{ name: "{name}" type: {kind} {presence} shape {{ dim {{ size: {size} }} }} {domain}}}\n'
 
     domain = f'int_domain {{ name: "{LABEL}" min: 0 max: {len(manifest.classes) - 1} is_categorical: true }} '
+    label = feature(LABEL, "INT", domain)
+    if manifest.label_kind == MULTI_HOT:
+        comment = json.dumps(_one_of_each(manifest), ensure_ascii=False)  # quoted as the text format quotes
+        domain = f'int_domain {{ name: "{LABEL}" min: 0 max: 1 }} annotation {{ comment: {comment} }} '
+        label = feature(LABEL, "INT", domain, len(manifest.classes))
     uri = (feature(SOURCE_URI, "BYTES"),) if manifest.settings.get("include_source_uri") else ()
-    return "".join(
-        (feature(GROUP, "BYTES"), feature(ID, "BYTES"), feature(IMAGE, "BYTES"), feature(LABEL, "INT", domain), *uri)
-    )
+    return "".join((feature(GROUP, "BYTES"), feature(ID, "BYTES"), feature(IMAGE, "BYTES"), label, *uri))
+
+
+def _one_of_each(manifest: Manifest) -> str:
+    return f"0 or 1 for each of: {', '.join(manifest.classes)}"

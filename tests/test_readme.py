@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from beam_jobs.convert import beam_options
+from tests.beam_jobs.published_sets import nih, rsna
 from tests.conftest import Result, labelled, write_images
 
 ROOT = Path(__file__).parent.parent
@@ -65,6 +66,8 @@ def test_conversion_commands_run_as_printed(
     names = labelled(6, "train", "test")
     write_images(tmp_path / "scans", names)
     rows = [f"{name},{name.split('/')[1]}" for name in names]
+    nih(tmp_path / "nih")
+    rsna(tmp_path / "rsna")
     (tmp_path / "scans.csv").write_text("\n".join(["image_uri,label", *rows]))
     (tmp_path / "ids.key").write_text("0123456789abcdef0123456789abcdef\n")
     monkeypatch.chdir(tmp_path)

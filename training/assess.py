@@ -8,6 +8,7 @@ import numpy as np
 
 from schemas.dataset import Manifest
 from schemas.errors import UsageError
+from schemas.labels import CLASS
 from training import plots, run_folder
 from training.evaluate import EvaluateConfig
 from training.input_pipeline import check_shards, open_dataset, open_split
@@ -69,9 +70,9 @@ def keep_worst(mistakes: dict[int, list[Mistake]], batch: Scored, threshold: flo
 
 
 def _check_kind(config: EvaluateConfig, run: RunConfig, manifest: Manifest) -> None:
-    if manifest.classes != run.classes:
+    if manifest.classes != run.classes or manifest.label_kind != CLASS:
         raise UsageError(
-            f"{config.data} has classes {', '.join(manifest.classes)}; "
+            f"{config.data} has {'labels' if manifest.label_kind != CLASS else 'classes'} {', '.join(manifest.classes)}; "
             f"run {config.run} tells apart {', '.join(run.classes)}"
         )
     if manifest.image != run.image:

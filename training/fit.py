@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from schemas.dataset import Manifest
 from schemas.errors import JobFailed, UsageError
+from schemas.labels import CLASS
 from training import run_folder
 from training.input_pipeline import (
     Order,
@@ -64,7 +65,13 @@ def train(config: TrainConfig) -> RunConfig:
 
 
 def check_classes(folder: str, manifest: Manifest) -> None:
-    """Raises UsageError where the data set has not two classes, or one of them has no example to learn from."""
+    """Raises UsageError where the data set has several labels an image, or not two classes, or one of them has no example
+    to learn from."""
+    if manifest.label_kind != CLASS:
+        raise UsageError(
+            f"{folder} has images with several labels ({', '.join(manifest.classes)}); "
+            "the models tell two classes apart: convert with one label an image"
+        )
     if len(manifest.classes) != 2:
         raise UsageError(
             f"{folder} has {len(manifest.classes)} class(es) ({', '.join(manifest.classes)}); "

@@ -219,8 +219,8 @@ def test_too_many_rejects_publish_nothing_and_the_next_run_goes_on(tmp_path: Pat
     result = convert(raw, tmp_path / "out")
     assert result.code == 1
     assert "4 of 40 images were rejected (4 not_an_image), more than --max_reject_fraction 0.01" in result.error
-    assert f"they are listed in {tmp_path}/out/_work/quarantine.jsonl" in result.error
-    listed = (tmp_path / "out/_work/quarantine.jsonl").read_text().splitlines()
+    assert f"they are listed in {tmp_path}/out/_work/r1/quarantine.jsonl" in result.error
+    listed = (tmp_path / "out/_work/r1/quarantine.jsonl").read_text().splitlines()
     assert [json.loads(line)["uri"] for line in listed] == [str(raw / f"train/NORMAL/{n}.png") for n in range(4)]
     assert not list((tmp_path / "out").glob("cxr-*"))
     assert not (tmp_path / "out/manifest.json").exists()

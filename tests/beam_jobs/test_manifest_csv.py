@@ -44,6 +44,22 @@ def test_relative_and_absolute_uris_splits_and_groups(raw: Path, tmp_path: Path,
             assert example.group == pseudonym("group", f"/p{n // 2}")
 
 
+def test_automl_rows_and_classes_in_the_order_given(raw: Path, tmp_path: Path, convert: Convert) -> None:
+    splits = ["TRAIN", "VALIDATION", "TEST"]
+    labels = ["well", "ill", "odd", ""]
+    rows = [f"{splits[n % 3]},{name},{labels[n // 3]}" for n, name in enumerate(NAMES)]
+    manifest = write_csv(tmp_path / "rows.csv", rows[0], rows[1:])
+    assert convert(raw, tmp_path / "out", "--manifest", manifest, "--classes", "well,odd,ill").code == 0
+    content = manifest_of(tmp_path / "out")
+    assert (content["classes"], content["label_kind"]) == (["well", "odd", "ill"], "class")
+    assert content["skipped"] == {"unlabelled": 3}
+    found = require_manifest(str(tmp_path / "out"))
+    for split, first in (("train", 0), ("validation", 1), ("test", 2)):
+        examples = {e.id: e.label for e in read_examples(str(tmp_path / "out"), found, split)}
+        expected = {pseudonym("id", NAMES[first + 3 * place]): label for place, label in enumerate((0, 2, 1))}
+        assert examples == expected
+
+
 def test_columns_in_any_order_quotes_and_a_byte_order_mark(raw: Path, tmp_path: Path, convert: Convert) -> None:
     rows = [f'"a, b",{name}' if n % 2 else f'"c ""d""",{name}' for n, name in enumerate(NAMES)]
     manifest = write_csv(tmp_path / "rows.csv", "\ufefflabel,image_uri", rows)

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from beam_jobs import show, verify
@@ -59,6 +61,30 @@ def test_local_to_bucket_from_a_csv_in_a_bucket(raw: Path, bucket: Bucket, conve
     result = convert(f"{bucket.uri}/raw", output, "--manifest", f"{bucket.uri}/rows.csv")
     assert result.code == 0, result.err
     assert f"{len(rows)} listed = {len(rows)} written" in result.out
+
+
+def test_parquet_and_a_published_set_in_a_bucket(tmp_path: Path, bucket: Bucket, convert: Convert) -> None:
+    names = [f"images_001/images/{n:08d}_000.png" for n in range(12)]
+    bucket.upload_folder(write_images(tmp_path / "raw", names), "nih")
+    rows = pyarrow.table(
+        {
+            "Image Index": [name.rsplit("/", 1)[1] for name in names],
+            "Finding Labels": ["Mass|Nodule" if n % 2 else "No Finding" for n in range(12)],
+            "Patient ID": list(range(12)),
+        }
+    )
+    pyarrow.parquet.write_table(rows, tmp_path / "rows.parquet")
+    bucket.write(
+        {
+            "rows.parquet": (tmp_path / "rows.parquet").read_bytes(),
+            "nih/test_list.txt": names[0].rsplit("/", 1)[1].encode(),
+        }
+    )
+    flags = ("--preset", "nih14", "--manifest", f"{bucket.uri}/rows.parquet")
+    result = convert(f"{bucket.uri}/nih", tmp_path / "out", *flags)
+    assert result.code == 0, result.err
+    assert "13 listed = 12 written + 0 quarantined + 0 duplicates + 1 skipped" in result.out
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["splits"]["test"]["examples"] == 1
 
 
 def test_a_published_bucket_folder_is_left_alone(raw: Path, bucket: Bucket, convert: Convert) -> None:

@@ -59,7 +59,7 @@ def test_json_says_inputs_and_split_totals_plainly() -> None:
         ("{", "not JSON"),
         ("[]", "not a radrecords manifest"),
         ("{}", "not a radrecords manifest"),
-        (changed(format_version=2), "format version 2.*upgrade radrecords"),
+        (changed(format_version=3), "format version 3.*upgrade radrecords"),
         (changed(format_version="x"), "format version x"),
         (changed(splits__train__examples=6), "split train says 6 examples, its shards 5"),
         (changed(splits__train__shards__0__label_counts=[1, 1]), "label counts of cxr-train-0"),
@@ -68,6 +68,7 @@ def test_json_says_inputs_and_split_totals_plainly() -> None:
         (changed(inputs__written=8), "inputs"),
         (changed(inputs__listed=13), "inputs do not add up"),
         (changed(classes=None), "damaged"),
+        (changed(label_kind="ranks"), "label_kind 'ranks'"),
         (changed(image__colour="red"), "damaged"),
     ],
 )
@@ -76,6 +77,25 @@ def test_what_cannot_be_is_refused(text: str, says: str) -> None:
         Manifest.from_json(text, "some/folder")
     assert "some/folder/manifest.json" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_from_before_label_kinds_reads_as_one_class_an_image() -> None:
+    content = json.loads(MANIFEST.to_json())
+    assert content["format_version"] == 1
+    del content["label_kind"]
+    assert Manifest.from_json(json.dumps(content), "folder") == MANIFEST
+
+
+def test_several_labels_an_image_count_as_often_as_they_are_and_ask_for_a_newer_reader() -> None:
+    splits = {"train": (Shard("cxr-train-0", 100, "aa", 7, (7, 0)),)}
+    several = dataclasses.replace(MANIFEST, label_kind="multi_hot", splits=splits)
+    content = json.loads(several.to_json())
+    assert content["format_version"] == 2
+    assert Manifest.from_json(several.to_json(), "folder") == several
+    for counts in ([8, 0], [7], [-1, 3]):
+        content["splits"]["train"]["shards"][0]["label_counts"] = counts
+        with pytest.raises(UsageError, match="label counts of cxr-train-0"):
+            Manifest.from_json(json.dumps(content), "folder")
 
 
 def test_a_missing_key_is_named() -> None:

@@ -17,11 +17,12 @@ from schemas.example import (
     read_records,
     record_bytes,
 )
+from schemas.labels import Label
 
 SHAPE = (64, 64, 1)
 
 
-def example(label: int = 1, seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> Example:
+def example(label: Label = 1, seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> Example:
     image = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     return Example(image, label, f"{seed:0{ID_LENGTH}x}", f"{seed // 2:0{ID_LENGTH}x}")
 
@@ -34,12 +35,12 @@ def same(one: Example, other: Example) -> bool:
     )
 
 
-@pytest.mark.parametrize("label", [0, 1, 127, 128, 2**40, -1])
-def test_encoded_equals_tensorflows_serialisation(label: int) -> None:
+@pytest.mark.parametrize("label", [0, 1, 127, 128, 2**40, -1, (0, 1), (1, 0, 0, 1) * 40])
+def test_encoded_equals_tensorflows_serialisation(label: Label) -> None:
     ours = example(label)
     theirs = tf.train.Example()
     theirs.features.feature["image"].bytes_list.value.append(ours.image.tobytes())
-    theirs.features.feature["label"].int64_list.value.append(label)
+    theirs.features.feature["label"].int64_list.value.extend(label if isinstance(label, tuple) else [label])
     theirs.features.feature["id"].bytes_list.value.append(ours.id.encode())
     theirs.features.feature["group"].bytes_list.value.append(ours.group.encode())
     assert encode_example(ours) == theirs.SerializeToString(deterministic=True)
@@ -75,12 +76,14 @@ def test_we_read_what_tensorflow_writes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(64, 64, 1), (32, 32, 3)])
-def test_decode_is_the_inverse_of_encode(shape: tuple[int, int, int]) -> None:
-    assert same(decode_example(encode_example(example(shape=shape)), shape), example(shape=shape))
+@pytest.mark.parametrize("label", [1, (0, 1, 1), (0,) * 200])
+def test_decode_is_the_inverse_of_encode(shape: tuple[int, int, int], label: Label) -> None:
+    assert same(decode_example(encode_example(example(label, shape=shape)), shape), example(label, shape=shape))
 
 
-def test_record_bytes_is_the_size_of_a_record() -> None:
-    assert record_bytes(SHAPE) == len(frame_record(encode_example(example())))
+@pytest.mark.parametrize(("label", "like"), [(1, 0), ((1, 0, 1), (0,) * 3), ((1,) * 130, (0,) * 130)])
+def test_record_bytes_is_the_size_of_a_record(label: Label, like: Label) -> None:
+    assert record_bytes(SHAPE, like) == len(frame_record(encode_example(example(label))))
 
 
 def test_every_cut_and_flipped_byte_is_noticed() -> None:

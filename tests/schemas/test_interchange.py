@@ -9,6 +9,9 @@ import pytest
 
 from beam_jobs.published import require_manifest
 from beam_jobs.show import read_examples
+from schemas.example import decode_example
+from schemas.identity import pseudonym
+from tests.beam_jobs.made import several_labels
 from tests.conftest import labelled, write_images
 
 # Python 3.10 has no tensorflow-metadata that installs beside apache-beam[gcp]; see setup.py.
@@ -57,3 +60,39 @@ def test_schema_parses_and_names_every_feature(dataset: Path) -> None:
     (label,) = (feature for feature in schema.feature if feature.name == "label")
     assert (label.int_domain.min, label.int_domain.max, label.int_domain.is_categorical) == (0, 1, True)
     assert all(feature.presence.min_fraction == 1 for feature in schema.feature)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of TensorFlow Datasets' own imports
+def test_several_labels_an_image_are_a_vector_for_tfds_tensorflow_and_tfdv(
+    tmp_path: Path, convert: Callable[..., Any]
+) -> None:
+    import tensorflow as tf
+    from google.protobuf import text_format
+    from tensorflow_metadata.proto.v0 import schema_pb2
+
+    raw, table, cells = several_labels(tmp_path)
+    assert convert(raw, tmp_path / "out", "--manifest", table).code == 0
+    expected = {pseudonym("id", name): [int(c in cell.split("|")) for c in "ABC"] for name, cell in cells.items()}
+    builder = tfds.builder_from_directory(str(tmp_path / "out"))
+    assert builder.info.features["label"].shape == (3,)
+    manifest = require_manifest(str(tmp_path / "out"))
+    theirs = {}
+    for split in manifest.splits:
+        for record in tfds.as_numpy(builder.as_dataset(split=split)):
+            assert record["label"].dtype == np.int64
+            theirs[record["id"].decode()] = record["label"].tolist()
+    assert theirs == expected
+
+    files = [str(tmp_path / "out" / s.file) for split in manifest.splits for s in manifest.shards(split)]
+    features = {"label": tf.io.FixedLenFeature([3], tf.int64), "id": tf.io.FixedLenFeature([], tf.string)}
+    (batch,) = tf.data.TFRecordDataset(files).batch(1000)
+    parsed = tf.io.parse_example(batch, features)
+    ids = [name.decode() for name in parsed["id"].numpy()]
+    assert dict(zip(ids, parsed["label"].numpy().tolist(), strict=True)) == expected
+    assert decode_example(batch[0].numpy(), manifest.shape).label == tuple(expected[ids[0]])
+
+    schema = text_format.Parse((tmp_path / "out/schema.pbtxt").read_text(), schema_pb2.Schema())
+    (label,) = (feature for feature in schema.feature if feature.name == "label")
+    assert [dimension.size for dimension in label.shape.dim] == [3]
+    assert (label.int_domain.min, label.int_domain.max, label.int_domain.is_categorical) == (0, 1, False)
+    assert label.annotation.comment == ["0 or 1 for each of: A, B, C"]

@@ -1,0 +1,150 @@
+"""Tables that name images: CSV with a header, AutoML's CSV without one, and Parquet. Read row by row, never whole."""
+
+import csv
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import pyarrow
+import pyarrow.parquet
+
+from beam_jobs import storage
+from schemas.errors import UsageError
+from schemas.labels import SEPARATOR, canonical
+from schemas.source import PublishedTable, split_name
+
+COLUMNS, OPTIONAL_COLUMNS = ("image_uri", "label"), ("split", "group")
+_AUTOML = ("split", "image_uri", "label")
+_PARQUET_ROWS = 10_000  # in memory at a time
+
+
+class Row(NamedTuple):
+    """What a table says of one image, and the line that says it (of Parquet: the row, from 1). label is canonical, and
+    "" where there is none; split and group are as written."""
+
+    line: int
+    image: str
+    label: str
+    split: str
+    group: str
+
+
+class UnreadableTable(Exception):
+    """A table that is damaged, or is none."""
+
+
+def read_rows(uri: str) -> Iterator[Row]:
+    """The rows of a table with the columns image_uri, label, split and group. Raises UnreadableTable."""
+    for line, cells in _records(uri, COLUMNS + OPTIONAL_COLUMNS):
+        image, label, split, group = (cells.get(column, "").strip() for column in COLUMNS + OPTIONAL_COLUMNS)
+        yield Row(line, image, canonical(label), split, group)
+
+
+def read_published(uri: str, table: PublishedTable, classes: Sequence[str]) -> Iterator[Row]:
+    """The rows of a public set's own table; image is a file name without folders, split is "". Raises UnreadableTable."""
+    meaning = dict(zip(table.codes, classes, strict=False))
+    for line, cells in _records(uri, (table.image, table.label, table.group)):
+        image, label, group = (cells.get(name, "").strip() for name in (table.image, table.label, table.group))
+        yield Row(line, f"{image}{table.suffix}" if image else "", canonical(meaning.get(label, label)), "", group)
+
+
+def check_table(uri: str, table: PublishedTable | None = None) -> None:
+    """Raises UsageError where the table at `uri` is missing, has no row or lacks a column."""
+    wanted = (table.image, table.label, table.group) if table else COLUMNS
+    try:
+        columns = _columns(uri)
+        first = next(_records(uri, wanted), None)
+    except FileNotFoundError as error:
+        raise UsageError(f"--manifest {uri} does not exist") from error
+    except UnreadableTable as error:
+        raise UsageError(f"--manifest {uri} is {error}") from error
+    missing = [column for column in wanted if column not in columns]
+    if missing:
+        must = ", ".join(dict.fromkeys(wanted))
+        may = "" if table else f" and may name {', '.join(OPTIONAL_COLUMNS)}"
+        where = "it" if is_parquet(uri) else "its first line"
+        raise UsageError(
+            f"--manifest {uri} has no column {' and no column '.join(missing)}; {where} must name {must}{may}"
+        )
+    if first is None:
+        raise UsageError(f"--manifest {uri} has no rows")
+
+
+def is_parquet(uri: str) -> bool:
+    """Whether the table at `uri` is Parquet, by its name."""
+    return PurePosixPath(uri).suffix.lower() in (".parquet", ".pq")
+
+
+def _columns(uri: str) -> Sequence[str]:
+    if is_parquet(uri):
+        with storage.open_binary(uri) as file:
+            names: list[str] = _parquet(file).schema_arrow.names
+            return names
+    first, _ = next(_csv_lines(uri), ([], 0))
+    return _AUTOML if _is_automl(first) else first
+
+
+def _records(uri: str, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, str]]]:
+    """-> (line, {column: cell}) for each row; of Parquet only these columns are read."""
+    if is_parquet(uri):
+        yield from _parquet_records(uri, columns)
+        return
+    lines = _csv_lines(uri)
+    header, number = next(lines, ([], 0))
+    if _is_automl(header):
+        for cells, line in itertools.chain([(header, number)], lines):
+            split, image, *labels = cells + [""] * (2 - len(cells))
+            named = SEPARATOR.join(label for label in labels if label.strip())
+            yield line, dict(zip(_AUTOML, (split, image, named), strict=True))
+        return
+    for cells, line in lines:
+        yield line, dict(zip(header, cells, strict=False))
+
+
+def _csv_lines(uri: str) -> Iterator[tuple[list[str], int]]:
+    """-> (cells, line number) for each line that is not empty."""
+    with storage.open_text(uri) as text:
+        reader = csv.reader(text)
+        try:
+            for cells in reader:
+                if cells:
+                    yield cells, reader.line_num
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UnreadableTable("not CSV text in UTF-8") from error
+
+
+def _is_automl(first: Sequence[str]) -> bool:
+    """Whether the first line is a row already, as Google's AutoML has it: split, image, and any number of labels."""
+    if len(first) < 2 or split_name(first[0]) is None:
+        return False
+    image = first[1].strip()
+    return "/" in image or bool(PurePosixPath(image).suffix)
+
+
+def _parquet(file: Any) -> Any:
+    try:
+        return pyarrow.parquet.ParquetFile(file)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UnreadableTable("not a Parquet file") from error
+
+
+def _parquet_records(uri: str, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, str]]]:
+    with storage.open_binary(uri) as file:
+        table = _parquet(file)
+        present = [name for name in dict.fromkeys(columns) if name in table.schema_arrow.names]
+        line = 0
+        try:
+            for batch in table.iter_batches(_PARQUET_ROWS, columns=present):
+                for row in batch.to_pylist():
+                    line += 1
+                    yield line, {name: _text(value) for name, value in row.items()}
+        except (pyarrow.ArrowException, OSError) as error:
+            raise UnreadableTable("a damaged Parquet file") from error
+
+
+def _text(value: Any) -> str:
+    """A Parquet cell as CSV would have it: nothing for null and NaN, a list of labels joined."""
+    if isinstance(value, list):
+        return SEPARATOR.join(map(str, value)) or SEPARATOR
+    return "" if value is None or value != value else str(value)

@@ -1,0 +1,110 @@
+"""Data sets whose images have several labels each, and what the commands make of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from beam_jobs import show, verify
+from schemas.example import encode_example, frame_record
+from schemas.identity import pseudonym
+from tests.beam_jobs.made import several_labels
+from tests.conftest import Result, labelled, manifest_of, write_images
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from beam_jobs.convert import main
+
+    folder = tmp_path_factory.mktemp("several")
+    raw, table, _ = several_labels(folder)
+    main(["--input", str(raw), "--output", str(folder / "out"), "--manifest", str(table), "--shards", "1"])
+    return folder / "out"
+
+
+def test_records_hold_a_vector_and_the_manifest_says_so(dataset: Path) -> None:
+    manifest = verify.require_manifest(str(dataset))
+    content = manifest_of(dataset)
+    assert (content["label_kind"], content["classes"]) == ("multi_hot", ["A", "B", "C"])
+    found = {e.id: e.label for split in manifest.splits for e in show.read_examples(str(dataset), manifest, split)}
+    vectors = [(1, 0, 0), (1, 1, 0), (1, 0, 1), (0, 0, 0), (0, 0, 0), (1, 1, 1)]  # of the cells, in their order
+    assert found == {pseudonym("id", f"{n}.png"): vectors[n % 6] for n in range(30)}
+    for split in manifest.splits:
+        labels = [e.label for e in show.read_examples(str(dataset), manifest, split)]
+        assert manifest.label_counts(split) == tuple(map(sum, zip(*labels, strict=True)))
+        assert manifest.examples(split) == len(labels)
+    assert content["inputs"]["written"] == 30
+
+
+def test_verify_show_and_preview_read_it(dataset: Path, command: Command, tmp_path: Path) -> None:
+    result = command(verify.main, dataset)
+    assert result.code == 0, result.err
+    assert "30 examples" in result.out
+    result = command(show.main, dataset, "--count", 30, "--png", tmp_path / "sheet.png")
+    assert result.code == 0, result.err
+    labels = {line.split()[0]: line.split("  ")[2].strip() for line in result.out.splitlines()[2:-1]}
+    texts = ["A", "A|B", "A|C", "No Finding", "No Finding", "A|B|C"]
+    names = {pseudonym("id", f"{n}.png"): texts[n % 6] for n in range(30)}
+    assert labels == {name: names[name] for name in labels}
+    assert len(labels) == manifest_of(dataset)["splits"]["train"]["examples"]
+    with Image.open(dataset / "preview.png") as sheet:
+        assert sheet.height > 3 * 64  # a block of each class
+
+
+def test_a_label_of_another_kind_is_damage(dataset: Path) -> None:
+    manifest = verify.require_manifest(str(dataset))
+    (shard,) = manifest.shards("train")
+    example = next(show.read_examples(str(dataset), manifest, "train"))
+    other = dataset.parent / "other"
+    other.mkdir(exist_ok=True)
+    for label in (1, (1, 0), (2, 0, 0)):
+        example = example.__class__(example.image, label, example.id, example.group)
+        (other / shard.file).write_bytes(frame_record(encode_example(example)))
+        assert f"record 0 has label {label}" in str(verify.check_shard(str(other), shard, manifest))
+
+
+def test_training_refuses_it_in_one_line(dataset: Path, command: Command, tmp_path: Path) -> None:
+    from training.train import main
+
+    result = command(main, "--data", dataset, "--recipe", "model1", "--output", tmp_path / "run")
+    assert result.code == 2
+    assert "images with several labels (A, B, C); the models tell two classes apart" in result.error
+    assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_counts_every_label_and_the_bytes_of_its_vectors(
+    tmp_path: Path, convert: Command, dataset: Path
+) -> None:
+    result = convert(dataset.parent / "raw", tmp_path / "x", "--manifest", dataset.parent / "rows.csv", "--dry_run")
+    assert result.code == 0, result.err
+    for split, content in manifest_of(dataset)["splits"].items():
+        labels = ", ".join(f"{name} {count}" for name, count in content["labels"].items())
+        size = sum(shard["bytes"] for shard in content["shards"])
+        assert f"{split:<11}{content['examples']:>11,} images ({labels}), 1 shards, {size:,} bytes" in result.out
+
+
+def test_multi_label_may_be_said_where_no_image_has_two(tmp_path: Path, convert: Command) -> None:
+    raw = write_images(tmp_path / "raw", labelled(6))
+    (raw / "No Finding").mkdir()
+    write_images(raw, {"No Finding/1.png": 91, "No Finding/2.png": 92})
+    flags = ("--multi_label", "--classes", "PNEUMONIA,NORMAL")
+    assert convert(raw, tmp_path / "out", *flags).code == 0
+    manifest = verify.require_manifest(str(tmp_path / "out"))
+    assert (manifest.label_kind, manifest.classes) == ("multi_hot", ("PNEUMONIA", "NORMAL"))
+    found = {e.label for e in show.read_examples(str(tmp_path / "out"), manifest, "train")}
+    assert found == {(1, 0), (0, 1), (0, 0)}
+
+
+def test_a_label_outside_the_classes_is_named(tmp_path: Path, convert: Command, dataset: Path) -> None:
+    raw, table = dataset.parent / "raw", dataset.parent / "rows.csv"
+    result = convert(raw, tmp_path / "out", "--manifest", table, "--classes", "A,B")
+    assert result.code == 1
+    assert "has 10 image(s) of class 'C', and --classes knows A, B" in result.error
+    folders = write_images(tmp_path / "raw", [*labelled(3), "No Finding/1.png"])
+    result = convert(folders, tmp_path / "out", "--classes", "NORMAL,PNEUMONIA")
+    assert result.code == 1
+    assert "1 image(s) of class 'No Finding'" in result.error
+    assert not (tmp_path / "out").exists()
