@@ -69,6 +69,7 @@ test-demo: demo ## Run the demo and check what it leaves
 
 test-memory: setup ## Convert thousands of images and check what memory each costs
 	@$(RUN_PYTHON) -m pytest -m memory tests/test_memory.py
+
 test-hostile: setup ## Convert 2,000 odd files and some bombs (two minutes)
 	@$(RUN_PYTHON) -m pytest -m hostile tests/beam_jobs/test_hostile.py $(ARGS)
 
