@@ -89,10 +89,10 @@ def test_isolated_shards_have_the_same_bytes(tmp_path: Path, convert: Convert) -
         (raw / "NORMAL" / kind).write_bytes(make())
     flags = ("--shards", 2, "--max_reject_fraction", 0.2)
     assert convert(raw, tmp_path / "threads", *flags).code == 0
-    (tmp_path / "child/_work").mkdir(parents=True)
+    (tmp_path / "child/_work/r1").mkdir(parents=True)
     for split in ("train", "validation"):
         for index in range(2):
-            (tmp_path / f"child/_work/attempt-{split}-{index}").write_bytes(b"")
+            (tmp_path / f"child/_work/r1/attempt-{split}-{index}").write_bytes(b"")
     assert convert(raw, tmp_path / "child", *flags).code == 0
     assert files_of(tmp_path / "threads") == files_of(tmp_path / "child")
     assert not os.path.exists(tmp_path / "child/_work")

@@ -68,7 +68,7 @@ def test_a_run_survives_its_decoder(tmp_path: Path, beam: tuple[str, ...]) -> No
 def test_what_ends_the_launcher_ends_the_run(tmp_path: Path, number: int, code: int) -> None:
     raw = marked(tmp_path / "raw", {"NORMAL/3.jpeg": HANG})
     run = started(raw, tmp_path / "out", "--decode_timeout", 600)
-    while not list((tmp_path / "out").glob("_work/attempt-*")):
+    while not list((tmp_path / "out").glob("_work/r1/attempt-*")):
         assert run.poll() is None, run.communicate()
         sleep(0.05)
     (child,) = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
