@@ -1,6 +1,7 @@
 # Every target sets up .venv by itself, from the lock file. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo convert train evaluate test test-demo test-hostile test-memory test-tfio lint format bench lock clean
+.PHONY: help setup demo convert train evaluate test test-demo test-faults test-hostile test-memory test-tfio lint format bench
+.PHONY: lock clean
 
 # The first Python from 3.10 to 3.13 that can make a virtual environment; or say PYTHON=...
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -18,7 +19,7 @@ TFIO_PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
   && echo $$p && break; done)
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make .venv and install what the lock file pins
 
@@ -66,6 +67,9 @@ test: setup ## Run the tests
 
 test-demo: demo ## Run the demo and check what it leaves
 	@$(RUN_PYTHON) -m pytest -m demo tests/test_demo.py
+
+test-faults: setup ## Kill, refuse and damage conversions, on disk and in a bucket (some minutes)
+	@$(RUN_PYTHON) -m pytest -m faults tests/faults $(ARGS)
 
 test-memory: setup ## Convert thousands of images and check what memory each costs
 	@$(RUN_PYTHON) -m pytest -m memory tests/test_memory.py

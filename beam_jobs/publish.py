@@ -81,7 +81,7 @@ def begin(config: ConvertConfig) -> Release | None:
                 "or delete that folder"
             ) from None
     except OSError as error:
-        storage.delete_if_empty(release.work, config.work, config.output)
+        storage.delete_if_empty(release.work, config.work)
         raise UsageError(f"--output {config.output} cannot be written: {error.strerror or error}") from error
     return release
 
@@ -97,7 +97,7 @@ def abandon(config: ConvertConfig, release: Release) -> bool:
         if not any(".tfrecord-" in file.path for file in storage.list_files(release.work, release.work)):
             storage.delete_folder(release.work)
             storage.delete_if_empty(config.work, config.output)
-    except RadrecordsError:  # the disk or the bucket that failed the run: its own error says more
+    except (RadrecordsError, OSError):  # the disk or the bucket that failed the run: its own error says more
         pass
     return False
 

@@ -242,16 +242,23 @@ def delete(uri: str) -> None:
 
 
 def delete_folder(folder: str, last: str = "") -> None:
-    """Deletes `folder` and all in it, if it is there; the file named `last` after the others."""
-    if not is_remote(folder) and not os.path.isdir(folder):
+    """Deletes `folder` and all in it, if it is there; the file named `last` after the others. Several processes may do
+    so at once."""
+    if is_remote(folder):
+        for file in list_files(folder, folder):
+            if file.path != last:
+                delete(file.uri)
+        if last:
+            delete(join(folder, last))
         return
-    for file in list_files(folder, folder):
-        if file.path != last:
-            delete(file.uri)
-    if last:
-        delete(join(folder, last))
-    if not is_remote(folder):
-        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.listdir(folder):
+            path = os.path.join(folder, entry)
+            if os.path.isdir(path):
+                shutil.rmtree(path, ignore_errors=True)
+            elif entry != last:
+                Path(path).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def delete_if_empty(*folders: str) -> None:

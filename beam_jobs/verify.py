@@ -20,7 +20,8 @@ _THREADS = 4  # each holds one shard of about 100 MiB
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prints what was found, a line for each damaged shard; raises JobFailed where there is one."""
+    """Prints what was found, a line for each damaged shard and for each file that looks like one and is none; raises
+    JobFailed where a shard is damaged."""
     parser = CommandParser("beam_jobs.verify", "Re-reads every shard of a data set and compares it with the manifest.")
     parser.add_argument("dataset", metavar="DIR|gs://...", help="folder of the data set")
     folder = parser.parse_args(argv).dataset.rstrip("/")
@@ -32,8 +33,14 @@ def main(argv: Sequence[str]) -> None:
     for shard, problem in zip(shards, problems, strict=True):
         if problem:
             print(f"damaged: {shard.file}: {problem}")
+    known = {shard.file for shard in shards}
+    for file in storage.list_files(folder, folder, recursive=False):
+        if ".tfrecord" in file.path and file.path not in known:
+            print(f"not in the manifest: {file.path} (no reader reads it)")
     damaged = sum(problem is not None for problem in problems)
     if damaged:
+        if require_manifest(folder).revision != manifest.revision:
+            raise JobFailed(f"{folder} was overwritten while it was verified; verify it again")
         raise JobFailed(
             f"{damaged} of {len(shards)} shards in {folder} are damaged; copy or convert the data set again"
         )

@@ -58,7 +58,8 @@ class _WatchedHandler(SubprocessSdkWorkerHandler):  # type: ignore[misc]
         if self._closing:
             return
         Path(self._folder, _LOST).touch()
-        self.data_conn.close()  # fails who waits for output
+        with contextlib.suppress(Exception):  # it raises what broke the connection, where that was noticed already
+            self.data_conn.close()  # fails who waits for output
         while not self._closing:
             with contextlib.suppress(RuntimeError):  # the runner added a request at that moment: it is told next time
                 self.control_conn.abort(WorkerLost("a worker process died"))

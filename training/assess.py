@@ -31,7 +31,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     manifest = open_dataset(config.data)
     _check_kind(config, run, manifest)
     split = open_split(config.data, manifest, config.split)
-    check_shards([split])
+    check_shards([split], config.verify_data)
 
     threshold = float(run.threshold["value"])
     all_labels, all_probabilities = [], []

@@ -10,12 +10,16 @@ from schemas.errors import CommandParser, UsageError, run_command
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Which run to evaluate, on which split of which data set (local or gs://), and a local folder for the results."""
+    """Which run to evaluate, on which split of which data set (local or gs://), and a local folder for the results.
+
+    verify_data: check the SHA-256 of the split's shards first, which reads them once.
+    """
 
     run: str
     data: str
     split: str = "test"
     output: str | None = None
+    verify_data: bool = False
 
     def __post_init__(self) -> None:
         for flag, folder in (("run", self.run), ("output", self.output or "")):
@@ -30,6 +34,7 @@ def parse(argv: Sequence[str]) -> EvaluateConfig:
     parser.add_argument("--data", required=True, help="folder of the data set, local or gs://")
     parser.add_argument("--split", default="test", help="the split to evaluate on")
     parser.add_argument("--output", help="folder for the results, instead of the run folder")
+    parser.add_argument("--verify_data", action="store_true", help="check the SHA-256 of the split's shards first")
     flags = vars(parser.parse_args(argv))
     if flags.pop("debug"):
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"

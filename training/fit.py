@@ -44,7 +44,7 @@ def train(config: TrainConfig) -> RunConfig:
     manifest = open_dataset(config.data)
     splits = [open_split(config.data, manifest, name) for name in ("train", "validation")]
     check_classes(config.data, manifest)
-    check_shards(splits)
+    check_shards(splits, config.verify_data)
     keras.utils.set_random_seed(config.seed)
     dtype = FLOAT16 if config.mixed_precision else "float32"
     model = build_model(config.recipe.model, manifest.shape, config.recipe.augment, dtype)

@@ -6,6 +6,7 @@ A split that fits into memory is parsed once, kept as uint8, and then shuffled a
 order of the examples is a function of the seed and the epoch alone, and every example comes exactly once an epoch.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -88,11 +89,15 @@ def open_split(folder: str, manifest: Manifest, name: str) -> Split:
     return split
 
 
-def check_shards(splits: Sequence[Split]) -> None:
-    """Checks that every shard is there, in the manifest's size. Raises JobFailed that names each that is not."""
-    shards = [(split, shard) for split in splits for shard in split.shards]
+def check_shards(splits: Sequence[Split], checksums: bool = False) -> None:
+    """Checks that every shard is there, in the manifest's size; with `checksums`, which reads it all, that its SHA-256
+    is the manifest's. Raises JobFailed that names each shard that is not so."""
+    owners = [split for split in splits for _ in split.shards]
+    shards = [shard for split in splits for shard in split.shards]
     with ThreadPoolExecutor(READ_AT_ONCE) as pool:  # on gs:// each look is a request
-        _report(splits, [fault for fault in pool.map(lambda pair: _size_fault(*pair), shards) if fault])
+        _report(splits, [fault for fault in pool.map(_size_fault, owners, shards) if fault])
+        if checksums:
+            _report(splits, [fault for fault in pool.map(_checksum_fault, owners, shards) if fault])
 
 
 @contextmanager
@@ -236,6 +241,9 @@ def _to_device(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 def _report(splits: Sequence[Split], faults: Sequence[str]) -> None:
     if faults:
+        promised = {shard for shards in open_dataset(splits[0].folder).splits.values() for shard in shards}
+        if not promised.issuperset(shard for split in splits for shard in split.shards):
+            raise JobFailed(f"{splits[0].folder} was overwritten since it was opened ({faults[0]}); start again")
         raise JobFailed(
             f"{splits[0].folder}: {len(faults)} shard(s) are not what {MANIFEST} promises: {'; '.join(faults)}; "
             "copy or convert the data set again"
@@ -250,6 +258,17 @@ def _size_fault(split: Split, shard: Shard) -> str | None:
     except tf.errors.OpError as error:
         return f"{shard.file} cannot be read ({error.message})"
     return None if found == shard.bytes else f"{shard.file} has {found} bytes instead of {shard.bytes}"
+
+
+def _checksum_fault(split: Split, shard: Shard) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        with tf.io.gfile.GFile(split.path(shard), "rb") as file:
+            while part := file.read(READ_BYTES):
+                digest.update(part)
+    except tf.errors.OpError as error:
+        return f"{shard.file} cannot be read ({error.message})"
+    return None if digest.hexdigest() == shard.sha256 else f"{shard.file} has another SHA-256"
 
 
 def _read_fault(split: Split, shard: Shard) -> str | None:

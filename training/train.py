@@ -15,6 +15,7 @@ class TrainConfig:
 
     data: folder of the data set, local or gs://. output: the run folder, local.
     early_stopping: stop after so many epochs without a better validation AUC; 0 never does.
+    verify_data: check the SHA-256 of every shard first, which reads the whole data set once.
     cache_mb: a split whose images take at most so many MiB is kept in memory. It changes the order of the examples.
     """
 
@@ -25,6 +26,7 @@ class TrainConfig:
     mixed_precision: bool = False
     early_stopping: int = 0
     cache_mb: int = 2048
+    verify_data: bool = False
     resume: bool = False
     overwrite: bool = False
 
@@ -56,6 +58,7 @@ def parse(argv: Sequence[str]) -> TrainConfig:
     parser.add_argument("--mixed_precision", action="store_true", help="compute in 16 bits: for GPUs")
     parser.add_argument("--early_stopping", type=int, default=0, metavar="PATIENCE", help="epochs; 0 is off")
     parser.add_argument("--cache_mb", type=int, default=2048, help="splits up to this size are kept in memory")
+    parser.add_argument("--verify_data", action="store_true", help="check every shard's SHA-256 first")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --output where it stopped")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --output")
     flags = vars(parser.parse_args(argv))

@@ -78,6 +78,14 @@ def test_each_damaged_shard_is_named(
     assert f"{2 if damage is swap else 1} of 4 shards in {dataset} are damaged" in result.error
 
 
+def test_a_foreign_shard_is_told_and_is_no_damage(dataset: Path, command: Command) -> None:
+    shutil.copy(dataset / "cxr-train.tfrecord-00000-of-00002", dataset / "cxr-train.tfrecord-00002-of-00003")
+    result = command(verify.main, dataset)
+    assert result.code == 0
+    assert "not in the manifest: cxr-train.tfrecord-00002-of-00003" in result.out
+    assert "is whole: 4 shards, 48 examples" in result.out
+
+
 def test_a_folder_without_manifest_is_no_data_set(tmp_path: Path, command: Command) -> None:
     for main in (verify.main, show.main):
         result = command(main, tmp_path)

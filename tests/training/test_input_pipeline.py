@@ -129,6 +129,27 @@ class TestDamage:
         assert "toy-train.tfrecord-00002-of-00003 has " in message
         assert "00001-of-00003" not in message
 
+    def test_checksums_name_what_sizes_cannot(self, make_dataset):
+        small = make_dataset(examples={"train": 12}, size=8)
+        data = bytearray(small.shard("train", 1).read_bytes())
+        data[len(data) // 2] ^= 1
+        small.shard("train", 1).write_bytes(data)
+        check_shards([split_of(small)])
+        with pytest.raises(JobFailed) as caught:
+            check_shards([split_of(small)], checksums=True)
+        assert "1 shard(s)" in str(caught.value)
+        assert "toy-train.tfrecord-00001-of-00003 has another SHA-256" in str(caught.value)
+
+    def test_a_data_set_overwritten_since_it_was_opened_is_said_to_be(self, make_dataset):
+        old, new = (make_dataset(name, examples={"train": count}, size=8) for name, count in (("a", 12), ("b", 15)))
+        opened = split_of(old)
+        old.shard("train", 1).unlink()
+        (old.folder / "manifest.json").write_bytes((new.folder / "manifest.json").read_bytes())
+        with pytest.raises(
+            JobFailed, match=r"was overwritten since it was opened \(toy-train\.tfrecord-00001-of-00003"
+        ):
+            check_shards([opened])
+
     @pytest.mark.parametrize("cache", [IN_MEMORY, STREAMED])
     def test_flipped_bit(self, make_dataset, cache):
         small = make_dataset(examples={"train": 12}, size=8)
