@@ -26,6 +26,7 @@ from beam_jobs.show import read_examples
 from schemas.errors import JobFailed, UsageError
 from tests.beam_jobs.made import config
 from tests.conftest import Result, files_of, labelled, manifest_of, write_images
+from tests.gcs.bucket import Bucket
 
 Convert = Callable[..., Result]
 KEY = "kumquat-5f21c0de-lantern"
@@ -165,6 +166,17 @@ def test_the_key_is_in_no_output_and_no_log(tmp_path: Path, key_file: Path, beam
             assert KEY.encode() not in content, where
             assert KEY.encode().hex().encode() not in content, where
             assert base64.b64encode(KEY.encode())[:30] not in content, where
+
+
+def test_a_key_in_a_bucket(tmp_path: Path, bucket: Bucket, convert: Convert) -> None:
+    names = labelled(3)
+    raw = write_images(tmp_path / "raw", names)
+    bucket.write({"keys/ids": KEY.encode()})
+    assert convert(raw, tmp_path / "out", "--id_key_file", f"{bucket.uri}/keys/ids").code == 0
+    assert ids_of(tmp_path / "out").keys() == {keyed("id", name) for name in names}
+    missing = convert(raw, tmp_path / "other", "--id_key_file", f"{bucket.uri}/keys/none")
+    assert missing.code == 2
+    assert "does not exist" in missing.error
 
 
 SECRET = "projects/p/secrets/ids/versions/3"

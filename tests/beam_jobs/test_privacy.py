@@ -60,7 +60,7 @@ def test_no_attribute_of_an_image_is_in_any_output_or_log(raw: Path, tmp_path: P
 def test_no_attribute_is_in_log_lines_of_any_level(
     raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, "apache_beam"):
         arguments = ["--input", raw, "--output", tmp_path / "out", "--max_reject_fraction", 1, "--debug"]
         main([str(argument) for argument in arguments])
     assert caplog.records
