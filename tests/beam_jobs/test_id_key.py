@@ -143,7 +143,7 @@ def test_the_key_is_not_in_the_job_graph(tmp_path: Path, key_file: Path) -> None
     made = config_of(flags, local=True)
     id_key.id_key(made)  # a process that has read it must not pickle it either
     pipeline = beam.Pipeline()
-    define_pipeline(pipeline, made, publish.Release(1, "cxr"), str(tmp_path))
+    define_pipeline(pipeline, made, publish.release_of(made, 1), str(tmp_path))
     graph = unpacked(pipeline.to_runner_api().SerializeToString())
     assert str(key_file).encode() in graph  # so the test looks inside the pickled functions
     assert KEY.encode() not in graph

@@ -62,7 +62,7 @@ def test_the_new_version_is_that_of_a_full_conversion(raw: Path, tmp_path: Path,
     assert convert(raw, tmp_path / "full/1.1.0", *FLAGS).code == 0
     assert files_of(tmp_path / "2/1.1.0") == files_of(tmp_path / "full/1.1.0")
     assert manifest_of(tmp_path / "2/1.1.0")["inputs"]["quarantined"] == 1
-    assert manifest_of(tmp_path / "2/1.1.0")["notes"] == {"mislabelled": 1}
+    assert manifest_of(tmp_path / "2/1.1.0")["notes"]["mislabelled"] == 1
     assert manifest_of(tmp_path / "2/1.1.0")["skipped"] == {"structured_report": 1}
     assert files_of(tmp_path / "1.0.0") == old
     shutil.rmtree(tmp_path / "1.0.0")  # the new one stands alone, and can be retried in its turn

@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from beam_jobs import show, verify
+from beam_jobs import show, storage, verify
 from tests.conftest import Result, files_of, labelled, write_images
 from tests.gcs.bucket import Bucket
 from tests.gcs.tls_front import TlsFront
@@ -99,6 +99,18 @@ def test_a_published_bucket_folder_is_left_alone(raw: Path, bucket: Bucket, conv
     names = [name for name in bucket.names() if ".tfrecord-" in name]
     assert len(names) == 6
     assert all("cxr-r2-" in name for name in names)
+
+
+def test_a_write_over_another_generation_is_refused(bucket: Bucket) -> None:
+    target = f"{bucket.uri}/file"
+    storage.write_bytes(target, b"first", create_only=True)
+    found = storage.stat(target, "")
+    assert found
+    storage.write_bytes(target, b"second", over=found.version)
+    for version in (0, found.version):
+        with pytest.raises(storage.AlreadyExistsError):
+            storage.write_bytes(target, b"third", over=version)
+    assert bucket.read("file") == b"second"
 
 
 @pytest.mark.parametrize("where", ["missing bucket", "empty bucket", "missing folder"])

@@ -1,0 +1,100 @@
+"""Releases: what a run leaves that was stopped, forestalled or that found other images."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from beam_jobs import publish, storage
+from beam_jobs.config import ConvertConfig
+from beam_jobs.convert import config_of, parser
+from tests.conftest import Result, files_of, labelled, manifest_of, write_images
+
+Convert = Callable[..., Result]
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "raw", labelled(6), side=8)
+
+
+def config(raw: Path, output: Path, *flags: str) -> ConvertConfig:
+    return config_of(parser().parse_args(["--input", str(raw), "--output", str(output), *flags]), local=True)
+
+
+def test_a_run_that_was_stopped_while_it_tidied_up_is_through_when_run_again(
+    tmp_path: Path, raw: Path, convert: Convert
+) -> None:
+    for flags in ((), ("--overwrite", "--shards", "2")):
+        assert convert(raw, tmp_path / "out", *flags).code == 0
+        published = files_of(tmp_path / "out")
+        work = tmp_path / f"out/_work/r{manifest_of(tmp_path / 'out')['revision']}"
+        work.mkdir(parents=True)
+        (work / "settings.json").write_text(config(raw, tmp_path / "out", *flags).fingerprint())
+        (work / "release.json").write_text(json.dumps({"sha256": "", "replaces": ["old.tfrecord"]}))
+        (tmp_path / "out/old.tfrecord").write_bytes(b"replaced")
+        again = convert(raw, tmp_path / "out", *flags)
+        assert again.code == 0, again.err
+        assert "12 listed = 12 written" in again.out
+        assert files_of(tmp_path / "out") == published
+
+
+def test_leftovers_of_a_published_release_go_with_the_next_command(tmp_path: Path, raw: Path, convert: Convert) -> None:
+    assert convert(raw, tmp_path / "out").code == 0
+    published = files_of(tmp_path / "out")
+    (tmp_path / "out/_work/r1").mkdir(parents=True)
+    (tmp_path / "out/_work/r1/.half.tmp").write_bytes(b"half")
+    assert "holds a published data set" in convert(raw, tmp_path / "out").error
+    assert files_of(tmp_path / "out") == published
+    assert not (tmp_path / "out/_work").exists()
+
+
+def test_a_forestalled_run_changes_nothing_of_the_winner_or_of_the_next(
+    tmp_path: Path, raw: Path, convert: Convert
+) -> None:
+    slow = config(raw, tmp_path / "out")
+    release = publish.begin(slow)
+    assert release
+    assert convert(raw, tmp_path / "out").code == 0
+    following = publish.begin(config(raw, tmp_path / "out", "--overwrite", "--image_size", "32"))
+    assert following
+    (tmp_path / "out/_work/r1").mkdir()
+    (tmp_path / "out/_work/r1/cxr-train.tfrecord-00000-of-00001.0123").write_bytes(b"late")
+    before = files_of(tmp_path / "out")
+    assert publish.abandon(slow, release)
+    assert before.keys() - files_of(tmp_path / "out") == {"_work/r1/cxr-train.tfrecord-00000-of-00001.0123"}
+    assert not publish.abandon(slow, following)
+    assert not (tmp_path / "out/_work").exists()
+
+
+def test_a_run_ends_where_another_one_publishes_other_images(tmp_path: Path, raw: Path, convert: Convert) -> None:
+    said = tmp_path / "out/_work/r1/release.json"
+    said.parent.mkdir(parents=True)
+    said.write_text(json.dumps({"sha256": "of other images", "replaces": []}))
+    result = convert(raw, tmp_path / "out")
+    assert result.code == 1
+    assert "another run publishes other images" in result.error
+    assert not list((tmp_path / "out").glob("cxr-*"))
+    assert not (tmp_path / "out/manifest.json").exists()
+
+
+def test_several_may_delete_a_folder_at_once(tmp_path: Path) -> None:
+    for n in range(300):
+        storage.write_bytes(str(tmp_path / f"work/{n}"), b"x")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: storage.delete_folder(str(tmp_path / "work"), last="7"), range(8)))
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_write_over_another_version_is_refused(tmp_path: Path) -> None:
+    target = str(tmp_path / "file")
+    storage.write_bytes(target, b"first", create_only=True)
+    found = storage.stat(target, "")
+    assert found
+    storage.write_bytes(target, b"second", over=found.version)
+    for version in (0, found.version):
+        with pytest.raises(storage.AlreadyExistsError):
+            storage.write_bytes(target, b"third", over=version)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"second"]
