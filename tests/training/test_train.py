@@ -81,13 +81,13 @@ def test_a_killed_and_resumed_run_is_the_undisturbed_one(dataset, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     # Dropout, augmentation, order and Adam's moments all have a state to bring back.
     more = ("--epochs", "6", "--augment", "--balanced", "--seed", "3")
+    assert run_command(train.main, flags(dataset, whole, *more)) == 0
     process = subprocess.Popen(
         [sys.executable, "-m", "training.train", *flags(dataset, killed, *more)],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    assert run_command(train.main, flags(dataset, whole, *more)) == 0
     deadline = time.monotonic() + 120
     while len(read_history(str(killed))) < 2 and time.monotonic() < deadline:
         time.sleep(0.005)
