@@ -86,7 +86,7 @@ def test_conversion_commands_run_as_printed(
             result = command(mains[module], *arguments)
             assert result.code == 0, (line, result.err)
             ran += 1
-    assert ran == 6
+    assert ran == 8
 
 
 def test_a_group_pattern_of_the_text_works() -> None:
