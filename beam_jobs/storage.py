@@ -326,8 +326,12 @@ def _file_of(blob: Any, bucket: str, path: str) -> File:
 
 
 def _local_file(local: str, path: str) -> File:
-    info = os.stat(local)
-    return File(local, path.replace(os.sep, "/"), info.st_size, "", info.st_mtime_ns)
+    path = path.replace(os.sep, "/")
+    try:
+        info = os.stat(local)
+    except FileNotFoundError:  # a link to nowhere, or deleted since its folder was read: an input that cannot be read
+        return File(local, path, -1, "", 0)
+    return File(local, path, info.st_size, "", info.st_mtime_ns)
 
 
 def _raise(error: OSError) -> None:

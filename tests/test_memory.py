@@ -5,8 +5,9 @@ import pytest
 from benchmarks.memory import measured
 
 _MORE_IMAGES = 10_000
-# 5,800 were measured: the local engine keeps copies of what its steps pass on. A record, of 4,241 bytes, would be beyond.
-_MOST_BYTES_EACH = 9_000
+# 11,200 were measured here, and 5,600 between 10,000 and 50,000 images: the local engine keeps several copies of what its
+# steps pass on, and its buffers grow in leaps. The bound notices another copy of everything, or decoded images held.
+_MOST_BYTES_EACH = 20_000
 
 
 @pytest.mark.memory

@@ -400,3 +400,11 @@ sys.exit(run_command(main))
         env=environment,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_link_to_nowhere_is_quarantined(tmp_path: Path, convert: Convert) -> None:
+    raw = write_images(tmp_path / "raw", labelled(6))
+    (raw / "NORMAL/gone.png").symlink_to(tmp_path / "nowhere.png")
+    assert convert(raw, tmp_path / "out", "--max_reject_fraction", 0.5).code == 0
+    assert accounted(tmp_path / "out")["quarantined"] == 1
+    assert manifest_of(tmp_path / "out")["quarantined"] == {"missing": 1}
