@@ -100,10 +100,10 @@ format: setup ## Rewrite the code in the project's style
 	@$(RUN_PYTHON) -m ruff check --fix .
 	@$(RUN_PYTHON) -m ruff format .
 
-bench: setup ## Measure conversion and reading against their limits [ARGS=...]
-	@$(RUN_PYTHON) -m benchmarks.conversion $(ARGS)
-	@$(RUN_PYTHON) -m benchmarks.reading $(ARGS)
-	@$(RUN_PYTHON) -m benchmarks.near_duplicates $(ARGS)
+bench: setup ## Measure conversion, reading and the search for near-duplicates against their limits
+	@$(RUN_PYTHON) -m benchmarks.conversion
+	@$(RUN_PYTHON) -m benchmarks.reading
+	@$(RUN_PYTHON) -m benchmarks.near_duplicates
 
 lock: setup ## Pin the newest dependencies that fit setup.py
 	@for target in cpu gpu; do \
