@@ -30,6 +30,7 @@ from beam_jobs import (
     supervise,
     workers,
 )
+from beam_jobs.blocks import SortByKey
 from beam_jobs.config import ConvertConfig
 from beam_jobs.decoder import DICOM_DECODERS, decoder_of
 from beam_jobs.discover import Discover, check_input
@@ -283,26 +284,27 @@ def last_line(error: BaseException) -> str:
 
 def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: publish.Release | None, folder: str) -> None:
     """Discover, plan, write, publish. Without a release it ends with the plan (--dry_run)."""
-    found = root | "Discover" >> Discover(config)
+    spill = folder if config.local else ""
+    found = root | "Discover" >> Discover(config, spill)
     chosen = found["sources"] | "Sample" >> plan.Sample(config)
-    unique = chosen["sources"] | "DropDuplicates" >> DropDuplicates(config)
-    assigned = unique["sources"] | "AssignSplits" >> AssignSplits(config)
+    unique = chosen["sources"] | "DropDuplicates" >> DropDuplicates(config, spill)
+    assigned = unique["sources"] | "AssignSplits" >> AssignSplits(config, spill)
     tally = tuple(step[TALLY] for step in (found, chosen, unique, assigned) if step is not chosen or TALLY in chosen)
     everything = {"references": assigned["references"], TALLY: tally | "Tally" >> beam.Flatten()}
     planned = everything | "Plan" >> plan.MakePlan(config, folder)
     if release is None:
         return
     the_plan = beam.pvalue.AsSingleton(planned)
-    keys = planned | "ShardKeys" >> beam.FlatMap(plan.shard_keys)
-    keyed = assigned["references"] | "ToShards" >> beam.Map(plan.shard_of, the_plan, config.seed)
+    none = planned | "EveryShard" >> beam.FlatMap(plan.empty_shards)
+    by_shard = assigned["references"] | "SortByShard" >> beam.ParDo(SortByKey(plan.shard_of), the_plan, config.seed)
     results = (
-        (keys, keyed)
-        | "KeysAndReferences" >> beam.Flatten()
+        (none, by_shard)
+        | "ShardsAndReferences" >> beam.Flatten()
         | "ByShard" >> beam.GroupByKey()
         | "WriteShards" >> beam.Map(shards.write_shard, the_plan, config, release.prefix, release.work, folder)
     )
     hashes = results | "Hashes" >> beam.Map(shards.hashes_of)
-    near = hashes | "NearDuplicates" >> leakage.FindNearDuplicates(the_plan)
+    near = hashes | "NearDuplicates" >> leakage.FindNearDuplicates(the_plan, spill)
     finished = beam.pvalue.AsList(results | "Finished" >> beam.Map(shards.without_hashes))
     _ = (
         root

@@ -9,6 +9,7 @@ import collections
 import contextlib
 import hashlib
 import hmac
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple, TypeAlias
 
 from beam_jobs import feedback, retry, storage
+from beam_jobs.blocks import Block
 from beam_jobs.config import ConvertConfig
 from beam_jobs.decoder import Decode, decoder_of
 from beam_jobs.id_key import id_key
@@ -115,7 +117,7 @@ class ShardResult:
 
 
 def write_shard(
-    keyed: tuple[tuple[str, int], Iterable[Reference | None]],
+    keyed: tuple[tuple[str, int], Iterable[Block[Reference]]],
     plan: Plan,
     config: ConvertConfig,
     prefix: str,
@@ -127,7 +129,7 @@ def write_shard(
     key, references = keyed
     split, index = key
     with feedback.failures(folder):
-        ordered = sorted((r for r in references if r is not None), key=lambda r: r.id)
+        ordered = sorted(itertools.chain.from_iterable(references), key=lambda reference: reference.id)
         name = shard_name(prefix, split, index, plan.shards[split])
         mark = storage.join(work, f"{name}.{_inputs_hash(ordered, plan, config)}.json")
         finished = _finished(mark, work, config)
