@@ -12,31 +12,26 @@ Runs of equal content help each other, any other one ends. A work folder whose r
 made it, and anybody may delete it.
 """
 
-import collections
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from beam_jobs import feedback, leakage, retry, storage
+from beam_jobs.account import account, gate, quarantine_lines
 from beam_jobs.config import ConvertConfig
 from beam_jobs.near_duplicates import Found
+from beam_jobs.outcome import ShardResult
 from beam_jobs.plan import Plan
-from beam_jobs.preview import contact_sheet
+from beam_jobs.preview import contact_sheet, preview_images
 from beam_jobs.published import read_manifest
-from beam_jobs.shards import ShardResult, shard_in_work
+from beam_jobs.shards import shard_in_work
 from schemas.dataset import MANIFEST, Manifest
 from schemas.errors import JobFailed, RadrecordsError, UsageError
-from schemas.example import decode_example, read_records
 from schemas.interchange import interchange_files
-from schemas.labels import Label, positives
 
 _CLAIM, _CONTENT = "settings.json", "release.json"
-_PREVIEW_EXAMPLES = 24  # of each class
 
 
 @dataclass(frozen=True)
@@ -132,69 +127,13 @@ def publish(
     """Gates, then moves the shards into place, writes what lies beside them and, last, the manifest."""
     with feedback.failures(folder):
         ordered = sorted(results, key=lambda result: (result.split, result.index))
-        manifest = account(ordered, plan, config, release)
+        manifest = account(ordered, plan, config, release.revision)
+        listed = storage.join(release.work, retry.QUARANTINE)
         if manifest.inputs["quarantined"]:  # for the one who must look at them where the gate stays shut
-            storage.write_bytes(storage.join(release.work, retry.QUARANTINE), quarantine_lines(ordered).encode())
-        gate(manifest, config, release)
+            storage.write_bytes(listed, quarantine_lines(ordered).encode())
+        gate(manifest, config, listed)
         with storage.writing(config.output):
             _write(manifest, ordered, leakage.report(near, plan, config.allow_group_overlap), config, release)
-
-
-def account(results: list[ShardResult], plan: Plan, config: ConvertConfig, release: Release) -> Manifest:
-    """The manifest of these shards. Raises JobFailed where an input is not accounted for exactly once."""
-    written = sum(result.shard.examples for result in results)
-    quarantined = [entry for result in results for entry in result.quarantined]
-    notes: collections.Counter[str] = collections.Counter(plan.notes)
-    skipped_when_read: collections.Counter[str] = collections.Counter()
-    for result in results:
-        notes.update(result.notes)
-        skipped_when_read.update(result.skipped)
-    ended = written + len(quarantined) + skipped_when_read.total()
-    if ended != plan.planned or len(results) != sum(plan.shards.values()):
-        raise JobFailed(
-            f"{plan.planned} images were planned and {ended} are accounted for; this is a bug, nothing was published"
-        )
-    skipped = collections.Counter(plan.skipped) + skipped_when_read
-    return Manifest(
-        name=config.name,
-        version=config.version,
-        revision=release.revision,
-        classes=plan.classes,
-        label_kind=plan.label_kind,
-        image=config.image,
-        inputs={
-            "listed": written + len(quarantined) + plan.duplicates + skipped.total(),
-            "written": written,
-            "quarantined": len(quarantined),
-            "duplicates": plan.duplicates,
-            "skipped": skipped.total(),
-        },
-        skipped=skipped,
-        quarantined=collections.Counter(entry.reason for entry in quarantined),
-        notes=notes,
-        splits={split: tuple(r.shard for r in results if r.split == split) for split in plan.counts},
-        settings={**config.settings(), "keyed_ids": bool(config.id_key_file)},
-    )
-
-
-def gate(manifest: Manifest, config: ConvertConfig, release: Release) -> None:
-    """Raises JobFailed where too many images were rejected, or where a split came out empty."""
-    rejected, read = manifest.inputs["quarantined"], manifest.inputs["quarantined"] + manifest.inputs["written"]
-    # Rounded up, so that the one broken image of a small set is quarantined like one of a million.
-    if rejected > -(-config.max_reject_fraction * read // 1):
-        reasons = ", ".join(f"{count} {reason}" for reason, count in _most_first(manifest.quarantined))
-        raise JobFailed(
-            f"{rejected} of {read} images were rejected ({reasons}), more than --max_reject_fraction "
-            f"{config.max_reject_fraction:g}; they are listed in {storage.join(release.work, retry.QUARANTINE)}. Nothing "
-            "was published. Mend the images or allow more, and run again: finished shards are kept"
-        )
-    for split in manifest.splits:
-        if not manifest.examples(split):
-            raise JobFailed(f"every image of the {split} split was rejected; nothing was published")
-
-
-def _most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def read_leakage(folder: str) -> Mapping[str, Any]:
@@ -258,32 +197,3 @@ def _announce(
                 f"another run publishes other images in {config.output}; this one changed nothing. If none is at work, "
                 f"one was stopped while it published and the images were changed then: delete {config.work}, and run again"
             ) from None
-
-
-def quarantine_lines(results: Iterable[ShardResult]) -> str:
-    """One JSON object a line, sorted by URI; any name is safe in it, with its line breaks and quotes escaped."""
-    entries = sorted((entry for result in results for entry in result.quarantined), key=lambda entry: entry.uri)
-    return "".join(json.dumps(entry._asdict()) + "\n" for entry in entries)
-
-
-def preview_images(manifest: Manifest, folder: str) -> dict[str, list[npt.NDArray[np.uint8]]]:
-    """The first examples of each class in the first split, as the shards hold them."""
-    split = next(iter(manifest.splits))
-    found: dict[str, list[npt.NDArray[np.uint8]]] = {name: [] for name in manifest.classes}
-    wanted = dict(zip(manifest.classes, manifest.label_counts(split), strict=True))
-    for image, label in _examples(manifest, split, folder):
-        for index in positives(label):
-            block = found[manifest.classes[index]]
-            if len(block) < _PREVIEW_EXAMPLES:
-                block.append(image)
-        if all(len(found[name]) == min(count, _PREVIEW_EXAMPLES) for name, count in wanted.items()):
-            break
-    return {f"{name}  ({split}, {len(block)} of {wanted[name]:,})": block for name, block in found.items()}
-
-
-def _examples(manifest: Manifest, split: str, folder: str) -> Iterator[tuple[npt.NDArray[np.uint8], Label]]:
-    for shard in manifest.shards(split):
-        with storage.open_binary(storage.join(folder, shard.file)) as file:  # a few records of perhaps 100 MiB
-            for record in read_records(file):
-                example = decode_example(record, manifest.shape)
-                yield example.image, example.label

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.convert import beam_options
+from beam_jobs.flags import beam_options
 from tests.beam_jobs.published_sets import nih, rsna
 from tests.conftest import Result, labelled, write_images
 

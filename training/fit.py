@@ -14,23 +14,15 @@ from schemas.dataset import Manifest
 from schemas.errors import JobFailed, UsageError
 from schemas.labels import CLASS
 from training import run_folder
-from training.input_pipeline import (
-    Order,
-    Split,
-    batches,
-    check_shards,
-    naming_damaged_shards,
-    open_dataset,
-    open_split,
-    steps,
-)
+from training.config import TrainConfig
+from training.input_pipeline import Order, batches, steps
 from training.metrics import youden_threshold
 from training.models import FLOAT16, build_model
 from training.plots import curves
 from training.predictions import predict_split
 from training.recipes import Recipe
+from training.records import Split, check_shards, naming_damaged_shards, open_dataset, open_split
 from training.run_folder import RunConfig
-from training.train import TrainConfig
 
 MONITOR = "val_auc"
 

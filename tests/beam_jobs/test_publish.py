@@ -9,7 +9,7 @@ import pytest
 
 from beam_jobs import publish, storage
 from beam_jobs.config import ConvertConfig
-from beam_jobs.convert import config_of, parser
+from beam_jobs.flags import config_of, parser
 from tests.conftest import Result, files_of, labelled, manifest_of, write_images
 
 Convert = Callable[..., Result]
