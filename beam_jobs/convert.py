@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import re
 import sys
 import tempfile
 import uuid
@@ -35,6 +36,8 @@ from beam_jobs.splits import AssignSplits
 from beam_jobs.tally import TALLY
 from schemas.dataset import Manifest
 from schemas.errors import JobFailed, RadrecordsError, run_command
+
+_STEP = re.compile(r" \[while running '.*'\]$")  # what Beam adds to an error of a step
 
 
 def main(argv: Sequence[str], supervised: bool = False) -> None:
@@ -113,7 +116,7 @@ def run(config: ConvertConfig, release: publish.Release | None, folder: str, opt
     except Exception as error:
         told = feedback.read_failure(folder)  # before what the runner says: it adds words of its own
         if told is None and isinstance(error, RadrecordsError):
-            raise
+            raise type(error)(_STEP.sub("", str(error))) from error
         if told is None and config.local and (workers.lost(folder) or isolation.attempts(config.work)):
             raise supervise.WorkerLostError(
                 "a worker process was lost (killed, out of memory, or by a decoder); nothing was published. Run again: "

@@ -1,8 +1,10 @@
 """Files on a local disk and objects in a bucket, behind the same few functions. bucket.py has the bucket's side."""
 
 import contextlib
+import errno
 import os
 import shutil
+import stat as stat_module
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -47,13 +49,29 @@ def list_files(folder: str, root: str, recursive: bool = True) -> Iterator[File]
     if is_remote(folder):
         yield from bucket.list_files(folder, root, recursive)
         return
-    for parent, folders, names in os.walk(folder, onerror=_raise):
-        folders.sort()
-        if not recursive:
-            folders.clear()
-        within = os.path.relpath(parent, root)
-        for name in sorted(names):
-            yield _local_file(os.path.join(parent, name), name if within == "." else os.path.join(within, name))
+    for local in _walk(folder, recursive, frozenset()):
+        yield _local_file(local, local.removeprefix(root.rstrip("/") + "/"))
+
+
+def _walk(folder: str, recursive: bool, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+    """The files of a folder as the disk tells them: one may hold millions. Folders that are links too, but not those
+    that lead back to one `above`."""
+    folders = []
+    try:
+        info = os.stat(folder)
+        here = info.st_dev, info.st_ino
+        if here in above:
+            return
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if _is_folder(entry):
+                    folders.append(entry.path)
+                else:
+                    yield entry.path
+    except OSError as error:
+        raise JobFailed(f"cannot list {folder}: {error.strerror}") from error
+    for inside in folders if recursive else ():
+        yield from _walk(inside, recursive, above | {here})
 
 
 def stat(uri: str, path: str) -> File | None:
@@ -67,6 +85,8 @@ def read_bytes(uri: str, version: int | None = None) -> bytes:
     """The content of `uri`; in a bucket that of generation `version`. Raises FileNotFoundError, or OSError for others."""
     if is_remote(uri):
         return bucket.read_bytes(uri, version)
+    if not stat_module.S_ISREG(os.stat(uri).st_mode):  # a pipe would be waited for
+        raise OSError(errno.EINVAL, "not a regular file", uri)
     return Path(uri).read_bytes()
 
 
@@ -211,10 +231,13 @@ def _local_file(local: str, path: str) -> File:
     path = path.replace(os.sep, "/")
     try:
         info = os.stat(local)
-    except FileNotFoundError:  # a link to nowhere, or deleted since its folder was read: an input that cannot be read
+    except OSError:  # a link to nowhere, or deleted since its folder was read: an input that cannot be read
         return File(local, path, -1, "", 0)
     return File(local, path, info.st_size, "", info.st_mtime_ns)
 
 
-def _raise(error: OSError) -> None:
-    raise JobFailed(f"cannot list {error.filename}: {error.strerror}") from error
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
