@@ -4,7 +4,6 @@ import functools
 import logging
 import re
 import sys
-import tempfile
 import uuid
 from collections.abc import Sequence
 
@@ -32,6 +31,7 @@ from beam_jobs.discover import Discover, check_input
 from beam_jobs.duplicates import DropDuplicates
 from beam_jobs.flags import beam_options, config_of, parser
 from beam_jobs.published import read_manifest
+from beam_jobs.scratch import scratch_folder
 from beam_jobs.splits import AssignSplits
 from beam_jobs.tally import TALLY
 from schemas.dataset import Manifest
@@ -64,7 +64,7 @@ def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bo
     if config.retry_quarantine:
         retry.check(config)
     if config.dry_run:
-        with tempfile.TemporaryDirectory(prefix="radrecords-") as folder:
+        with scratch_folder() as folder:
             with feedback.quiet_workers(not debug):
                 run(config, None, folder, PipelineOptions([]))
             summary.print_plan(config, feedback.read_plan(folder) or {})
@@ -87,7 +87,7 @@ def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True)
             pass
         elif config.local:
             with (
-                tempfile.TemporaryDirectory(prefix="radrecords-") as folder,
+                scratch_folder() as folder,
                 feedback.quiet_workers(quiet) as terminal,
                 feedback.ProgressBar(folder, terminal),
             ):
