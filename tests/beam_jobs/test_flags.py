@@ -50,6 +50,8 @@ def test_beam_options_pass_and_dataflow_gets_what_it_needs() -> None:
     assert beam_options([]).get_all_options()["runner"] is None
     with pytest.raises(UsageError, match="--no_such"):
         beam_options(["--no_such=4"])
+    with pytest.raises(UsageError, match="--template_location needs --runner=DataflowRunner"):
+        beam_options(["--template_location=gs://bucket/template"])
 
 
 def test_a_job_on_another_runner_needs_no_key() -> None:
