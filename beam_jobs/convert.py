@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Sequence
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from beam_jobs import (
@@ -69,6 +69,10 @@ def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bo
                 run(config, None, folder, PipelineOptions([]))
             summary.print_plan(config, feedback.read_plan(folder) or {})
         return
+    if options.view_as(GoogleCloudOptions).template_location:
+        stage_template(config, options)
+        summary.print_template(options.view_as(GoogleCloudOptions))
+        return
     summary.print_manifest(convert(config, options, quiet=not debug), config.output)
     print(leakage.summary(publish.read_leakage(config.output)))
 
@@ -93,7 +97,7 @@ def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True)
             ):
                 run(config, release, folder, options)
         else:
-            run(config, release, storage.join(release.work, f"told-{uuid.uuid4().hex}"), options)
+            run(config, release, told_folder(release), options)
     except BaseException as error:
         if release and publish.abandon(config, release) and isinstance(error, Exception):
             raise publish.lost(config) from error
@@ -104,6 +108,17 @@ def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True)
     if release:
         publish.tidy(config, release)
     return manifest
+
+
+def stage_template(config: ConvertConfig, options: PipelineOptions) -> None:
+    """Leaves in --template_location what Dataflow runs later, and nothing in the output folder."""
+    release = publish.unclaimed(config)
+    run(config, release, told_folder(release), options)
+
+
+def told_folder(release: publish.Release) -> str:
+    """Where the workers of a remote runner tell why the job failed."""
+    return storage.join(release.work, f"told-{uuid.uuid4().hex}")
 
 
 def run(config: ConvertConfig, release: publish.Release | None, folder: str, options: PipelineOptions) -> None:

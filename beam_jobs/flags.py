@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, SetupOptions, StandardOptions
 
 from beam_jobs import id_key, storage
 from beam_jobs.config import ConvertConfig
@@ -143,6 +143,8 @@ def beam_options(flags: list[str]) -> PipelineOptions:
     runner = options.view_as(StandardOptions).runner or ""
     if unknown and runner not in _OPEN_ENDED_RUNNERS:
         raise UsageError(f"unknown argument {unknown[0]}; see python -m beam_jobs.convert --help")
+    if options.view_as(GoogleCloudOptions).template_location and runner != "DataflowRunner":
+        raise UsageError("--template_location needs --runner=DataflowRunner, whose templates it makes")
     if runner in _LOCAL_RUNNERS:
         options.view_as(StandardOptions).runner = None
     setup = options.view_as(SetupOptions)

@@ -3,7 +3,8 @@
 Launches may be killed at any moment, and several may run at once. Each publication of a folder (a *release*) has a work
 folder of its own, `_work/r1` for the first, and that is the whole protocol:
 
-    _work/r1/settings.json   made first, create-only: the settings of every run that works on this release
+    _work/r1/settings.json   made first, create-only: the settings of every run that works on this release (the job of a
+                             Dataflow template, which has no launcher, makes it when it publishes)
     _work/r1/SHARD.SHA       finished shards, named by their content, so that no run changes what another one wrote
     _work/r1/release.json    made before anything moves into place, create-only: a hash of all that is to be published
     manifest.json            written last, only over the manifest of the release before
@@ -54,31 +55,58 @@ def begin(config: ConvertConfig) -> Release | None:
     """Claims the next release of the output folder for these settings; None where an earlier run of them published and
     was stopped while it tidied up, which is done now. Raises UsageError where a data set is published there already, or
     where an unfinished conversion with other settings has begun there."""
-    claim = config.fingerprint().encode()
     published = read_manifest(config.output)
     if published:
         last = release_of(config, published.revision)
-        stopped_late = _read(storage.join(last.work, _CLAIM)) == claim
+        stopped_late = _read(storage.join(last.work, _CLAIM)) == _claim_of(config)
         tidy(config, last)
         if stopped_late:
             return None
-        if not config.overwrite:
-            raise UsageError(
-                f"--output {config.output} holds a published data set already; give a new version folder, or --overwrite"
-            )
-    release = release_of(config, published.revision + 1 if published else 1)
+    release = _next_release(config, published)
     try:
-        storage.write_bytes(storage.join(release.work, _CLAIM), claim, create_only=True)
-    except storage.AlreadyExistsError:
-        if _read(storage.join(release.work, _CLAIM)) not in (claim, None):  # None: deleted meanwhile
-            raise UsageError(
-                f"{config.work} holds an unfinished conversion with other settings; finish it with its own flags, "
-                "or delete that folder"
-            ) from None
+        _claim(config, release)
     except OSError as error:
         storage.delete_if_empty(release.work, config.work)
         raise UsageError(f"--output {config.output} cannot be written: {error.strerror or error}") from error
     return release
+
+
+def unclaimed(config: ConvertConfig) -> Release:
+    """The release of a job that is begun later, if ever: the job itself claims it, when it publishes. Raises UsageError
+    where `begin` would."""
+    release = _next_release(config, read_manifest(config.output))
+    _check_claim(config, release)
+    return release
+
+
+def _next_release(config: ConvertConfig, published: Manifest | None) -> Release:
+    if published and not config.overwrite:
+        raise UsageError(
+            f"--output {config.output} holds a published data set already; give a new version folder, or --overwrite"
+        )
+    return release_of(config, published.revision + 1 if published else 1)
+
+
+def _claim_of(config: ConvertConfig) -> bytes:
+    return config.fingerprint().encode()
+
+
+def _claim(config: ConvertConfig, release: Release) -> None:
+    try:
+        storage.write_bytes(storage.join(release.work, _CLAIM), _claim_of(config), create_only=True)
+    except storage.AlreadyExistsError:
+        _check_claim(config, release)
+
+
+def _check_claim(config: ConvertConfig, release: Release) -> None:
+    if _read(storage.join(release.work, _CLAIM)) not in (
+        _claim_of(config),
+        None,
+    ):  # None: nobody's, or deleted meanwhile
+        raise UsageError(
+            f"{config.work} holds an unfinished conversion with other settings; finish it with its own flags, "
+            "or delete that folder"
+        )
 
 
 def abandon(config: ConvertConfig, release: Release) -> bool:
@@ -157,11 +185,14 @@ def _write(
     target = storage.join(config.output, MANIFEST)
     before = storage.stat(target, MANIFEST)
     old = read_manifest(config.output)
+    if old and old.to_json() == manifest.to_json():
+        return  # a runner that lost sight of a worker has the step done again
+    # Before the announcement too: it would name the winner's shards as replaced.
+    _check_turn(old, config, release)
+    _claim(config, release)  # the job of a template had no launcher that did
     _announce(manifest, quarantine, old, config, release)
-    # Only now: a run that publishes later than this look finds our announcement, and none earlier escapes it.
-    now = read_manifest(config.output)
-    if (now.revision if now else 0) != release.revision - 1:
-        raise lost(config)
+    # A run that publishes later than this look finds our announcement, and none earlier escapes it.
+    _check_turn(read_manifest(config.output), config, release)
     for result in results:
         storage.move(shard_in_work(release.work, result.shard), storage.join(config.output, result.shard.file))
     for name, text in interchange_files(manifest, release.prefix).items():
@@ -176,6 +207,11 @@ def _write(
         )
     except storage.AlreadyExistsError as error:
         raise lost(config) from error
+
+
+def _check_turn(published: Manifest | None, config: ConvertConfig, release: Release) -> None:
+    if (published.revision if published else 0) != release.revision - 1:
+        raise lost(config)
 
 
 def _announce(

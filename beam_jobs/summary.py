@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from apache_beam.options.pipeline_options import GoogleCloudOptions
+
 from beam_jobs.config import ConvertConfig
 from schemas.dataset import Manifest
 from schemas.example import record_bytes
@@ -47,6 +49,15 @@ def print_manifest(manifest: Manifest, output: str) -> None:
         f"+ {count['duplicates']:,} duplicates + {count['skipped']:,} skipped{reasons(manifest.skipped)}"
     )
     print_notes(manifest.notes)
+
+
+def print_template(options: GoogleCloudOptions) -> None:
+    """What is said instead where the job was not run but made a template, with these of Beam's options."""
+    place = options.template_location
+    print(
+        f"staged a template at {place}; nothing was converted; run it with: gcloud dataflow jobs run NAME "
+        f"--gcs-location={place} --region={options.region} --project={options.project}"
+    )
 
 
 def print_notes(notes: Mapping[str, int]) -> None:

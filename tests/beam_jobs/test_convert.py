@@ -139,6 +139,8 @@ def test_a_preset_refuses_a_class_it_does_not_know(tmp_path: Path, convert: Conv
         ("--threads", 8),
         ("--runner", "DirectRunner"),
         ("--direct_running_mode", "multi_threading", "--direct_num_workers", 2),
+        # A remote runner for all that the launcher knows, with its server and its workers in this process.
+        ("--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK"),
     ],
 )
 def test_shards_do_not_depend_on_threads_or_runners(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.flags import beam_options
+from beam_jobs.flags import beam_options, config_of, parser
 from schemas.errors import UsageError
 from tests.conftest import Result, labelled, write_images
 
@@ -50,3 +50,10 @@ def test_beam_options_pass_and_dataflow_gets_what_it_needs() -> None:
     assert beam_options([]).get_all_options()["runner"] is None
     with pytest.raises(UsageError, match="--no_such"):
         beam_options(["--no_such=4"])
+    with pytest.raises(UsageError, match="--template_location needs --runner=DataflowRunner"):
+        beam_options(["--template_location=gs://bucket/template"])
+
+
+def test_a_job_on_another_runner_needs_no_key() -> None:
+    flags = parser().parse_args(["--input", "gs://bucket/raw", "--output", "gs://bucket/out"])
+    assert config_of(flags, local=False).id_key_file == ""
