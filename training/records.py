@@ -70,6 +70,19 @@ def open_split(folder: str, manifest: Manifest, name: str) -> Split:
     return split
 
 
+def all_splits(folder: str, manifest: Manifest) -> list[Split]:
+    """Every split of the data set, also those that are empty."""
+    return [Split(folder, name, shards, manifest.shape) for name, shards in manifest.splits.items()]
+
+
+def strangers(folder: str, manifest: Manifest) -> list[str]:
+    """The files in `folder` that look like shards and are not in the manifest. Nothing reads them."""
+    try:
+        return manifest.strangers(tf.io.gfile.listdir(folder))
+    except tf.errors.OpError as error:
+        raise UsageError(f"cannot list {folder}: {error.message}") from error
+
+
 def check_shards(splits: Sequence[Split], checksums: bool = False) -> None:
     """Checks that every shard is there, in the manifest's size; with `checksums`, which reads it all, that its SHA-256
     is the manifest's. Raises JobFailed that names each shard that is not so."""
