@@ -85,8 +85,8 @@ def read_bytes(uri: str, version: int | None = None) -> bytes:
     """The content of `uri`; in a bucket that of generation `version`. Raises FileNotFoundError, or OSError for others."""
     if is_remote(uri):
         return bucket.read_bytes(uri, version)
-    if not stat_module.S_ISREG(os.stat(uri).st_mode):  # a pipe would be waited for
-        raise OSError(errno.EINVAL, "not a regular file", uri)
+    if stat_module.S_IFMT(os.stat(uri).st_mode) not in (stat_module.S_IFREG, stat_module.S_IFDIR):
+        raise OSError(errno.EINVAL, "not a regular file", uri)  # a pipe would be waited for
     return Path(uri).read_bytes()
 
 
