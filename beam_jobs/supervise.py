@@ -4,13 +4,17 @@ The run is forked off once everything is imported and before any thread is begun
 is run again: the shards that it died in are marked (isolation.py), and their images decoded in a process of their own.
 """
 
+import contextlib
 import ctypes
+import fcntl
 import os
+import shutil
 import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from beam_jobs import isolation
@@ -20,6 +24,7 @@ from schemas.errors import JobFailed, run_command
 _TOLD = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM}
 _FROM_KERNEL = 0x80  # SI_KERNEL of sigaction(2): the terminal, which interrupts the child as well
 _PR_SET_PDEATHSIG = 1
+_TEMPORARY, _LOCK = "radrecords-", ".launcher"  # the file in the folder that the launcher keeps locked
 _ENDED, _WORKER_LOST = b".", b"w"  # what the child tells before it ends; nothing where it was lost itself
 
 
@@ -44,7 +49,8 @@ def until_done(run: Callable[[], None], config: ConvertConfig, argv: Sequence[st
             return code
         lost = isolation.attempts(config.work)
         if not lost - seen:
-            raise WorkerLostError(f"{how}; nothing was published; the same command again goes on")
+            print(file=sys.stderr)  # the bar's line is not ended
+            raise WorkerLostError(f"{how}; the same command again goes on")
         print(f"\nwarning: {how}; going on, and decoding what it was at in a process of its own", file=sys.stderr)
         seen |= lost
 
@@ -55,7 +61,7 @@ def _in_child(run: Callable[[], None], argv: Sequence[str]) -> tuple[int | None,
     parent = os.getpid()
     sys.stdout.flush()
     sys.stderr.flush()
-    with tempfile.TemporaryDirectory(prefix="radrecords-") as folder, open(told, "rb") as answers:
+    with _temporary_folder() as folder, open(told, "rb") as answers:
         signal.pthread_sigmask(signal.SIG_BLOCK, _TOLD)
         try:
             child = os.fork()
@@ -77,6 +83,20 @@ def _in_child(run: Callable[[], None], argv: Sequence[str]) -> tuple[int | None,
     if answer == _WORKER_LOST:
         return None, "a worker process was lost"
     return None, f"the process was lost, with {f'signal {-code}' if code < 0 else f'exit code {code}'}"
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[str]:
+    """A folder for all that is temporary in a run. Those that killed launchers left are deleted."""
+    for lock in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*/{_LOCK}"):
+        with contextlib.suppress(OSError), open(lock, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails as long as its launcher lives
+            shutil.rmtree(lock.parent, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_TEMPORARY) as folder, open(os.path.join(folder, "new"), "xb") as file:
+        with contextlib.suppress(OSError):  # a file system without locks: nobody deletes it
+            fcntl.flock(file, fcntl.LOCK_EX)
+            os.rename(file.name, os.path.join(folder, _LOCK))  # seen by others from now on, and locked
+        yield folder
 
 
 def _run_and_tell(run: Callable[[], None], argv: Sequence[str], tell: int) -> NoReturn:
