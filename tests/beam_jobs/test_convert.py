@@ -329,6 +329,9 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path, convert: C
     result = convert(raw, tmp_path / "file/out")
     assert result.code == 2
     assert "cannot be written" in result.error
+    result = convert(raw, "gs://")
+    assert result.code == 2
+    assert "gs:// names no bucket; write gs://BUCKET/FOLDER" in result.error
 
 
 def test_beam_options_pass_and_dataflow_gets_what_it_needs() -> None:
