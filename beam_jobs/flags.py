@@ -108,6 +108,8 @@ def config_of(flags: argparse.Namespace, local: bool) -> ConvertConfig:
     """The checked settings of these flags, with absolute paths, so that workers may run in another folder."""
 
     def absolute(path: str) -> str:
+        if storage.is_remote(path) and not path.removeprefix("gs://").strip("/"):
+            raise UsageError(f"{path} names no bucket; write gs://BUCKET/FOLDER")
         return path.rstrip("/") if storage.is_remote(path) or not path else os.path.abspath(path)
 
     places = ("input", "output", "manifest", "id_key_file", "retry_quarantine")

@@ -18,15 +18,13 @@ _TRIES, _PAUSE_SECONDS = 20, 0.1
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[str]:
     """An empty local folder that goes with the body of the `with`."""
-    place = tempfile.gettempdir()
-    for other in Path(place).glob(f"{_PREFIX}*"):
+    for other in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         _delete_if_left(other)
-    made = tempfile.mkdtemp(prefix=f".{_PREFIX}")
-    with open(os.path.join(made, _LOCK), "wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        # Only now under the name that others look for: they take one that nobody locks for a killed run's.
-        folder = os.path.join(place, os.path.basename(made)[1:])
-        os.rename(made, folder)
+    folder = tempfile.mkdtemp(prefix=_PREFIX)
+    with open(os.path.join(folder, "new"), "wb") as lock:
+        with contextlib.suppress(OSError):  # a file system without locks: nobody else deletes it
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            os.rename(lock.name, os.path.join(folder, _LOCK))  # others see it from now on, and it is locked
         try:
             yield folder
         finally:

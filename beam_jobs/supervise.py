@@ -45,7 +45,8 @@ def until_done(run: Callable[[], None], config: ConvertConfig, argv: Sequence[st
             return code
         lost = isolation.attempts(config.work)
         if not lost - seen:
-            raise WorkerLostError(f"{how}; nothing was published; the same command again goes on")
+            print(file=sys.stderr)  # the bar's line is not ended
+            raise WorkerLostError(f"{how}; the same command again goes on")
         print(f"\nwarning: {how}; going on, and decoding what it was at in a process of its own", file=sys.stderr)
         seen |= lost
 

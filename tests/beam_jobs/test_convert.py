@@ -299,6 +299,9 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path, convert: C
     result = convert(raw, tmp_path / "file/out")
     assert result.code == 2
     assert "cannot be written" in result.error
+    result = convert(raw, "gs://")
+    assert result.code == 2
+    assert "gs:// names no bucket; write gs://BUCKET/FOLDER" in result.error
 
 
 def test_no_metadata_of_an_image_enters_the_data_set(tmp_path: Path, convert: Convert) -> None:

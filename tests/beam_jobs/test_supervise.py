@@ -17,8 +17,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="runs are superv
 BAD = {"NORMAL/3.jpeg": EXIT, "PNEUMONIA/5.jpeg": SEGFAULT, "PNEUMONIA/7.jpeg": HANG}
 
 
-def started(raw: Path, output: Path, *flags: object) -> subprocess.Popen[str]:
-    temporary = output.parent / f"tmp of {output.name}"
+def started(raw: Path, output: Path, *flags: object, temporary: Path | None = None) -> subprocess.Popen[str]:
+    temporary = temporary or output.parent / f"tmp of {output.name}"
     temporary.mkdir(exist_ok=True)
     return subprocess.Popen(
         [sys.executable, "-m", "beam_jobs.convert", "--input", str(raw), "--output", str(output), "--shards", "3"]
@@ -52,7 +52,7 @@ def test_a_run_survives_its_decoder(tmp_path: Path, beam: tuple[str, ...]) -> No
         name: "decoder_timeout" if word is HANG else "decoder_crashed" for name, word in BAD.items()
     }
     assert not (tmp_path / "out/_work").exists()
-    assert not [path for path in (tmp_path / "tmp of out").iterdir() if path.name.startswith("radrecords-")]
+    assert not left_in(tmp_path / "tmp of out")
 
     # The same set, with the three files broken in a way that takes no process with it.
     for name in BAD:
@@ -88,6 +88,51 @@ def test_what_ends_the_launcher_ends_the_run(tmp_path: Path, number: int, code: 
     _, err = again.communicate(timeout=240)
     assert again.returncode == 0, err
     assert manifest_of(tmp_path / "out")["quarantined"] == {"decoder_timeout": 1}
+    assert not left_in(tmp_path / "tmp of out")
+
+
+def left_in(temporary: Path) -> list[Path]:
+    return list(temporary.glob("radrecords-*"))
+
+
+def test_temporary_folders_of_killed_launchers_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    raw = marked(tmp_path / "raw", {"NORMAL/3.jpeg": HANG})
+    (tmp_path / "tmp of living/radrecords-mine").mkdir(parents=True)
+    temporary = tmp_path / "tmp of living"
+    living = started(raw, tmp_path / "living", "--decode_timeout", 600)
+    killed = started(raw, tmp_path / "killed", "--decode_timeout", 600, temporary=temporary)
+    try:
+        while len(list(temporary.glob("radrecords-*/radrecords-*"))) < 2:
+            assert (living.poll(), killed.poll()) == (None, None)
+            sleep(0.05)
+    finally:
+        killed.kill()
+        killed.communicate()
+    try:
+        third = started(tmp_path / "absent", tmp_path / "third", temporary=temporary)
+        third.communicate(timeout=60)
+        left = left_in(temporary)
+    finally:
+        living.terminate()
+        living.communicate()
+    assert len(left) == 2  # that of the one that lives, and
+    assert temporary / "radrecords-mine" in left
+
+
+def test_a_lost_run_says_so_on_a_line_of_its_own(tmp_path: Path) -> None:
+    raw = write_images(tmp_path / "raw", labelled(300), side=400)
+    run = started(raw, tmp_path / "out")
+    while not list((tmp_path / "tmp of out").glob("radrecords-*/radrecords-*/done")):
+        assert run.poll() is None, run.communicate()
+        sleep(0.01)
+    (child,) = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGSTOP)
+    for mark in (tmp_path / "out").glob("_work/r1/attempt-*"):  # as if it had been between two shards
+        mark.unlink()
+    os.kill(int(child), signal.SIGKILL)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 1, err
+    assert err.split("\n")[-2] == "error: the process was lost, with signal 9; the same command again goes on"
 
 
 def test_errors_of_a_supervised_run_are_one_line(tmp_path: Path) -> None:
