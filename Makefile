@@ -72,7 +72,7 @@ test-demo: demo ## Run the demo and check what it leaves
 test-faults: setup ## Kill, refuse and damage conversions, on disk and in a bucket (some minutes)
 	@$(RUN_PYTHON) -m pytest -m faults tests/faults $(ARGS)
 
-test-memory: setup ## Convert thousands of images and check what memory each costs
+test-memory: setup ## Convert 10,000 and 100,000 images and compare the memory that takes (some minutes)
 	@$(RUN_PYTHON) -m pytest -m memory tests/test_memory.py
 
 test-hostile: setup ## Convert 2,000 odd files and some bombs (two minutes)

@@ -1,15 +1,18 @@
 """Step 1: list the inputs. Names, sizes and checksums only; no image is opened."""
 
+import itertools
 import os
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 
 from beam_jobs import public_sets, storage
+from beam_jobs.blocks import Block, InPartitions, blocks
 from beam_jobs.config import ConvertConfig
 from beam_jobs.tables import Row, UnreadableTable, check_table, read_rows
 from beam_jobs.tally import TALLY, problem, skipped
@@ -28,17 +31,29 @@ from schemas.source import (
 )
 
 _STAT_THREADS = 32
+_STAT_BLOCK = 1_000
+_MOST_PREFIXES = 1_000  # listed at once; a folder for each patient would make millions
+
+
+class NamedRow(NamedTuple):
+    """A row of a table, with the place of its image, and the path that the id is made from."""
+
+    uri: str
+    path: str
+    row: Row
 
 
 @dataclass
 class Discover(beam.PTransform):  # type: ignore[misc]
-    """-> Source for every input, with the tally of files that are none and of rows that cannot be right."""
+    """-> blocks of a Source for every input, with the tally of files that are none and of rows that cannot be right.
+    `spill`: the folder of the blocks."""
 
     config: ConvertConfig
+    spill: str
 
     def expand(self, root: Any) -> Any:
         if self.config.known.table:
-            return public_sets.by_table(root, self._files(root), self.config)
+            return public_sets.by_table(root, self._files(root), self.config, self.spill)
         return self._by_manifest(root) if self.config.manifest else self._by_folder(root)
 
     def _files(self, root: Any) -> Any:
@@ -47,7 +62,7 @@ class Discover(beam.PTransform):  # type: ignore[misc]
             | "Root" >> beam.Create([self.config.input])
             | "Prefixes" >> beam.FlatMap(list_prefixes)
             | "SpreadPrefixes" >> beam.Reshuffle()
-            | "List" >> beam.FlatMap(list_prefix, self.config.input)
+            | "List" >> beam.FlatMap(list_prefix, self.config.input, self.spill)
         )
 
     def _by_folder(self, root: Any) -> Any:
@@ -59,48 +74,55 @@ class Discover(beam.PTransform):  # type: ignore[misc]
         rows = (
             root
             | "Manifest" >> beam.Create([self.config.manifest])
-            | "Rows" >> beam.FlatMap(rows_by_uri, self.config.input).with_outputs(TALLY, main="rows")
+            | "Rows" >> beam.FlatMap(named_rows, self.config.input, self.spill).with_outputs(TALLY, main="rows")
         )
         single = (
             rows.rows
-            | "ByUri" >> beam.GroupByKey()
-            | "OneRowEach" >> beam.FlatMapTuple(one_row_each).with_outputs(TALLY, main="rows")
+            | "ByUri" >> InPartitions(lambda named: named.uri)
+            | "OneRowEach" >> beam.FlatMap(one_row_each, self.spill).with_outputs(TALLY, main="rows")
         )
-        files = (
-            single.rows
-            | "BatchRows" >> beam.BatchElements(min_batch_size=_STAT_THREADS, max_batch_size=1000)
-            | "Stat" >> beam.FlatMap(stat_rows, self.config).with_outputs(TALLY, main="sources")
-        )
+        files = single.rows | "Stat" >> beam.FlatMap(stat_rows, self.config).with_outputs(TALLY, main="sources")
         tallies = (rows[TALLY], single[TALLY], files[TALLY])
         return {"sources": files.sources, TALLY: tallies | "TallyRows" >> beam.Flatten()}
 
 
-def list_prefixes(root: str, depth: int = 2) -> Iterator[tuple[str, bool]]:
+def list_prefixes(root: str, depth: int = 2) -> list[tuple[str, bool]]:
     """Cuts `root` into (folder, recursive) parts that together hold every file once, for workers to list in parallel."""
-    folders = storage.subfolders(root) if depth else []
-    if not folders:
-        yield root, True
-        return
-    yield root, False
-    for folder in folders:
-        yield from list_prefixes(folder, depth - 1)
+    above: list[str] = []
+    whole: list[str] = []
+    parts = [root]
+    for _ in range(depth):
+        below = {part: storage.subfolders(part) for part in parts}
+        deeper = [folder for folders in below.values() for folder in folders]
+        if len(above) + len(whole) + len(deeper) > _MOST_PREFIXES:
+            break
+        above += [part for part in parts if below[part]]
+        whole += [part for part in parts if not below[part]]
+        parts = deeper
+    return [(part, False) for part in above] + [(part, True) for part in whole + parts]
 
 
-def list_prefix(part: tuple[str, bool], root: str) -> Iterator[File]:
-    """The files of one (folder, recursive) part."""
+def list_prefix(part: tuple[str, bool], root: str, spill: str) -> Iterator[Block[File]]:
+    """The files of one (folder, recursive) part, in blocks."""
     folder, recursive = part
-    yield from storage.list_files(folder, root, recursive)
+    yield from blocks(storage.list_files(folder, root, recursive), spill)
 
 
-def by_folder(file: File, config: ConvertConfig) -> Iterator[Any]:
-    """Says of a file what its folders say, or why it is no input."""
-    reason = skip_reason(file.path, file.size)
-    place = None if reason else split_and_label(file.path)
-    if place is None:
-        yield skipped(reason or "not_in_a_class_folder")
-        return
-    split, label = place
-    yield source_of(file, canonical(label), split, group_of(file.path, _pattern(config)), config.known)
+def by_folder(files: Block[File], config: ConvertConfig) -> Iterator[Any]:
+    """Says of each file of a block what its folders say, or why it is no input."""
+    sources = []
+    reasons: Counter[str] = Counter()
+    for file in files:
+        reason = skip_reason(file.path, file.size)
+        place = None if reason else split_and_label(file.path)
+        if place is None:
+            reasons[reason or "not_in_a_class_folder"] += 1
+            continue
+        split, label = place
+        group = group_of(file.path, _pattern(config))
+        sources.append(source_of(file, canonical(label), split, group, config.known))
+    yield Block(sources, files.spill)
+    yield from skipped(reasons)
 
 
 def _pattern(config: ConvertConfig) -> re.Pattern[str] | None:
@@ -108,44 +130,58 @@ def _pattern(config: ConvertConfig) -> re.Pattern[str] | None:
     return compile_group_pattern(pattern) if pattern else None  # re keeps what it has compiled
 
 
-def rows_by_uri(uri: str, root: str) -> Iterator[Any]:
-    """-> (image URI, (path, row)) for each row of the table at `uri`; relative URIs are in `root`."""
-    try:
+def named_rows(uri: str, root: str, spill: str) -> Iterator[Any]:
+    """The rows of the table at `uri`, in blocks; relative URIs are in `root`."""
+
+    def named() -> Iterator[NamedRow]:
         for row in read_rows(uri):
             image = storage.join(root, row.image)
-            yield image, (row, image.removeprefix(root.rstrip("/") + "/"))
+            yield NamedRow(image, image.removeprefix(root.rstrip("/") + "/"), row)
+
+    try:
+        yield from blocks(named(), spill)
     except UnreadableTable as error:
         yield problem(f"manifest {uri} is {error}")
 
 
-def one_row_each(image: str, rows: Iterable[tuple[Row, str]]) -> Iterator[Any]:
-    """Passes the row of `image` on; a second row for it, or a row without an image or with an odd split, is a problem."""
-    first, *others = sorted(rows)
-    row, path = first
-    if others:
-        lines = ", ".join(str(other.line) for other, _ in (first, *others)[:5])
-        yield problem(f"manifest lines {lines} all name {path!r}; keep one")
-    elif split_name(row.split) is None:
-        yield problem(f"manifest line {row.line} has split {row.split!r}; write train, validation, test, or nothing")
-    elif not path or path.endswith("/"):
-        yield problem(f"manifest line {row.line} names no image")
-    else:
-        yield image, first
+def one_row_each(rows: Iterable[Block[NamedRow]], spill: str) -> Iterator[Any]:
+    """Passes on the row of each image of a partition; a second row for it, or a row without an image or with an odd
+    split, is a problem."""
+    by_uri: defaultdict[str, list[NamedRow]] = defaultdict(list)
+    for named in itertools.chain.from_iterable(rows):
+        by_uri[named.uri].append(named)
+    good = []
+    for several in by_uri.values():
+        first = min(several, key=lambda named: named.row)
+        if len(several) > 1:
+            lines = ", ".join(str(line) for line in sorted(named.row.line for named in several)[:5])
+            yield problem(f"manifest lines {lines} all name {first.path!r}; keep one")
+        elif split_name(first.row.split) is None:
+            yield problem(
+                f"manifest line {first.row.line} has split {first.row.split!r}; write train, validation, test, or nothing"
+            )
+        elif not first.path or first.path.endswith("/"):
+            yield problem(f"manifest line {first.row.line} names no image")
+        else:
+            good.append(first)
+    yield from blocks(good, spill, _STAT_BLOCK)
 
 
-def stat_rows(rows: list[tuple[str, tuple[Row, str]]], config: ConvertConfig) -> Iterator[Any]:
-    """Looks up the files that a batch of rows names. One that is not there becomes a Source of size -1, to be quarantined
+def stat_rows(rows: Block[NamedRow], config: ConvertConfig) -> Iterator[Any]:
+    """Looks up the files that a block of rows names. One that is not there becomes a Source of size -1, to be quarantined
     like any image that cannot be read; a row without a label is skipped."""
-    labelled = [entry for entry in rows if entry[1][0].label]
-    for _ in range(len(rows) - len(labelled)):
-        yield skipped("unlabelled")
+    every = list(rows)
+    labelled = [named for named in every if named.row.label]
+    yield from skipped({"unlabelled": len(every) - len(labelled)})
     with ThreadPoolExecutor(_STAT_THREADS) as pool:
-        files = pool.map(lambda entry: storage.stat(entry[0], entry[1][1]), labelled)
-        for (image, (row, path)), file in zip(labelled, files, strict=True):
-            # A patient named by the CSV is one person wherever its images are: no pool.
-            patient = f"/{row.group}" if row.group else group_of(path, _pattern(config))
-            found = file or missing_file(image, path)
-            yield source_of(found, row.label, split_name(row.split) or UNASSIGNED, patient, config.known)
+        files = list(pool.map(lambda named: storage.stat(named.uri, named.path), labelled))
+    sources = []
+    for (uri, path, row), file in zip(labelled, files, strict=True):
+        # A patient named by the CSV is one person wherever its images are: no pool.
+        patient = f"/{row.group}" if row.group else group_of(path, _pattern(config))
+        found = file or missing_file(uri, path)
+        sources.append(source_of(found, row.label, split_name(row.split) or UNASSIGNED, patient, config.known))
+    yield Block(sources, rows.spill)
 
 
 def check_input(config: ConvertConfig) -> None:

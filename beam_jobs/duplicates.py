@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,81 +10,112 @@ from typing import Any
 import apache_beam as beam
 
 from beam_jobs import storage
+from beam_jobs.blocks import Block, InPartitions, blocks
 from beam_jobs.config import ConvertConfig
 from beam_jobs.isolation import IsolatedDecoder
 from beam_jobs.tally import TALLY, duplicates, problem
 from schemas.image import ImageRejected, ImageSkipped, sniff
 from schemas.source import Source
 
+_CHECKSUM_BLOCK = 500  # files that one worker reads; small, so that all workers read
+
 
 @dataclass
 class DropDuplicates(beam.PTransform):  # type: ignore[misc]
-    """Sources -> one of each set of byte-identical ones, with the tally of the others.
+    """Blocks of Sources -> blocks with one of each set of byte-identical ones, and the tally of the others.
 
     Only files of equal size can be identical, so only those are read for a checksum that the listing lacks.
     """
 
     config: ConvertConfig
+    spill: str
 
     def expand(self, sources: Any) -> Any:
         sized = (
             sources
-            | "KeyBySize" >> beam.Map(lambda source: (source.size, source))
-            | "BySize" >> beam.GroupByKey()
-            | "SameSize" >> beam.FlatMapTuple(same_size).with_outputs("candidates", main="unique")
+            | "BySize" >> InPartitions(lambda source: source.size)
+            | "SameSize" >> beam.FlatMap(same_size, self.spill).with_outputs("candidates", main="unique")
         )
         checked = (
             sized.candidates
             | "SpreadCandidates" >> beam.Reshuffle()
-            | "Checksum" >> beam.Map(with_checksum)
-            | "ByChecksum" >> beam.GroupByKey()
-            | "KeepOne" >> beam.FlatMap(keep_one, self.config).with_outputs(TALLY, main="kept")
+            | "Checksum" >> beam.Map(with_checksums)
+            | "ByChecksum" >> InPartitions(identity_of)
+            | "KeepOne" >> beam.FlatMap(keep_one_each, self.config, self.spill).with_outputs(TALLY, main="kept")
         )
         return {"sources": (sized.unique, checked.kept) | "Kept" >> beam.Flatten(), TALLY: checked[TALLY]}
 
 
-def same_size(size: int, sources: Iterable[Source]) -> Iterator[Any]:
-    """Tells a size that only one source has from one that several share. Empty files are all alike, and not duplicates."""
-    several = iter(sources)
-    head = list(itertools.islice(several, 2))
-    unique = len(head) < 2 or size <= 0
-    for source in itertools.chain(head, several):
-        yield source if unique else beam.pvalue.TaggedOutput("candidates", source)
+def same_size(sources: Iterable[Block[Source]], spill: str) -> Iterator[Any]:
+    """Tells sizes that only one source has from those that several share. Empty files are all alike, and not
+    duplicates."""
+    # Gone through twice and not held: perhaps all files of an archive are of one size.
+    sizes = Counter(source.size for source in itertools.chain.from_iterable(sources))
+    unique = (s for s in itertools.chain.from_iterable(sources) if s.size <= 0 or sizes[s.size] == 1)
+    yield from blocks(unique, spill)
+    shared = (s for s in itertools.chain.from_iterable(sources) if s.size > 0 and sizes[s.size] > 1)
+    for block in blocks(shared, spill, _CHECKSUM_BLOCK):
+        yield beam.pvalue.TaggedOutput("candidates", block)
 
 
-def with_checksum(source: Source) -> tuple[tuple[int, str], Source]:
-    """Keys a source by its size and MD5, reading it where the listing brought no MD5."""
-    checksum = source.checksum
-    if not checksum:
-        try:
-            content = storage.read_bytes(source.uri, source.version)
-        except OSError:
-            # Let it be read again, and rejected for what it is, like any other.
-            return (source.size, f"unreadable:{source.path}"), source
-        checksum = f"md5:{hashlib.md5(content, usedforsecurity=False).hexdigest()}"
-    return (source.size, checksum), source._replace(checksum=checksum)
+def with_checksums(sources: Block[Source]) -> Block[Source]:
+    """The sources with their MD5, read where the listing brought none; without, where a file cannot be read."""
+    return Block([_with_checksum(source) for source in sources], sources.spill)
 
 
-def keep_one(keyed: tuple[tuple[int, str], Iterable[Source]], config: ConvertConfig) -> Iterator[Any]:
-    """Keeps the source with the first path of those that are byte-identical. Two that disagree are a problem where they
-    are an image; what is none (the same error page saved under many names) goes on, to be quarantined one by one."""
-    first, *others = sorted(keyed[1], key=lambda source: source.path)
-    for attribute in ("label", "split"):
-        odd = next((other for other in others if getattr(other, attribute) != getattr(first, attribute)), None)
-        if odd is None:
-            continue
-        if is_image(first, config):
-            values = (getattr(source, attribute) or "unassigned" for source in (first, odd))
-            yield problem(
-                f"{first.path!r} and {odd.path!r} are the same bytes with {attribute}s "
-                f"{' and '.join(map(repr, values))}; remove one"
-            )
+def _with_checksum(source: Source) -> Source:
+    if source.checksum:
+        return source
+    try:
+        content = storage.read_bytes(source.uri, source.version)
+    except OSError:  # let it be read again, and rejected for what it is, like any other
+        return source
+    return source._replace(checksum=f"md5:{hashlib.md5(content, usedforsecurity=False).hexdigest()}")
+
+
+def identity_of(source: Source) -> tuple[int, str]:
+    """Equal for identical sources; one that could not be read is identical with none."""
+    return source.size, source.checksum or f"unreadable:{source.path}"
+
+
+def keep_one_each(sources: Iterable[Block[Source]], config: ConvertConfig, spill: str) -> Iterator[Any]:
+    """Keeps, of each set of byte-identical sources in a partition, the one with the first path. Two that disagree are a
+    problem where they are an image; what is none (the same error page saved under many names) goes on, to be quarantined
+    one by one."""
+    # Of each set only the first of each label and split is held: an archive may hold one page a million times.
+    firsts: defaultdict[tuple[int, str], dict[tuple[str, str], Source]] = defaultdict(dict)
+    number: Counter[tuple[int, str]] = Counter()
+    for source in itertools.chain.from_iterable(sources):
+        number[identity_of(source)] += 1
+        of_place = firsts[identity_of(source)]
+        place = source.label, source.split
+        of_place[place] = min(source, of_place.get(place, source), key=lambda source: source.path)
+    kept, no_images, more = [], set(), 0
+    for identity, by_place in firsts.items():
+        first, *others = sorted(by_place.values(), key=lambda source: source.path)
+        if not others:
+            kept.append(first)
+            more += number[identity] - 1
+        elif is_image(first, config):
+            yield _disagreement(first, others)
         else:
-            yield from (first, *others)
-        return
-    yield first
-    if others:
-        yield duplicates(len(others))
+            no_images.add(identity)
+    yield from blocks(kept, spill)
+    if no_images:
+        every = itertools.chain.from_iterable(sources)
+        yield from blocks((source for source in every if identity_of(source) in no_images), spill)
+    if more:
+        yield duplicates(more)
+
+
+def _disagreement(first: Source, others: list[Source]) -> Any:
+    attribute = "label" if any(other.label != first.label for other in others) else "split"
+    odd = next(other for other in others if getattr(other, attribute) != getattr(first, attribute))
+    values = (getattr(source, attribute) or "unassigned" for source in (first, odd))
+    return problem(
+        f"{first.path!r} and {odd.path!r} are the same bytes with {attribute}s "
+        f"{' and '.join(map(repr, values))}; remove one"
+    )
 
 
 def is_image(source: Source, config: ConvertConfig) -> bool:

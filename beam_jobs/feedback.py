@@ -29,7 +29,10 @@ def failures(folder: str) -> Iterator[None]:
         yield
     except RadrecordsError as error:
         content = {"message": str(error), "exit_code": error.exit_code}
-        storage.write_bytes(storage.join(folder, _FAILURE), json.dumps(content).encode())
+        if storage.is_remote(folder) or os.path.isdir(
+            folder
+        ):  # else the launcher is gone, and its folder must not return
+            storage.write_bytes(storage.join(folder, _FAILURE), json.dumps(content).encode())
         raise
 
 

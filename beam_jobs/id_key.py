@@ -61,7 +61,7 @@ def read_key(place: str) -> bytes:
 
 def check_place(place: str, local: bool) -> None:
     """Raises UsageError for a key that the workers could not read."""
-    if not local and not storage.is_remote(place) and not is_secret(place):
+    if place and not local and not storage.is_remote(place) and not is_secret(place):
         raise UsageError(
             f"--id_key_file {place} is a local file, which the workers of this runner cannot read; give a gs:// object or "
             "projects/P/secrets/S/versions/V"

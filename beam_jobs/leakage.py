@@ -9,6 +9,7 @@ import apache_beam as beam
 import numpy as np
 
 from beam_jobs import near_duplicates
+from beam_jobs.blocks import Block
 from beam_jobs.near_duplicates import HASHED, MOST_DISTANCE, Found
 from beam_jobs.plan import Plan
 from schemas.dataset import SPLITS
@@ -22,30 +23,31 @@ class FindNearDuplicates(beam.PTransform):  # type: ignore[misc]
     one: a block is a shard's rows for one part."""
 
     plan: Any  # the one Plan, as a side input: the number of parts follows from its number of images
+    spill: str
 
     def expand(self, hashes: Any) -> Any:
         return (
             hashes
-            | "SpreadHashes" >> beam.FlatMap(spread_shard, self.plan)
+            | "SpreadHashes" >> beam.FlatMap(spread_shard, self.plan, self.spill)
             | "ByPart" >> beam.GroupByKey()
             | "SearchPart" >> beam.Map(search_part, self.plan)
         )
 
 
-def spread_shard(shard: tuple[str, bytes], plan: Plan) -> Iterator[tuple[int, tuple[str, bytes]]]:
+def spread_shard(shard: tuple[str, bytes], plan: Plan, spill: str) -> Iterator[tuple[int, tuple[str, Block[bytes]]]]:
     """The blocks of one shard, keyed by the part that they go to."""
     split, hashes = shard
     rows = np.frombuffer(hashes, HASHED)
-    for part, block in near_duplicates.spread(rows, near_duplicates.parity_bits(plan.planned)):
-        yield part, (split, block.tobytes())
+    for part, some in near_duplicates.spread(rows, near_duplicates.parity_bits(plan.planned)):
+        yield part, (split, Block([some.tobytes()], spill))
 
 
-def search_part(keyed: tuple[int, Iterable[tuple[str, bytes]]], plan: Plan) -> Found:
+def search_part(keyed: tuple[int, Iterable[tuple[str, Block[bytes]]]], plan: Plan) -> Found:
     """The near-duplicates that meet in one part."""
     rows: dict[str, list[bytes]] = {split: [] for split in SPLITS}
     part, blocks = keyed
     for split, block in blocks:
-        rows[split].append(block)
+        rows[split].extend(block)
     by_split = [np.frombuffer(b"".join(rows[split]), HASHED) for split in SPLITS]
     return near_duplicates.search(part, near_duplicates.parity_bits(plan.planned), by_split)
 

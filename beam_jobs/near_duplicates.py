@@ -24,7 +24,7 @@ MOST_DISTANCE = 2
 PAIRS_SHOWN = 1000
 _ROWS, _COLUMNS = 8, 9
 _BITS = 64
-_VALUES_IN_A_PART = 1 << 21  # about 100 MB while they are sorted
+_VALUES_IN_A_PART = 1 << 19  # about 50 MB while they are sorted
 
 # One record: its hash and its id, whose 32 hexadecimal digits are two numbers here, so that arrays sort as ids do.
 HASHED = np.dtype([("hash", ">u8"), ("id_head", ">u8"), ("id_tail", ">u8")])

@@ -1,6 +1,7 @@
 """Step 2: decide what will be written: which sources, in which splits and shards. Small references only, no pixels."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import apache_beam as beam
 
 from beam_jobs import feedback
+from beam_jobs.blocks import Block
 from beam_jobs.config import ConvertConfig
 from beam_jobs.splits import Reference
 from beam_jobs.tally import (
@@ -40,7 +42,8 @@ NO_GROUP = "no_group_in_path"
 
 @dataclass
 class Sample(beam.PTransform):  # type: ignore[misc]
-    """Sources -> the --sample_fraction and --limit of them that hashed names choose, with the tally of the rest."""
+    """Blocks of Sources -> the --sample_fraction and --limit of them that hashed names choose, with the tally of the
+    rest."""
 
     config: ConvertConfig
 
@@ -52,12 +55,17 @@ class Sample(beam.PTransform):  # type: ignore[misc]
         if config.limit:
             cut = beam.pvalue.AsSingleton(
                 sources
-                | "SampleKeys" >> beam.Map(lambda source: uniform(config.seed, "sample", source.path))
+                | "SampleKeys" >> beam.FlatMap(sample_keys, config.seed)
                 | "Lowest" >> beam.combiners.Top.Smallest(config.limit)
                 | "LimitCut" >> beam.Map(limit_cut, config)
             )
         chosen = sources | "Choose" >> beam.FlatMap(choose, config.seed, cut).with_outputs(TALLY, main="sources")
         return {"sources": chosen["sources"], TALLY: chosen[TALLY]}
+
+
+def sample_keys(sources: Block[Source], seed: int) -> list[float]:
+    """The hashed name of each source, from 0 to 1."""
+    return [uniform(seed, "sample", source.path) for source in sources]
 
 
 def limit_cut(lowest: list[float], config: ConvertConfig) -> float:
@@ -66,12 +74,12 @@ def limit_cut(lowest: list[float], config: ConvertConfig) -> float:
     return min(config.sample_fraction, beyond_last)
 
 
-def choose(source: Source, seed: int, cut: float) -> Iterator[Any]:
-    """Passes a source whose hashed name is below `cut`."""
-    if uniform(seed, "sample", source.path) < cut:
-        yield source
-    else:
-        yield skipped("not_sampled")
+def choose(sources: Block[Source], seed: int, cut: float) -> Iterator[Any]:
+    """Passes on the sources whose hashed name is below `cut`."""
+    every = list(sources)
+    chosen = [source for source, key in zip(every, sample_keys(sources, seed), strict=True) if key < cut]
+    yield Block(chosen, sources.spill)
+    yield from skipped({"not_sampled": len(every) - len(chosen)})
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,7 @@ class MakePlan(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, inputs: Any) -> Any:
         images = inputs["references"] | "CountImages" >> beam.FlatMap(
-            count_image, bool(self.config.known.group_pattern)
+            count_images, bool(self.config.known.group_pattern)
         )
         return (
             (images, inputs[TALLY])
@@ -117,11 +125,15 @@ class MakePlan(beam.PTransform):  # type: ignore[misc]
         )
 
 
-def count_image(reference: Reference, grouped: bool) -> Iterator[Count]:
-    """Counts an image, and notes where the group pattern found no patient in its path."""
-    yield Count(IMAGES, (reference.split, reference.source.label), 1)
-    if grouped and reference.source.group == reference.source.path:
-        yield Count(NOTES, NO_GROUP, 1)
+def count_images(references: Block[Reference], grouped: bool) -> Iterator[Count]:
+    """Counts images, and notes how often the group pattern found no patient in a path."""
+    places = Counter((reference.split, reference.source.label) for reference in references)
+    for place, number in places.items():
+        yield Count(IMAGES, place, number)
+    if grouped:
+        alone = sum(reference.source.group == reference.source.path for reference in references)
+        if alone:
+            yield Count(NOTES, NO_GROUP, alone)
 
 
 def make_plan(tally: Mapping[str, dict[Any, int]], config: ConvertConfig, folder: str) -> Plan:
@@ -187,14 +199,14 @@ def shard_count(examples: int, config: ConvertConfig) -> int:
     return max(1, by_size, for_workers)
 
 
-def shard_keys(plan: Plan) -> Iterator[tuple[tuple[str, int], None]]:
-    """Every (split, shard) of the plan, so that one which no reference falls into is written too."""
+def empty_shards(plan: Plan) -> Iterator[tuple[tuple[str, int], Block[Reference]]]:
+    """Every (split, shard) of the plan with no reference, so that one which none falls into is written too."""
     for split, count in plan.shards.items():
         for index in range(count):
-            yield (split, index), None
+            yield (split, index), Block([], "")
 
 
-def shard_of(reference: Reference, plan: Plan, seed: int) -> tuple[tuple[str, int], Reference]:
-    """Keys a reference by its split and shard, which follow from its id and the seed alone."""
+def shard_of(reference: Reference, plan: Plan, seed: int) -> tuple[str, int]:
+    """The split and the shard of a reference, which follow from its id and the seed alone."""
     count = plan.shards[reference.split]
-    return (reference.split, int(uniform(seed, "shard", reference.id) * count)), reference
+    return reference.split, int(uniform(seed, "shard", reference.id) * count)

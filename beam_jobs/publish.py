@@ -3,7 +3,8 @@
 Launches may be killed at any moment, and several may run at once. Each publication of a folder (a *release*) has a work
 folder of its own, `_work/r1` for the first, and that is the whole protocol:
 
-    _work/r1/settings.json   made first, create-only: the settings of every run that works on this release
+    _work/r1/settings.json   made first, create-only: the settings of every run that works on this release (the job of a
+                             Dataflow template, which has no launcher, makes it when it publishes)
     _work/r1/SHARD.SHA       finished shards, named by their content, so that no run changes what another one wrote
     _work/r1/release.json    made before anything moves into place, create-only: a hash of all that is to be published
     manifest.json            written last, only over the manifest of the release before
@@ -12,31 +13,26 @@ Runs of equal content help each other, any other one ends. A work folder whose r
 made it, and anybody may delete it.
 """
 
-import collections
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from beam_jobs import feedback, leakage, retry, storage
+from beam_jobs.account import account, gate, quarantine_lines
 from beam_jobs.config import ConvertConfig
 from beam_jobs.near_duplicates import Found
+from beam_jobs.outcome import ShardResult
 from beam_jobs.plan import Plan
-from beam_jobs.preview import contact_sheet
+from beam_jobs.preview import contact_sheet, preview_images
 from beam_jobs.published import read_manifest
-from beam_jobs.shards import ShardResult, shard_in_work
+from beam_jobs.shards import shard_in_work
 from schemas.dataset import MANIFEST, Manifest
 from schemas.errors import JobFailed, RadrecordsError, UsageError
-from schemas.example import decode_example, read_records
 from schemas.interchange import interchange_files
-from schemas.labels import Label, positives
 
 _CLAIM, _CONTENT = "settings.json", "release.json"
-_PREVIEW_EXAMPLES = 24  # of each class
 
 
 @dataclass(frozen=True)
@@ -59,31 +55,58 @@ def begin(config: ConvertConfig) -> Release | None:
     """Claims the next release of the output folder for these settings; None where an earlier run of them published and
     was stopped while it tidied up, which is done now. Raises UsageError where a data set is published there already, or
     where an unfinished conversion with other settings has begun there."""
-    claim = config.fingerprint().encode()
     published = read_manifest(config.output)
     if published:
         last = release_of(config, published.revision)
-        stopped_late = _read(storage.join(last.work, _CLAIM)) == claim
+        stopped_late = _read(storage.join(last.work, _CLAIM)) == _claim_of(config)
         tidy(config, last)
         if stopped_late:
             return None
-        if not config.overwrite:
-            raise UsageError(
-                f"--output {config.output} holds a published data set already; give a new version folder, or --overwrite"
-            )
-    release = release_of(config, published.revision + 1 if published else 1)
+    release = _next_release(config, published)
     try:
-        storage.write_bytes(storage.join(release.work, _CLAIM), claim, create_only=True)
-    except storage.AlreadyExistsError:
-        if _read(storage.join(release.work, _CLAIM)) not in (claim, None):  # None: deleted meanwhile
-            raise UsageError(
-                f"{config.work} holds an unfinished conversion with other settings; finish it with its own flags, "
-                "or delete that folder"
-            ) from None
+        _claim(config, release)
     except OSError as error:
         storage.delete_if_empty(release.work, config.work)
         raise UsageError(f"--output {config.output} cannot be written: {error.strerror or error}") from error
     return release
+
+
+def unclaimed(config: ConvertConfig) -> Release:
+    """The release of a job that is begun later, if ever: the job itself claims it, when it publishes. Raises UsageError
+    where `begin` would."""
+    release = _next_release(config, read_manifest(config.output))
+    _check_claim(config, release)
+    return release
+
+
+def _next_release(config: ConvertConfig, published: Manifest | None) -> Release:
+    if published and not config.overwrite:
+        raise UsageError(
+            f"--output {config.output} holds a published data set already; give a new version folder, or --overwrite"
+        )
+    return release_of(config, published.revision + 1 if published else 1)
+
+
+def _claim_of(config: ConvertConfig) -> bytes:
+    return config.fingerprint().encode()
+
+
+def _claim(config: ConvertConfig, release: Release) -> None:
+    try:
+        storage.write_bytes(storage.join(release.work, _CLAIM), _claim_of(config), create_only=True)
+    except storage.AlreadyExistsError:
+        _check_claim(config, release)
+
+
+def _check_claim(config: ConvertConfig, release: Release) -> None:
+    if _read(storage.join(release.work, _CLAIM)) not in (
+        _claim_of(config),
+        None,
+    ):  # None: nobody's, or deleted meanwhile
+        raise UsageError(
+            f"{config.work} holds an unfinished conversion with other settings; finish it with its own flags, "
+            "or delete that folder"
+        )
 
 
 def abandon(config: ConvertConfig, release: Release) -> bool:
@@ -132,69 +155,13 @@ def publish(
     """Gates, then moves the shards into place, writes what lies beside them and, last, the manifest."""
     with feedback.failures(folder):
         ordered = sorted(results, key=lambda result: (result.split, result.index))
-        manifest = account(ordered, plan, config, release)
+        manifest = account(ordered, plan, config, release.revision)
+        listed = storage.join(release.work, retry.QUARANTINE)
         if manifest.inputs["quarantined"]:  # for the one who must look at them where the gate stays shut
-            storage.write_bytes(storage.join(release.work, retry.QUARANTINE), quarantine_lines(ordered).encode())
-        gate(manifest, config, release)
+            storage.write_bytes(listed, quarantine_lines(ordered).encode())
+        gate(manifest, config, listed)
         with storage.writing(config.output):
             _write(manifest, ordered, leakage.report(near, plan, config.allow_group_overlap), config, release)
-
-
-def account(results: list[ShardResult], plan: Plan, config: ConvertConfig, release: Release) -> Manifest:
-    """The manifest of these shards. Raises JobFailed where an input is not accounted for exactly once."""
-    written = sum(result.shard.examples for result in results)
-    quarantined = [entry for result in results for entry in result.quarantined]
-    notes: collections.Counter[str] = collections.Counter(plan.notes)
-    skipped_when_read: collections.Counter[str] = collections.Counter()
-    for result in results:
-        notes.update(result.notes)
-        skipped_when_read.update(result.skipped)
-    ended = written + len(quarantined) + skipped_when_read.total()
-    if ended != plan.planned or len(results) != sum(plan.shards.values()):
-        raise JobFailed(
-            f"{plan.planned} images were planned and {ended} are accounted for; this is a bug, nothing was published"
-        )
-    skipped = collections.Counter(plan.skipped) + skipped_when_read
-    return Manifest(
-        name=config.name,
-        version=config.version,
-        revision=release.revision,
-        classes=plan.classes,
-        label_kind=plan.label_kind,
-        image=config.image,
-        inputs={
-            "listed": written + len(quarantined) + plan.duplicates + skipped.total(),
-            "written": written,
-            "quarantined": len(quarantined),
-            "duplicates": plan.duplicates,
-            "skipped": skipped.total(),
-        },
-        skipped=skipped,
-        quarantined=collections.Counter(entry.reason for entry in quarantined),
-        notes=notes,
-        splits={split: tuple(r.shard for r in results if r.split == split) for split in plan.counts},
-        settings={**config.settings(), "keyed_ids": bool(config.id_key_file)},
-    )
-
-
-def gate(manifest: Manifest, config: ConvertConfig, release: Release) -> None:
-    """Raises JobFailed where too many images were rejected, or where a split came out empty."""
-    rejected, read = manifest.inputs["quarantined"], manifest.inputs["quarantined"] + manifest.inputs["written"]
-    # Rounded up, so that the one broken image of a small set is quarantined like one of a million.
-    if rejected > -(-config.max_reject_fraction * read // 1):
-        reasons = ", ".join(f"{count} {reason}" for reason, count in _most_first(manifest.quarantined))
-        raise JobFailed(
-            f"{rejected} of {read} images were rejected ({reasons}), more than --max_reject_fraction "
-            f"{config.max_reject_fraction:g}; they are listed in {storage.join(release.work, retry.QUARANTINE)}. Nothing "
-            "was published. Mend the images or allow more, and run again: finished shards are kept"
-        )
-    for split in manifest.splits:
-        if not manifest.examples(split):
-            raise JobFailed(f"every image of the {split} split was rejected; nothing was published")
-
-
-def _most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def read_leakage(folder: str) -> Mapping[str, Any]:
@@ -218,11 +185,14 @@ def _write(
     target = storage.join(config.output, MANIFEST)
     before = storage.stat(target, MANIFEST)
     old = read_manifest(config.output)
+    if old and old.to_json() == manifest.to_json():
+        return  # a runner that lost sight of a worker has the step done again
+    # Before the announcement too: it would name the winner's shards as replaced.
+    _check_turn(old, config, release)
+    _claim(config, release)  # the job of a template had no launcher that did
     _announce(manifest, quarantine, old, config, release)
-    # Only now: a run that publishes later than this look finds our announcement, and none earlier escapes it.
-    now = read_manifest(config.output)
-    if (now.revision if now else 0) != release.revision - 1:
-        raise lost(config)
+    # A run that publishes later than this look finds our announcement, and none earlier escapes it.
+    _check_turn(read_manifest(config.output), config, release)
     for result in results:
         storage.move(shard_in_work(release.work, result.shard), storage.join(config.output, result.shard.file))
     for name, text in interchange_files(manifest, release.prefix).items():
@@ -237,6 +207,11 @@ def _write(
         )
     except storage.AlreadyExistsError as error:
         raise lost(config) from error
+
+
+def _check_turn(published: Manifest | None, config: ConvertConfig, release: Release) -> None:
+    if (published.revision if published else 0) != release.revision - 1:
+        raise lost(config)
 
 
 def _announce(
@@ -258,32 +233,3 @@ def _announce(
                 f"another run publishes other images in {config.output}; this one changed nothing. If none is at work, "
                 f"one was stopped while it published and the images were changed then: delete {config.work}, and run again"
             ) from None
-
-
-def quarantine_lines(results: Iterable[ShardResult]) -> str:
-    """One JSON object a line, sorted by URI; any name is safe in it, with its line breaks and quotes escaped."""
-    entries = sorted((entry for result in results for entry in result.quarantined), key=lambda entry: entry.uri)
-    return "".join(json.dumps(entry._asdict()) + "\n" for entry in entries)
-
-
-def preview_images(manifest: Manifest, folder: str) -> dict[str, list[npt.NDArray[np.uint8]]]:
-    """The first examples of each class in the first split, as the shards hold them."""
-    split = next(iter(manifest.splits))
-    found: dict[str, list[npt.NDArray[np.uint8]]] = {name: [] for name in manifest.classes}
-    wanted = dict(zip(manifest.classes, manifest.label_counts(split), strict=True))
-    for image, label in _examples(manifest, split, folder):
-        for index in positives(label):
-            block = found[manifest.classes[index]]
-            if len(block) < _PREVIEW_EXAMPLES:
-                block.append(image)
-        if all(len(found[name]) == min(count, _PREVIEW_EXAMPLES) for name, count in wanted.items()):
-            break
-    return {f"{name}  ({split}, {len(block)} of {wanted[name]:,})": block for name, block in found.items()}
-
-
-def _examples(manifest: Manifest, split: str, folder: str) -> Iterator[tuple[npt.NDArray[np.uint8], Label]]:
-    for shard in manifest.shards(split):
-        with storage.open_binary(storage.join(folder, shard.file)) as file:  # a few records of perhaps 100 MiB
-            for record in read_records(file):
-                example = decode_example(record, manifest.shape)
-                yield example.image, example.label

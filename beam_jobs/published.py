@@ -6,11 +6,14 @@ from schemas.errors import UsageError
 
 
 def read_manifest(folder: str) -> Manifest | None:
-    """The manifest in `folder`, or None where no data set is published there."""
+    """The manifest in `folder`, or None where no data set is published there. Raises UsageError where it cannot be read."""
+    path = storage.join(folder, MANIFEST)
     try:
-        text = storage.read_bytes(storage.join(folder, MANIFEST)).decode()
+        text = storage.read_bytes(path).decode(errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
     return Manifest.from_json(text, folder)
 
 

@@ -11,13 +11,14 @@ import functools
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from beam_jobs import storage
 from beam_jobs.config import ConvertConfig
 from beam_jobs.near_duplicates import difference_hash
+from beam_jobs.outcome import ShardResult
 from beam_jobs.published import require_manifest
 from schemas.dataset import Shard
 from schemas.errors import UsageError
@@ -132,7 +133,7 @@ def _records(data: bytes, shape: tuple[int, int, int]) -> Iterator[Kept]:
         yield Kept(example.id, frame_record(record), example.label, difference_hash(example.image))
 
 
-def reuse_json(fingerprint: str, results: Any) -> str:
+def reuse_json(fingerprint: str, results: Iterable[ShardResult]) -> str:
     """The text of reuse.json for these finished shards: hashes, names and counts; no path and no name of an input."""
     shards = {
         result.inputs: {"file": result.shard.file, "skipped": result.skipped, "notes": result.notes}

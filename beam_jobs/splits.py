@@ -1,11 +1,14 @@
 """Step 2b: give every image its split, so that no group crosses one."""
 
+import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 
+from beam_jobs.blocks import Block, InPartitions, blocks
 from beam_jobs.config import ConvertConfig
 from beam_jobs.id_key import id_key
 from beam_jobs.tally import TALLY, overlap, problem
@@ -29,9 +32,11 @@ class Reference(NamedTuple):
 
 @dataclass
 class AssignSplits(beam.PTransform):  # type: ignore[misc]
-    """Kept sources -> References with their split; a problem for a group that the input puts in two."""
+    """Blocks of kept Sources -> blocks of References with their split; a problem for a group that the input puts in
+    two."""
 
     config: ConvertConfig
+    spill: str
 
     def expand(self, sources: Any) -> Any:
         table = (
@@ -41,10 +46,11 @@ class AssignSplits(beam.PTransform):  # type: ignore[misc]
         )
         return (
             sources
-            | "KeyByGroup" >> beam.Map(lambda source: (source.group, source))
-            | "ByGroup" >> beam.GroupByKey()
+            | "ByGroup" >> InPartitions(lambda source: source.group)
             | "Assign"
-            >> beam.FlatMap(assign, beam.pvalue.AsSingleton(table), self.config).with_outputs(TALLY, main="references")
+            >> beam.FlatMap(assign, beam.pvalue.AsSingleton(table), self.config, self.spill).with_outputs(
+                TALLY, main="references"
+            )
         )
 
 
@@ -57,7 +63,7 @@ class SplitTable(NamedTuple):
 
 
 class FewGroups(beam.CombineFn):  # type: ignore[misc]
-    """Sources -> (the splits that the input names, {label: its groups without a given split, in the order of their
+    """Blocks of Sources -> (the splits that the input names, {label: its groups without a given split, in the order of their
     hashes, or None where they are more than _EXACT_GROUPS})."""
 
     def __init__(self, seed: int) -> None:
@@ -66,17 +72,18 @@ class FewGroups(beam.CombineFn):  # type: ignore[misc]
     def create_accumulator(self) -> tuple[set[str], dict[str, set[str] | None]]:
         return set(), {}
 
-    def add_input(self, accumulator: tuple[set[str], dict[str, set[str] | None]], source: Source) -> Any:
+    def add_input(self, accumulator: tuple[set[str], dict[str, set[str] | None]], sources: Block[Source]) -> Any:
         given, groups = accumulator
-        given.add(source.split)
-        if source.split in (UNASSIGNED, "train"):
-            # Of several labels the first: there may be more combinations of them than patients.
-            stratum = source.label.partition(SEPARATOR)[0]
-            few = groups.setdefault(stratum, set())
-            if few is not None:
-                few.add(source.group)
-                if len(few) > _EXACT_GROUPS:
-                    groups[stratum] = None
+        for source in sources:
+            given.add(source.split)
+            if source.split in (UNASSIGNED, "train"):
+                # Of several labels the first: there may be more combinations of them than patients.
+                stratum = source.label.partition(SEPARATOR)[0]
+                few = groups.setdefault(stratum, set())
+                if few is not None:
+                    few.add(source.group)
+                    if len(few) > _EXACT_GROUPS:
+                        groups[stratum] = None
         return accumulator
 
     def merge_accumulators(self, accumulators: Iterable[tuple[set[str], dict[str, set[str] | None]]]) -> Any:
@@ -119,24 +126,33 @@ def _share(fraction: float, count: int, most: int) -> int:
     return max(0, min(max(1, round(fraction * count)), most)) if fraction else 0
 
 
-def assign(keyed: tuple[str, Iterable[Source]], table: SplitTable, config: ConvertConfig) -> Iterator[Any]:
-    """Gives the sources of one group their split: the one that the input names, or the one of the group."""
-    group, sources = keyed
+def assign(sources: Iterable[Block[Source]], table: SplitTable, config: ConvertConfig, spill: str) -> Iterator[Any]:
+    """Gives the sources of a partition their split: the one that the input names, or the one of the group."""
     key = id_key(config)
+    splits_of: defaultdict[str, set[str]] = defaultdict(set)
+
+    def assigned() -> Iterator[Reference]:
+        for source in itertools.chain.from_iterable(sources):
+            split = _carved(source.group, table, config) if source.split in (UNASSIGNED, "train") else source.split
+            splits_of[source.group].add(split)
+            yield Reference(source, pseudonym("id", source.path, key), pseudonym("group", source.group, key), split)
+
+    yield from blocks(assigned(), spill)
+    for group, splits in splits_of.items():
+        if len(splits) == 1:
+            continue
+        ordered = sorted(splits, key=SPLITS.index)
+        if config.allow_group_overlap:
+            yield overlap(pseudonym("group", group, key), ordered)
+        else:
+            yield problem(
+                f"group {group.lstrip('/')!r} is in {' and '.join(ordered)}; put each patient in one split, or "
+                "--allow_group_overlap (where numbers begin anew in each folder, name the folder in the pattern: "
+                "(?P<pool>train|test)...(?P<group>...))"
+            )
+
+
+def _carved(group: str, table: SplitTable, config: ConvertConfig) -> str:
     place = uniform(config.seed, "split", group)
     by_hash = "validation" if place < table.validation else "test" if place >= 1 - table.test else "train"
-    carved = table.groups.get(group, by_hash)
-    pseudonymous_group = pseudonym("group", group, key)
-    splits = set()
-    for source in sources:
-        split = carved if source.split in (UNASSIGNED, "train") else source.split
-        splits.add(split)
-        yield Reference(source, pseudonym("id", source.path, key), pseudonymous_group, split)
-    if len(splits) > 1 and config.allow_group_overlap:
-        yield overlap(pseudonymous_group, sorted(splits, key=SPLITS.index))
-    elif len(splits) > 1:
-        yield problem(
-            f"group {group.lstrip('/')!r} is in {' and '.join(sorted(splits, key=SPLITS.index))}; put each patient in one "
-            "split, or --allow_group_overlap (where numbers begin anew in each folder, name the folder in the pattern: "
-            "(?P<pool>train|test)...(?P<group>...))"
-        )
+    return table.groups.get(group, by_hash)

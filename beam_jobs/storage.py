@@ -1,28 +1,19 @@
-"""Files on a local disk and objects in a bucket, behind the same few functions.
+"""Files on a local disk and objects in a bucket, behind the same few functions. bucket.py has the bucket's side."""
 
-Pixels go through google-cloud-storage and not through Beam's own file systems: one request an image instead of three, a
-pinned generation, and create-only writes.
-"""
-
-import base64
 import contextlib
-import functools
+import errno
 import os
 import shutil
+import stat as stat_module
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, TextIO
+from typing import IO, BinaryIO, TextIO
 
-from schemas.errors import JobFailed, RadrecordsError, UsageError
+from beam_jobs import bucket
+from schemas.errors import JobFailed
 from schemas.source import File
-
-if TYPE_CHECKING:
-    from google.cloud import storage
-
-_READ_AT_ONCE = 4 << 20  # bytes of a file that is read in parts; the client's default is 40 MiB
-_POOL_SIZE = 64  # connections kept per worker process; requests would warn and drop those beyond its default of 10
 
 
 class AlreadyExistsError(Exception):
@@ -45,87 +36,72 @@ def join(folder: str, *names: str) -> str:
 def subfolders(folder: str) -> list[str]:
     """The folders directly inside `folder`, sorted."""
     if is_remote(folder):
-        bucket, prefix = _split(folder)
-        with _plain_errors(folder):
-            pages = client().list_blobs(
-                bucket, prefix=_as_prefix(prefix), delimiter="/", fields="prefixes,nextPageToken"
-            )
-            for _ in pages:  # prefixes are complete once every page was read
-                pass
-            return sorted(f"gs://{bucket}/{name.rstrip('/')}" for name in pages.prefixes)
-    with _plain_errors(folder), os.scandir(folder) as entries:
-        return sorted(entry.path for entry in entries if entry.is_dir())
+        return bucket.subfolders(folder)
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.path for entry in entries if entry.is_dir())
+    except PermissionError as error:
+        raise JobFailed(f"cannot read or write {folder}: {error.strerror}") from error
 
 
 def list_files(folder: str, root: str, recursive: bool = True) -> Iterator[File]:
     """Every file in `folder`, its path told relative to `root`. Bucket "folders" made as empty objects end in `/`."""
     if is_remote(folder):
-        bucket, prefix = _split(folder)
-        skip = len(_as_prefix(_split(root)[1]))
-        with _plain_errors(folder):
-            blobs = client().list_blobs(
-                bucket,
-                prefix=_as_prefix(prefix),
-                delimiter=None if recursive else "/",
-                fields="items(name,size,md5Hash,generation),prefixes,nextPageToken",
-            )
-            for blob in blobs:
-                yield _file_of(blob, bucket, blob.name[skip:])
+        yield from bucket.list_files(folder, root, recursive)
         return
-    for parent, folders, names in os.walk(folder, onerror=_raise):
-        folders.sort()
-        if not recursive:
-            folders.clear()
-        within = os.path.relpath(parent, root)
-        for name in sorted(names):
-            yield _local_file(os.path.join(parent, name), name if within == "." else os.path.join(within, name))
+    for local in _walk(folder, recursive, frozenset()):
+        yield _local_file(local, local.removeprefix(root.rstrip("/") + "/"))
+
+
+def _walk(folder: str, recursive: bool, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+    """The files of a folder as the disk tells them: one may hold millions. Folders that are links too, but not those
+    that lead back to one `above`."""
+    folders = []
+    try:
+        info = os.stat(folder)
+        here = info.st_dev, info.st_ino
+        if here in above:
+            return
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if _is_folder(entry):
+                    folders.append(entry.path)
+                else:
+                    yield entry.path
+    except OSError as error:
+        raise JobFailed(f"cannot list {folder}: {error.strerror}") from error
+    for inside in folders if recursive else ():
+        yield from _walk(inside, recursive, above | {here})
 
 
 def stat(uri: str, path: str) -> File | None:
     """The file at `uri`, named `path`, or None where there is none."""
     if is_remote(uri):
-        bucket, name = _split(uri)
-        with _plain_errors(uri):
-            blob = client().bucket(bucket).get_blob(name)
-        return None if blob is None else _file_of(blob, bucket, path)
+        return bucket.stat(uri, path)
     return _local_file(uri, path) if os.path.isfile(uri) else None
 
 
 def read_bytes(uri: str, version: int | None = None) -> bytes:
     """The content of `uri`; in a bucket that of generation `version`. Raises FileNotFoundError, or OSError for others."""
     if is_remote(uri):
-        from google.api_core.exceptions import NotFound
-
-        bucket, name = _split(uri)
-        with _plain_errors(uri):
-            try:
-                content: bytes = client().bucket(bucket).blob(name, generation=version).download_as_bytes()
-            except NotFound as error:
-                raise FileNotFoundError(uri) from error
-            return content
+        return bucket.read_bytes(uri, version)
+    if stat_module.S_IFMT(os.stat(uri).st_mode) not in (stat_module.S_IFREG, stat_module.S_IFDIR):
+        raise OSError(errno.EINVAL, "not a regular file", uri)  # a pipe would be waited for
     return Path(uri).read_bytes()
 
 
 def open_text(uri: str) -> TextIO:
     """Opens UTF-8 text for reading line by line, with or without a byte order mark. Raises FileNotFoundError."""
-    if not is_remote(uri):
-        return open(uri, encoding="utf-8-sig", newline="")
-    if not exists(uri):
-        raise FileNotFoundError(uri)
-    bucket, name = _split(uri)
-    lines: TextIO = client().bucket(bucket).blob(name).open("rt", encoding="utf-8-sig", newline="")
-    return lines
+    if is_remote(uri):
+        return bucket.open_text(uri)
+    return open(uri, encoding="utf-8-sig", newline="")
 
 
 def open_binary(uri: str) -> BinaryIO:
     """Opens a file for reading parts of it, in any order. Raises FileNotFoundError."""
-    if not is_remote(uri):
-        return open(uri, "rb")
-    if not exists(uri):
-        raise FileNotFoundError(uri)
-    bucket, name = _split(uri)
-    content: BinaryIO = client().bucket(bucket).blob(name).open("rb", chunk_size=_READ_AT_ONCE)
-    return content
+    if is_remote(uri):
+        return bucket.open_binary(uri)
+    return open(uri, "rb")
 
 
 def exists(uri: str) -> bool:
@@ -140,19 +116,8 @@ def write_bytes(uri: str, data: bytes, create_only: bool = False, over: int | No
     if create_only:
         over = 0
     if is_remote(uri):
-        from google.api_core.exceptions import PreconditionFailed
-
-        bucket, name = _split(uri)
-        with _plain_errors(uri):
-            try:
-                client().bucket(bucket).blob(name).upload_from_string(
-                    data,
-                    content_type="application/octet-stream",
-                    if_generation_match=over,
-                    checksum="crc32c",
-                )
-            except PreconditionFailed as error:
-                raise AlreadyExistsError(uri) from error
+        if not bucket.write_bytes(uri, data, over):
+            raise AlreadyExistsError(uri)
         return
     os.makedirs(os.path.dirname(uri) or ".", exist_ok=True)
     temporary = _temporary_in(staging or os.path.dirname(uri))
@@ -195,32 +160,17 @@ def new_file(folder: str) -> Iterator[IO[bytes]]:
 def keep(file: IO[bytes], uri: str) -> None:
     """Gives a filled `new_file` its name: a rename on disk, one checksummed upload to a bucket."""
     file.flush()
-    if not is_remote(uri):
-        os.fsync(file.fileno())  # what is written later and says that it is finished must not outlive its bytes
-        os.replace(file.name, uri)
+    if is_remote(uri):
+        bucket.keep(file, uri)
         return
-    bucket, name = _split(uri)
-    with _plain_errors(uri):
-        client().bucket(bucket).blob(name).upload_from_file(
-            file, rewind=True, size=file.tell(), content_type="application/octet-stream", checksum="crc32c"
-        )
+    os.fsync(file.fileno())  # what is written later and says that it is finished must not outlive its bytes
+    os.replace(file.name, uri)
 
 
 def move(source: str, target: str) -> None:
     """Moves a file within the same disk or bucket. Moving again what an earlier, interrupted call moved does nothing."""
     if is_remote(target):
-        from google.api_core.exceptions import NotFound
-
-        bucket_name, name = _split(source)
-        bucket = client().bucket(bucket_name)
-        with _plain_errors(source):
-            try:
-                blob = bucket.blob(name)
-                bucket.copy_blob(blob, bucket, _split(target)[1])
-                blob.delete()
-            except NotFound:
-                if not exists(target):
-                    raise
+        bucket.move(source, target)
         return
     try:
         os.replace(source, target)
@@ -232,11 +182,7 @@ def move(source: str, target: str) -> None:
 def delete(uri: str) -> None:
     """Deletes the file at `uri`, if it is there."""
     if is_remote(uri):
-        from google.api_core.exceptions import NotFound
-
-        bucket, name = _split(uri)
-        with _plain_errors(uri), contextlib.suppress(NotFound):
-            client().bucket(bucket).blob(name).delete()
+        bucket.delete(uri)
         return
     Path(uri).unlink(missing_ok=True)
 
@@ -245,11 +191,7 @@ def delete_folder(folder: str, last: str = "") -> None:
     """Deletes `folder` and all in it, if it is there; the file named `last` after the others. Several processes may do
     so at once."""
     if is_remote(folder):
-        for file in list_files(folder, folder):
-            if file.path != last:
-                delete(file.uri)
-        if last:
-            delete(join(folder, last))
+        bucket.delete_folder(folder, last)
         return
     with contextlib.suppress(FileNotFoundError):
         for entry in os.listdir(folder):
@@ -285,74 +227,17 @@ def _temporary_in(folder: str) -> str:
     return os.path.join(folder, f".{uuid.uuid4().hex}.tmp")
 
 
-@functools.cache
-def client() -> "storage.Client":
-    """This process's one client, with a connection pool wide enough for its threads."""
-    try:
-        import requests.adapters
-        from google.auth.exceptions import DefaultCredentialsError
-        from google.cloud import storage
-    except ImportError as error:
-        raise UsageError("gs:// paths need the extra gcp: pip install 'radrecords[gcp]'") from error
-    try:
-        made = storage.Client()
-    except DefaultCredentialsError as error:
-        raise UsageError(
-            "no Google Cloud credentials for gs:// paths; run: gcloud auth application-default login"
-        ) from error
-    except OSError as error:
-        if "project" not in str(error).lower():
-            raise
-        made = storage.Client(project="radrecords")  # objects are read and written without naming a project
-    made._http.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=_POOL_SIZE))
-    made._http.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=_POOL_SIZE))
-    return made
-
-
-def _split(uri: str) -> tuple[str, str]:
-    bucket, _, name = uri.removeprefix("gs://").partition("/")
-    if not bucket:
-        raise UsageError(f"{uri!r} names no bucket; write gs://BUCKET/FOLDER")
-    return bucket, name
-
-
-def _as_prefix(name: str) -> str:
-    return f"{name.rstrip('/')}/" if name.strip("/") else ""
-
-
-def _file_of(blob: Any, bucket: str, path: str) -> File:
-    md5 = f"md5:{base64.b64decode(blob.md5_hash).hex()}" if blob.md5_hash else ""
-    return File(f"gs://{bucket}/{blob.name}", path, int(blob.size), md5, int(blob.generation))
-
-
 def _local_file(local: str, path: str) -> File:
     path = path.replace(os.sep, "/")
     try:
         info = os.stat(local)
-    except FileNotFoundError:  # a link to nowhere, or deleted since its folder was read: an input that cannot be read
+    except OSError:  # a link to nowhere, or deleted since its folder was read: an input that cannot be read
         return File(local, path, -1, "", 0)
     return File(local, path, info.st_size, "", info.st_mtime_ns)
 
 
-def _raise(error: OSError) -> None:
-    raise JobFailed(f"cannot list {error.filename}: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def _plain_errors(uri: str) -> Iterator[None]:
-    """Turns a refusal of the bucket or the disk into one line that names it."""
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        yield
-    except PermissionError as error:
-        raise JobFailed(f"cannot read or write {uri}: {error.strerror}") from error
-    except (RadrecordsError, FileNotFoundError, AlreadyExistsError):
-        raise
-    except Exception as error:
-        if not is_remote(uri):
-            raise
-        reasons = {401: "credentials refused", 403: "permission denied", 404: "no such bucket or object"}
-        reason = reasons.get(getattr(error, "code", 0))
-        if reason:
-            raise JobFailed(f"cannot read or write {uri}: {reason}; check the name and your access") from error
-        # After the client's own retries, of two minutes.
-        raise JobFailed(f"cannot read or write {uri}: {type(error).__name__}: {error}; run again later") from error
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False

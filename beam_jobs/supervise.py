@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from beam_jobs import isolation
 from beam_jobs.config import ConvertConfig
+from beam_jobs.scratch import scratch_folder
 from schemas.errors import JobFailed, run_command
 
 _TOLD = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM}
@@ -55,7 +56,7 @@ def _in_child(run: Callable[[], None], argv: Sequence[str]) -> tuple[int | None,
     parent = os.getpid()
     sys.stdout.flush()
     sys.stderr.flush()
-    with tempfile.TemporaryDirectory(prefix="radrecords-") as folder, open(told, "rb") as answers:
+    with scratch_folder() as folder, open(told, "rb") as answers:
         signal.pthread_sigmask(signal.SIG_BLOCK, _TOLD)
         try:
             child = os.fork()

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from schemas.source import PublishedTable, split_name
 
 COLUMNS, OPTIONAL_COLUMNS = ("image_uri", "label"), ("split", "group")
 _AUTOML = ("split", "image_uri", "label")
+_FILE = "file://"
 _PARQUET_ROWS = 10_000  # in memory at a time
 
 
@@ -38,6 +40,8 @@ def read_rows(uri: str) -> Iterator[Row]:
     """The rows of a table with the columns image_uri, label, split and group. Raises UnreadableTable."""
     for line, cells in _records(uri, COLUMNS + OPTIONAL_COLUMNS):
         image, label, split, group = (cells.get(column, "").strip() for column in COLUMNS + OPTIONAL_COLUMNS)
+        if image.startswith(_FILE):
+            image = urllib.parse.unquote(image.removeprefix(_FILE))
         yield Row(line, image, canonical(label), split, group)
 
 
@@ -50,10 +54,13 @@ def read_published(uri: str, table: PublishedTable, classes: Sequence[str]) -> I
 
 
 def check_table(uri: str, table: PublishedTable | None = None) -> None:
-    """Raises UsageError where the table at `uri` is missing, has no row or lacks a column."""
+    """Raises UsageError where the table at `uri` is missing, has no row, or lacks a column or has it twice."""
     wanted = (table.image, table.label, table.group) if table else COLUMNS
     try:
         columns = _columns(uri)
+        several = [name for name in dict.fromkeys(wanted + OPTIONAL_COLUMNS) if columns.count(name) > 1]
+        if several:
+            raise UsageError(f"--manifest {uri} has several columns {' and '.join(several)}; keep one")
         first = next(_records(uri, wanted), None)
     except FileNotFoundError as error:
         raise UsageError(f"--manifest {uri} does not exist") from error
@@ -82,7 +89,7 @@ def _columns(uri: str) -> Sequence[str]:
             names: list[str] = _parquet(file).schema_arrow.names
             return names
     first, _ = next(_csv_lines(uri), ([], 0))
-    return _AUTOML if _is_automl(first) else first
+    return _AUTOML if _is_automl(first) else _names(first)
 
 
 def _records(uri: str, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, str]]]:
@@ -98,20 +105,34 @@ def _records(uri: str, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[st
             named = SEPARATOR.join(label for label in labels if label.strip())
             yield line, dict(zip(_AUTOML, (split, image, named), strict=True))
         return
+    names = _names(header)
     for cells, line in lines:
-        yield line, dict(zip(header, cells, strict=False))
+        if any(cell.strip() for cell in cells[len(names) :]):
+            raise UnreadableTable(
+                f"not a table: line {line} has {len(cells)} cells and its header {len(names)}; quote a cell with a comma"
+            )
+        yield line, dict(zip(names, cells, strict=False))
+
+
+def _names(header: Sequence[str]) -> Sequence[str]:
+    return [name.strip() for name in header]
 
 
 def _csv_lines(uri: str) -> Iterator[tuple[list[str], int]]:
-    """-> (cells, line number) for each line that is not empty."""
+    """-> (cells, line number) for each row that is not empty."""
     with storage.open_text(uri) as text:
-        reader = csv.reader(text)
+        # Strict, because a quote that is never closed would else take all rows behind it into one cell.
+        reader = csv.reader(text, strict=True, skipinitialspace=True)
         try:
             for cells in reader:
-                if cells:
+                if any("\0" in cell for cell in cells):
+                    raise UnreadableTable(f"not CSV text (line {reader.line_num} holds a NUL)")
+                if any(cell.strip() for cell in cells):
                     yield cells, reader.line_num
-        except (UnicodeDecodeError, csv.Error) as error:
+        except UnicodeDecodeError as error:
             raise UnreadableTable("not CSV text in UTF-8") from error
+        except csv.Error as error:
+            raise UnreadableTable(f"not CSV text (line {reader.line_num}: {error}; is a quote not closed?)") from error
 
 
 def _is_automl(first: Sequence[str]) -> bool:
@@ -133,18 +154,28 @@ def _parquet_records(uri: str, columns: Sequence[str]) -> Iterator[tuple[int, Ma
     with storage.open_binary(uri) as file:
         table = _parquet(file)
         present = [name for name in dict.fromkeys(columns) if name in table.schema_arrow.names]
-        line = 0
+        # Group by group: pyarrow cannot read lists of dictionary values across two.
+        groups = (table.iter_batches(_PARQUET_ROWS, [n], present) for n in range(table.num_row_groups))
+        rows = (row for batch in itertools.chain.from_iterable(groups) for row in batch.to_pylist())
         try:
-            for batch in table.iter_batches(_PARQUET_ROWS, columns=present):
-                for row in batch.to_pylist():
-                    line += 1
-                    yield line, {name: _text(value) for name, value in row.items()}
+            for line, row in enumerate(rows, start=1):
+                yield line, {name: _text(name, value) for name, value in row.items()}
         except (pyarrow.ArrowException, OSError) as error:
             raise UnreadableTable("a damaged Parquet file") from error
 
 
-def _text(value: Any) -> str:
-    """A Parquet cell as CSV would have it: nothing for null and NaN, a list of labels joined."""
+def _text(column: str, value: Any) -> str:
+    """A Parquet cell as CSV would have it: nothing for null and NaN, no point in a whole number (columns with nulls often
+    come as floats), a list of labels joined."""
     if isinstance(value, list):
-        return SEPARATOR.join(map(str, value)) or SEPARATOR
-    return "" if value is None or value != value else str(value)
+        return SEPARATOR.join(filter(None, (_text(column, part) for part in value))) or SEPARATOR
+    if isinstance(value, dict):
+        raise UnreadableTable(f"not such a table: a cell of {column} holds a {type(value).__name__}")
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise UnreadableTable(f"not such a table: a cell of {column} is not text in UTF-8") from error
+    if value is None or value != value:
+        return ""
+    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)

@@ -2,7 +2,7 @@
 
 import collections
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -23,9 +23,11 @@ class Count(NamedTuple):
     number: int
 
 
-def skipped(reason: str) -> Any:
-    """Tells of one file that is no input, and why."""
-    return beam.pvalue.TaggedOutput(TALLY, Count(SKIPPED, reason, 1))
+def skipped(reasons: Mapping[str, int]) -> Iterator[Any]:
+    """Tells of files that are no input: how many for each reason."""
+    for reason, number in reasons.items():
+        if number:
+            yield beam.pvalue.TaggedOutput(TALLY, Count(SKIPPED, reason, number))
 
 
 def duplicates(number: int) -> Any:

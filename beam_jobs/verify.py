@@ -33,10 +33,8 @@ def main(argv: Sequence[str]) -> None:
     for shard, problem in zip(shards, problems, strict=True):
         if problem:
             print(f"damaged: {shard.file}: {problem}")
-    known = {shard.file for shard in shards}
-    for file in storage.list_files(folder, folder, recursive=False):
-        if ".tfrecord" in file.path and file.path not in known:
-            print(f"not in the manifest: {file.path} (no reader reads it)")
+    for name in manifest.strangers(file.path for file in storage.list_files(folder, folder, recursive=False)):
+        print(f"not in the manifest: {name} (no reader reads it)")
     damaged = sum(problem is not None for problem in problems)
     if damaged:
         if require_manifest(folder).revision != manifest.revision:
@@ -55,6 +53,8 @@ def check_shard(folder: str, shard: Shard, manifest: Manifest) -> str | None:
         data = storage.read_bytes(storage.join(folder, shard.file))
     except FileNotFoundError:
         return "missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
     problems = []
     if len(data) != shard.bytes:
         problems.append(f"{len(data):,} bytes instead of {shard.bytes:,}")

@@ -17,7 +17,7 @@ import zlib
 from pathlib import Path
 
 _SIDE = 16
-_MODES = {
+MODES = {
     "in process": (),
     "two workers": ("--direct_running_mode=multi_processing", "--direct_num_workers=2"),
 }
@@ -27,7 +27,7 @@ def main() -> None:
     """Prints a table and writes it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--modes", nargs="+", default=list(_MODES), choices=_MODES)
+    parser.add_argument("--modes", nargs="+", default=list(MODES), choices=MODES)
     parser.add_argument("--json", type=Path, default=Path("benchmarks/memory.json"))
     flags = parser.parse_args()
     results = []
@@ -35,7 +35,7 @@ def main() -> None:
     for mode in flags.modes:
         first = None
         for count in flags.images:
-            row = measured(count, _MODES[mode])
+            row = measured(count, MODES[mode])
             first = first or row
             more = (row["peak_bytes"] - first["peak_bytes"]) / max(1, count - first["images"])
             results.append({"mode": mode, **row, "bytes_per_further_image": round(more)})

@@ -18,7 +18,8 @@ import tensorflow as tf
 
 from schemas import example
 from schemas.dataset import Shard, shard_name
-from training.input_pipeline import Order, Split, batches, steps
+from training.input_pipeline import Order, batches, steps
+from training.records import Split
 
 _SHAPE, _BATCH, _SHARDS = (64, 64, 1), 64, 16
 

@@ -6,7 +6,7 @@ without one is not (or not yet) a data set.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -75,6 +75,11 @@ class Manifest:
         if split not in self.splits:
             raise UsageError(f"data set {self.name} has no split {split!r}; it has {', '.join(self.splits)}")
         return self.splits[split]
+
+    def strangers(self, names: Iterable[str]) -> list[str]:
+        """Those of the file names that look like shards and are none of this data set, sorted."""
+        known = {shard.file for shards in self.splits.values() for shard in shards}
+        return sorted(name for name in names if ".tfrecord" in name and name not in known)
 
     def to_json(self) -> str:
         """The text of manifest.json: indented, keys in a fixed order, so that equal data sets have equal manifests."""
@@ -153,6 +158,8 @@ class Manifest:
             for shard in shards:
                 if not self._counts_can_be(shard):
                     raise ValueError(f"label counts of {shard.file} do not add up")
+                if not isinstance(shard.bytes, int) or shard.bytes < 0:
+                    raise ValueError(f"{shard.file} has {shard.bytes!r} bytes")
                 if "/" in shard.file or shard.file.startswith("."):
                     raise ValueError(f"shard name {shard.file!r} leaves the folder")
         if self.inputs["listed"] != sum(self.inputs[outcome] for outcome in OUTCOMES):

@@ -41,6 +41,12 @@ def test_a_worker_loads_no_tensorflow() -> None:
     assert not {"tensorflow", "keras", "matplotlib", "sklearn"} & set(done.stdout.split())
 
 
+def test_flags_of_training_load_no_tensorflow() -> None:
+    code = "import sys, training.train, training.evaluate, training.predict; print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"tensorflow", "keras", "matplotlib", "sklearn"} & set(done.stdout.split())
+
+
 def test_setup_py_is_the_list_of_dependencies() -> None:
     metadata = importlib.metadata.metadata("radrecords")
     assert metadata["Version"] == "0.1.0"

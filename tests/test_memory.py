@@ -1,17 +1,20 @@
-"""What a conversion holds for each image is a reference to it, never its pixels."""
+"""A conversion of many images needs no more memory than one of few."""
 
 import pytest
 
-from benchmarks.memory import measured
+from benchmarks.memory import MODES, measured
 
-_MORE_IMAGES = 10_000
-# 11,200 were measured here, and 5,600 between 10,000 and 50,000 images: the local engine keeps several copies of what its
-# steps pass on, and its buffers grow in leaps. The bound notices another copy of everything, or decoded images held.
-_MOST_BYTES_EACH = 20_000
+# The search for near-duplicates takes one part of bounded size at a time, and 10,000 images do not fill it.
+_MOST_MORE = 64 << 20
 
 
 @pytest.mark.memory
-def test_memory_grows_by_references_only() -> None:
-    few, many = (measured(count)["peak_bytes"] for count in (2_000, 2_000 + _MORE_IMAGES))
-    assert few < 1 << 30
-    assert (many - few) / _MORE_IMAGES < _MOST_BYTES_EACH
+@pytest.mark.parametrize("mode", MODES)
+def test_memory_is_flat(mode: str, capsys: pytest.CaptureFixture[str]) -> None:
+    few, many = (measured(count, MODES[mode]) for count in (10_000, 100_000))
+    with capsys.disabled():
+        for found in (few, many):
+            launcher, worker = (found[name] / 2**20 for name in ("launcher_bytes", "worker_bytes"))
+            print(f"\n{mode}: {found['images']:,} images, peak memory {launcher:.0f} + {worker:.0f} MiB", end="")
+    assert many["launcher_bytes"] - few["launcher_bytes"] < _MOST_MORE
+    assert many["worker_bytes"] - few["worker_bytes"] < _MOST_MORE

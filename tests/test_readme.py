@@ -9,8 +9,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_jobs.convert import beam_options
+from beam_jobs.flags import beam_options
 from tests.beam_jobs.published_sets import nih, rsna
 from tests.conftest import Result, labelled, write_images
 
@@ -51,7 +52,8 @@ def test_targets_exist(command: str) -> None:
 
 def test_flags_named_in_the_text_exist() -> None:
     modules = ("beam_jobs.convert", "beam_jobs.verify", "beam_jobs.show", "training.train", "training.evaluate")
-    known = " ".join(help_of(module) for module in modules)
+    beams = [f"--{name}\n" for name in PipelineOptions([]).get_all_options()]
+    known = " ".join([*map(help_of, modules), *beams])
     for flag in set(re.findall(r"`(--[a-z_]+)", README)):
         assert f"{flag} " in known or f"{flag}," in known or f"{flag}\n" in known, flag
 

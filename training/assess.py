@@ -10,10 +10,10 @@ from schemas.dataset import Manifest
 from schemas.errors import UsageError
 from schemas.labels import CLASS
 from training import plots, run_folder
-from training.evaluate import EvaluateConfig
-from training.input_pipeline import check_shards, open_dataset, open_split
+from training.config import EvaluateConfig
 from training.metrics import evaluate_predictions
 from training.predictions import Scored, scored_batches
+from training.records import check_shards, open_dataset, open_split
 from training.report import Mistake, report
 from training.run_folder import RunConfig
 

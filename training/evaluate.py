@@ -3,28 +3,9 @@
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from schemas.errors import CommandParser, UsageError, run_command
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """Which run to evaluate, on which split of which data set (local or gs://), and a local folder for the results.
-
-    verify_data: check the SHA-256 of the split's shards first, which reads them once.
-    """
-
-    run: str
-    data: str
-    split: str = "test"
-    output: str | None = None
-    verify_data: bool = False
-
-    def __post_init__(self) -> None:
-        for flag, folder in (("run", self.run), ("output", self.output or "")):
-            if "://" in folder:
-                raise UsageError(f"--{flag} {folder}: must be a local folder")
+from schemas.errors import CommandParser, run_command
+from training.config import EvaluateConfig
 
 
 def parse(argv: Sequence[str]) -> EvaluateConfig:

@@ -14,23 +14,15 @@ from schemas.dataset import Manifest
 from schemas.errors import JobFailed, UsageError
 from schemas.labels import CLASS
 from training import run_folder
-from training.input_pipeline import (
-    Order,
-    Split,
-    batches,
-    check_shards,
-    naming_damaged_shards,
-    open_dataset,
-    open_split,
-    steps,
-)
+from training.config import TrainConfig
+from training.input_pipeline import Order, batches, steps
 from training.metrics import youden_threshold
 from training.models import FLOAT16, build_model
 from training.plots import curves
 from training.predictions import predict_split
 from training.recipes import Recipe
+from training.records import Split, all_splits, check_shards, naming_damaged_shards, open_dataset, open_split, strangers
 from training.run_folder import RunConfig
-from training.train import TrainConfig
 
 MONITOR = "val_auc"
 
@@ -44,7 +36,9 @@ def train(config: TrainConfig) -> RunConfig:
     manifest = open_dataset(config.data)
     splits = [open_split(config.data, manifest, name) for name in ("train", "validation")]
     check_classes(config.data, manifest)
-    check_shards(splits, config.verify_data)
+    check_shards(all_splits(config.data, manifest), config.verify_data)
+    for name in strangers(config.data, manifest):
+        print(f"warning: {config.data}: {name} is not in the manifest and is not read", file=sys.stderr)
     keras.utils.set_random_seed(config.seed)
     dtype = FLOAT16 if config.mixed_precision else "float32"
     model = build_model(config.recipe.model, manifest.shape, config.recipe.augment, dtype)

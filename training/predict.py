@@ -3,22 +3,9 @@
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from schemas.errors import CommandParser, UsageError, run_command
-
-
-@dataclass(frozen=True)
-class PredictConfig:
-    """The run whose model predicts, and the images: files or folders, local or gs://. `json` prints JSON lines."""
-
-    run: str
-    images: tuple[str, ...]
-    json: bool = False
-
-    def __post_init__(self) -> None:
-        if "://" in self.run:
-            raise UsageError(f"--run {self.run}: must be a local folder")
+from schemas.errors import CommandParser, run_command
+from training.config import PredictConfig
 
 
 def parse(argv: Sequence[str]) -> PredictConfig:

@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from schemas.errors import JobFailed
 from schemas.image import ImageRejected, ImageSettings, ImageSkipped, decode
-from training.input_pipeline import Split, identified_batches, naming_damaged_shards, steps
-from training.predict import PredictConfig
+from training.config import PredictConfig
+from training.input_pipeline import identified_batches, steps
+from training.records import Split, naming_damaged_shards
 from training.run_folder import load_run
 
 BATCH = 256

@@ -14,11 +14,9 @@ import pytest
 from PIL import Image
 
 from beam_jobs import verify
-from beam_jobs.convert import beam_options
 from beam_jobs.published import require_manifest
 from beam_jobs.show import read_examples
 from schemas.dataset import OUTCOMES
-from schemas.errors import UsageError
 from schemas.example import Example
 from schemas.identity import pseudonym
 from schemas.image import ImageSettings, decode
@@ -141,6 +139,8 @@ def test_a_preset_refuses_a_class_it_does_not_know(tmp_path: Path, convert: Conv
         ("--threads", 8),
         ("--runner", "DirectRunner"),
         ("--direct_running_mode", "multi_threading", "--direct_num_workers", 2),
+        # A remote runner for all that the launcher knows, with its server and its workers in this process.
+        ("--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK"),
     ],
 )
 def test_shards_do_not_depend_on_threads_or_runners(
@@ -246,36 +246,6 @@ def test_an_unfinished_conversion_is_not_mixed_with_another(tmp_path: Path, conv
     assert np.array_equal(found.image, pixels)
 
 
-@pytest.mark.parametrize(
-    ("flags", "says"),
-    [
-        (("--image_size", 0), "--image_size"),
-        (("--channels", 2), "--channels"),
-        (("--resize_mode", "squash"), "--resize_mode"),
-        (("--crop", 0), "--crop"),
-        (("--validation_fraction", 1), "--validation_fraction"),
-        (("--validation_fraction", 0.6, "--test_fraction", 0.5), "leave nothing to train on"),
-        (("--sample_fraction", 0), "--sample_fraction"),
-        (("--max_reject_fraction", 2), "--max_reject_fraction"),
-        (("--limit", 0), "--limit"),
-        (("--shards", "many"), "--shards"),
-        (("--shards", -1), "--shards"),
-        (("--name", "Chest X-rays"), "--name"),
-        (("--preset", "nobody"), "--preset 'nobody'"),
-        (("--group_pattern", "("), "--group_pattern"),
-        (("--group_pattern", "none"), "captures nothing"),
-        (("--image_siz", 32), "unknown argument --image_siz"),
-        (("--seed", "x"), "--seed"),
-    ],
-)
-def test_bad_flags_are_one_line_and_exit_code_2(tmp_path: Path, convert: Convert, flags: object, says: str) -> None:
-    raw = write_images(tmp_path / "raw", labelled(2))
-    result = convert(raw, tmp_path / "out", *flags)  # type: ignore[misc]
-    assert result.code == 2
-    assert says in result.error
-    assert not (tmp_path / "out").exists()
-
-
 def test_bad_inputs_are_one_line_and_leave_nothing(tmp_path: Path, convert: Convert) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.png").write_bytes(b"x")
@@ -329,16 +299,6 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path, convert: C
     result = convert(raw, tmp_path / "file/out")
     assert result.code == 2
     assert "cannot be written" in result.error
-
-
-def test_beam_options_pass_and_dataflow_gets_what_it_needs() -> None:
-    options = beam_options(["--runner=DataflowRunner", "--project=p", "--region=r"]).get_all_options()
-    assert (options["runner"], options["project"], options["save_main_session"]) == ("DataflowRunner", "p", False)
-    assert options["setup_file"] == "./setup.py"
-    assert beam_options(["--runner=FlinkRunner", "--parallelism=4"]).get_all_options()["runner"] == "FlinkRunner"
-    assert beam_options([]).get_all_options()["runner"] is None
-    with pytest.raises(UsageError, match="--no_such"):
-        beam_options(["--no_such=4"])
 
 
 def test_no_metadata_of_an_image_enters_the_data_set(tmp_path: Path, convert: Convert) -> None:

@@ -7,7 +7,8 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
-from beam_jobs.duplicates import DropDuplicates, keep_one
+from beam_jobs.blocks import Block
+from beam_jobs.duplicates import DropDuplicates, keep_one_each
 from beam_jobs.tally import DUPLICATES, PROBLEMS, TALLY, Count
 from tests.beam_jobs.made import config, source
 from tests.conftest import write_images
@@ -19,8 +20,9 @@ def test_duplicates_are_kept_once_and_counted(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     sources = [source(name, size=len(content))._replace(uri=str(tmp_path / name)) for name, content in contents.items()]
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        result = pipeline | beam.Create(sources) | DropDuplicates(config())
-        assert_that(result["sources"] | beam.Map(lambda s: s.path), equal_to(["a", "c", "d", "e", "f"]), label="kept")
+        result = pipeline | beam.Create([Block(sources, "")]) | DropDuplicates(config(), str(tmp_path))
+        paths = result["sources"] | beam.FlatMap(lambda block: [source.path for source in block])
+        assert_that(paths, equal_to(["a", "c", "d", "e", "f"]), label="kept")
         assert_that(result[TALLY], equal_to([Count(DUPLICATES, "", 1)]), label="tally")
 
 
@@ -31,7 +33,8 @@ def test_duplicates_are_kept_once_and_counted(tmp_path: Path) -> None:
 def test_identical_images_that_disagree_are_a_problem(tmp_path: Path, change: dict[str, str], says: str) -> None:
     write_images(tmp_path, ["a.png"])
     first = source("a", md5="md5:1")._replace(uri=str(tmp_path / "a.png"))
-    outputs = list(keep_one(((1, "md5:1"), [first._replace(path="b", **change), first]), config()))
+    same = Block([first._replace(path="b", **change), first], "")
+    outputs = list(keep_one_each([same], config(), ""))
     assert [output.value.kind for output in outputs] == [PROBLEMS]
     assert says in outputs[0].value.what
 
@@ -39,6 +42,8 @@ def test_identical_images_that_disagree_are_a_problem(tmp_path: Path, change: di
 def test_identical_bytes_that_are_no_image_are_left_to_be_quarantined(tmp_path: Path) -> None:
     (tmp_path / "page").write_bytes(b"<html>404</html>")
     sources = [
-        source(name, label=label)._replace(uri=str(tmp_path / "page")) for name, label in (("a", "A"), ("b", "B"))
+        source(name, label=label, md5="md5:1")._replace(uri=str(tmp_path / "page"))
+        for name, label in (("a", "A"), ("b", "B"), ("c", "B"))
     ]
-    assert list(keep_one(((1, "md5:1"), sources), config())) == sources
+    kept = keep_one_each([Block(sources[:2], ""), Block(sources[2:], "")], config(), "")
+    assert [source for block in kept for source in block] == sources

@@ -6,6 +6,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
 from beam_jobs import plan
+from beam_jobs.blocks import blocks
 from beam_jobs.splits import Reference
 from beam_jobs.tally import PROBLEMS, SKIPPED, TALLY, AddUp, Count, problem_line
 from schemas.errors import UsageError
@@ -21,8 +22,10 @@ def test_sampling_is_by_hash_and_accounts_for_the_rest(fraction: float, limit: i
     if kept:
         assert len(expected) == kept
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        result = pipeline | beam.Create(sources) | plan.Sample(config(sample_fraction=fraction, limit=limit))
-        assert_that(result["sources"] | beam.Map(lambda s: s.path), equal_to(expected), label="kept")
+        some = pipeline | beam.Create(list(blocks(sources, "", 30)))
+        result = some | plan.Sample(config(sample_fraction=fraction, limit=limit))
+        paths = result["sources"] | beam.FlatMap(lambda block: [source.path for source in block])
+        assert_that(paths, equal_to(expected), label="kept")
         counts = result[TALLY] | beam.CombineGlobally(AddUp())
         assert_that(counts, equal_to([{SKIPPED: {"not_sampled": 200 - len(expected)}}]), label="skipped")
 
@@ -38,8 +41,8 @@ def test_shards_keep_workers_busy_on_small_sets_and_stay_near_100_mib_on_large()
 def test_every_reference_has_a_shard_of_its_split() -> None:
     made = plan.Plan(("A",), {"train": {"A": 500}}, {"train": 4}, 0, {}, {})
     references = [Reference(source(str(n)), pseudonym("id", str(n)), "", "train") for n in range(500)]
-    keys = [plan.shard_of(reference, made, seed=0)[0] for reference in references]
-    assert {key for key, _ in plan.shard_keys(made)} == set(keys)
+    keys = [plan.shard_of(reference, made, seed=0) for reference in references]
+    assert {key for key, _ in plan.empty_shards(made)} == set(keys)
     assert all(90 < keys.count(("train", index)) < 160 for index in range(4))
 
 

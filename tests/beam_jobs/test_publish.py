@@ -1,15 +1,19 @@
 """Releases: what a run leaves that was stopped, forestalled or that found other images."""
 
 import json
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_jobs import publish, storage
 from beam_jobs.config import ConvertConfig
-from beam_jobs.convert import config_of, parser
+from beam_jobs.convert import run
+from beam_jobs.flags import config_of, parser
+from schemas.errors import JobFailed
 from tests.conftest import Result, files_of, labelled, manifest_of, write_images
 
 Convert = Callable[..., Result]
@@ -67,6 +71,33 @@ def test_a_forestalled_run_changes_nothing_of_the_winner_or_of_the_next(
     assert before.keys() - files_of(tmp_path / "out") == {"_work/r1/cxr-train.tfrecord-00000-of-00001.0123"}
     assert not publish.abandon(slow, following)
     assert not (tmp_path / "out/_work").exists()
+
+
+def test_a_forestalled_run_of_other_images_takes_nothing_from_the_winner(tmp_path: Path, convert: Convert) -> None:
+    raw, folder = write_images(tmp_path / "raw", labelled(6, "train", "test"), side=8), tmp_path / "told"
+    slow = config(raw, tmp_path / "out")
+    release = publish.begin(slow)
+    assert convert(raw, tmp_path / "out").code == 0
+    published = files_of(tmp_path / "out")
+    shutil.rmtree(raw / "test")  # it would publish no test split: the winner's shards of it are not its to replace
+    folder.mkdir()
+    with pytest.raises(JobFailed, match="was published by another run meanwhile"):
+        run(slow, release, str(folder), PipelineOptions([]))
+    assert release
+    assert publish.abandon(slow, release)
+    assert files_of(tmp_path / "out") == published
+
+
+def test_publishing_twice_is_publishing_once(tmp_path: Path, raw: Path) -> None:
+    made = config(raw, tmp_path / "out")
+    release = publish.begin(made)
+    assert release
+    (tmp_path / "told").mkdir()
+    run(made, release, str(tmp_path / "told"), PipelineOptions([]))
+    published = {name: content for name, content in files_of(tmp_path / "out").items() if not name.startswith("_work/")}
+    run(made, release, str(tmp_path / "told"), PipelineOptions([]))  # as a runner does that has lost sight of the step
+    publish.tidy(made, release)
+    assert files_of(tmp_path / "out") == published
 
 
 def test_a_run_ends_where_another_one_publishes_other_images(tmp_path: Path, raw: Path, convert: Convert) -> None:

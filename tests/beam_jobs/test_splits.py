@@ -5,6 +5,7 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
+from beam_jobs.blocks import Block, blocks
 from beam_jobs.splits import AssignSplits, FewGroups, split_table
 from beam_jobs.tally import PROBLEMS, TALLY
 from schemas.identity import uniform
@@ -41,8 +42,9 @@ def test_splits_follow_groups_and_match_the_plain_computation() -> None:
         groups = sorted({s.group for s in sources if s.label == label}, key=lambda g: uniform(7, "split", g))
         expected |= {group: "validation" if place < 5 else "train" for place, group in enumerate(groups)}
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        result = pipeline | beam.Create(sources) | AssignSplits(config(seed=7, validation_fraction=0.25))
-        found = result["references"] | beam.Map(lambda r: (r.source.path, r.split))
+        some = pipeline | beam.Create(list(blocks(sources, "", 7)))
+        result = some | AssignSplits(config(seed=7, validation_fraction=0.25), "")
+        found = result["references"] | beam.FlatMap(lambda block: [(r.source.path, r.split) for r in block])
         assert_that(found, equal_to([(s.path, expected[s.group]) for s in sources]))
         assert_that(result[TALLY], equal_to([]), label="tally")
 
@@ -51,15 +53,12 @@ def test_large_classes_are_cut_by_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("beam_jobs.splits._EXACT_GROUPS", 50)
     sources = [source(f"{n}", label="A" if n % 10 else "B") for n in range(400)]
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        result = pipeline | beam.Create(sources) | AssignSplits(config(validation_fraction=0.25))
-        large = (
-            result["references"]
-            | beam.Filter(lambda r: r.source.label == "A")
-            | beam.Map(lambda r: (r.source.path, r.split))
-        )
+        some = pipeline | beam.Create(list(blocks(sources, "", 30)))
+        references = (some | AssignSplits(config(validation_fraction=0.25), ""))["references"] | beam.FlatMap(list)
+        large = references | beam.Filter(lambda r: r.source.label == "A") | beam.Map(lambda r: (r.source.path, r.split))
         by_hash = lambda path: "validation" if uniform(0, "split", path) < 0.25 else "train"  # noqa: E731
         assert_that(large, equal_to([(s.path, by_hash(s.path)) for s in sources if s.label == "A"]))
-        small = result["references"] | beam.Filter(lambda r: r.source.label == "B" and r.split == "validation")
+        small = references | beam.Filter(lambda r: r.source.label == "B" and r.split == "validation")
         assert_that(small | beam.combiners.Count.Globally(), equal_to([10]), label="small")
 
 
@@ -69,18 +68,16 @@ def test_accumulators_merge_to_the_same_as_one() -> None:
     parts = []
     for part in range(4):
         accumulator = combine.create_accumulator()
-        for made in sources[part::4]:
+        for made in blocks(sources[part::4], "", 4):
             accumulator = combine.add_input(accumulator, made)
         parts.append(accumulator)
-    whole = combine.create_accumulator()
-    for made in sources:
-        whole = combine.add_input(whole, made)
+    whole = combine.add_input(combine.create_accumulator(), Block(sources, ""))
     assert combine.extract_output(combine.merge_accumulators(parts)) == combine.extract_output(whole)
 
 
 def test_a_group_in_two_given_splits_is_a_problem() -> None:
     sources = [source("a", "train", group="/p1"), source("b", "test", group="/p1"), source("c", "train", group="/p2")]
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        result = pipeline | beam.Create(sources) | AssignSplits(config(validation_fraction=0.0))
+        result = pipeline | beam.Create([Block(sources, "")]) | AssignSplits(config(validation_fraction=0.0), "")
         told = result[TALLY] | beam.Map(lambda count: (count.kind, "'p1' is in train and test" in count.what))
         assert_that(told, equal_to([(PROBLEMS, True)]))

@@ -57,7 +57,7 @@ def test_automl_without_a_header(tmp_path: Path) -> None:
     ],
 )
 def test_automl_is_known_by_its_first_line(tmp_path: Path, first: str, is_row: bool) -> None:
-    (tmp_path / "rows.csv").write_text(f"{first}\nTRAIN,x.png,A\n")
+    (tmp_path / "rows.csv").write_text(f"{first}\nTRAIN,x.png\n")
     assert len(list(read_rows(str(tmp_path / "rows.csv")))) == (2 if is_row else 1)
 
 
@@ -75,9 +75,60 @@ def test_parquet_with_nulls_numbers_and_lists(tmp_path: Path) -> None:
     assert list(read_rows(str(path))) == numbered(1)
     numbers = {"image_uri": ["a", "b", "c", "d"], "label": [0, 1, None, 1], "group": [1.5, float("nan"), None, 2.0]}
     pyarrow.parquet.write_table(pyarrow.table(numbers), path)
-    assert [(row.label, row.group) for row in read_rows(str(path))] == [("0", "1.5"), ("1", ""), ("", ""), ("1", "2.0")]
-    pyarrow.parquet.write_table(pyarrow.table({"image_uri": ["a"], "label": [[]]}), path)
-    assert [row.label for row in read_rows(str(path))] == ["|"]
+    assert [(row.label, row.group) for row in read_rows(str(path))] == [("0", "1.5"), ("1", ""), ("", ""), ("1", "2")]
+    lists = {"image_uri": ["a", "b", "c"], "label": [[], ["A", None], [None]]}
+    pyarrow.parquet.write_table(pyarrow.table(lists), path)
+    assert [row.label for row in read_rows(str(path))] == ["|", "A", "|"]
+
+
+def test_parquet_columns_as_other_programs_write_them(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    images = pyarrow.array(["a", "b", "c"], pyarrow.large_string())
+    for label, expected in [
+        (pyarrow.array([1.0, None, 0.0]), ["1", "", "0"]),  # pandas' way of whole numbers, some of them missing
+        (pyarrow.array([b"A", None, "\u00e9".encode()]), ["A", "", "\u00e9"]),
+        (pyarrow.array(["A", None, "B"]).dictionary_encode(), ["A", "", "B"]),
+        (pyarrow.array([["A", "B"], None, ["B"]], pyarrow.large_list(pyarrow.string())), ["A|B", "", "B"]),
+    ]:
+        pyarrow.parquet.write_table(pyarrow.table({"image_uri": images, "label": label}), path)
+        assert [row.label for row in read_rows(str(path))] == expected
+    for label, says in [([{"is": "A"}] * 3, "a cell of label holds a dict"), ([b"\xff"] * 3, "not text in UTF-8")]:
+        pyarrow.parquet.write_table(pyarrow.table({"image_uri": images, "label": label}), path)
+        with pytest.raises(UsageError, match=says):
+            check_table(str(path))
+
+
+def test_what_people_write_between_commas(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(' image_uri , label\nfile:///x/a%20b.png, "A, or ""a"""\n , \n\nc.png,B,,\n')
+    check_table(str(path))
+    found = [(row.line, row.image, row.label) for row in read_rows(str(path))]
+    assert found == [(2, "/x/a b.png", 'A, or "a"'), (5, "c.png", "B")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ('a.png,A\n"b.png,B\nc.png,A\n', r"not CSV text \(line 4: .*; is a quote not closed\?\)"),
+        ("a.png,A\nb.png,B, viral\n", "not a table: line 3 has 3 cells and its header 2; quote a cell with a comma"),
+        ("a.png,A\nb\0.png,B\n", "not CSV text"),
+    ],
+)
+def test_rows_are_never_lost_in_a_damaged_table(tmp_path: Path, rows: str, says: str) -> None:
+    (tmp_path / "rows.csv").write_text(f"image_uri,label\n{rows}")
+    with pytest.raises(UnreadableTable, match=says):
+        list(read_rows(str(tmp_path / "rows.csv")))
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("image_uri,label,label\na.png,A,B\n")
+    columns = [pyarrow.array(["a.png"])] * 3
+    names = ["image_uri", "split", "split"]
+    pyarrow.parquet.write_table(pyarrow.Table.from_arrays(columns, names=names), tmp_path / "rows.parquet")
+    with pytest.raises(UsageError, match=r"rows\.csv has several columns label; keep one"):
+        check_table(str(tmp_path / "rows.csv"))
+    with pytest.raises(UsageError, match=r"rows\.parquet has several columns split; keep one"):
+        check_table(str(tmp_path / "rows.parquet"))
 
 
 def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:

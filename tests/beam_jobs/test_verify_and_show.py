@@ -61,9 +61,10 @@ def swap(path: Path) -> None:
         (lambda path: path.write_bytes(path.read_bytes()[:-7]), "is cut"),
         (lambda path: path.write_bytes(b""), "0 bytes instead of"),
         (Path.unlink, "missing"),
+        (lambda path: (path.unlink(), path.mkdir()), "cannot be read (Is a directory)"),
         (swap, "another SHA-256"),
     ],
-    ids=["flipped", "cut at a record", "cut inside a record", "empty", "missing", "swapped"],
+    ids=["flipped", "cut at a record", "cut inside a record", "empty", "missing", "a folder", "swapped"],
 )
 def test_each_damaged_shard_is_named(
     dataset: Path, command: Command, damage: Callable[[Path], object], says: str
@@ -76,6 +77,21 @@ def test_each_damaged_shard_is_named(
     assert len(lines) == 1
     assert says in lines[0]
     assert f"{2 if damage is swap else 1} of 4 shards in {dataset} are damaged" in result.error
+
+
+def test_a_damaged_manifest_is_one_line(dataset: Path, command: Command) -> None:
+    path = dataset / "manifest.json"
+    text = path.read_bytes()
+    for damaged in (text[: len(text) // 2], b"", b"\xff\xfe" + text, text.replace(b'"bytes": ', b'"bytes": -')):
+        path.write_bytes(damaged)
+        result = command(verify.main, dataset)
+        assert result.code == 2
+        assert f"{path} is damaged" in result.error
+    path.unlink()
+    path.mkdir()
+    result = command(verify.main, dataset)
+    assert result.code == 2
+    assert f"cannot read {path}: Is a directory" in result.error
 
 
 def test_a_foreign_shard_is_told_and_is_no_damage(dataset: Path, command: Command) -> None:

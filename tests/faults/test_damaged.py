@@ -120,3 +120,28 @@ def test_a_foreign_shard_is_told_and_not_read(dataset: Place, command: Callable[
     assert result.code == 0
     assert "not in the manifest: cxr-train.tfrecord-00006-of-00007" in result.out
     assert f"{json.loads(dataset.read('manifest.json'))['inputs']['written']} examples" in result.out
+
+
+@pytest.mark.parametrize("place", ["bucket"], indirect=True)
+def test_training_from_a_bucket_tells_a_foreign_shard_and_damage_in_the_test_split(
+    dataset: Place, tls_front: TlsFront, tmp_path: Path
+) -> None:
+    def run() -> "subprocess.CompletedProcess[str]":
+        words = ["--data", dataset.uri, "--recipe", "model1", "--epochs", "1", "--output", str(tmp_path / "run")]
+        return subprocess.run(
+            [sys.executable, "-m", "training.train", *words],
+            env={**os.environ, **tls_front.environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    dataset.write("cxr-train.tfrecord-00006-of-00007", dataset.read(NAME))
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert f"warning: {dataset.uri}: cxr-train.tfrecord-00006-of-00007 is not in the manifest" in done.stderr
+    test = "cxr-test.tfrecord-00004-of-00006"
+    dataset.write(test, dataset.read(test)[:-1])
+    done = run()
+    assert done.returncode == 1
+    assert f"1 shard(s) are not what manifest.json promises: {test} has " in done.stderr

@@ -21,12 +21,15 @@ MOMENTS = 10
 
 @pytest.mark.parametrize("seed", range(MOMENTS))
 def test_killed_and_run_again(
-    seed: int, place: Place, raw: Path, undisturbed: dict[str, bytes], command: Callable[..., Result]
+    seed: int, place: Place, raw: Path, undisturbed: dict[str, bytes], command: Callable[..., Result], tmp_path: Path
 ) -> None:
     draw = random.Random(seed)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    where = {"TMPDIR": str(temporary)}
     # Without worker processes half of the runs in a bucket, for the sake of time.
     flags = () if place.bucket and seed % 2 == 0 else PROCESSES
-    launch = start(raw, place.uri, *flags)
+    launch = start(raw, place.uri, *flags, environment=where)
     wait_for(draw, launch, place)
     running = processes(launch)
     victims = running[:1] if seed % 2 == 0 else running[1:]
@@ -34,11 +37,12 @@ def test_killed_and_run_again(
         os.kill(draw.choice(victims), signal.SIGKILL)
     killed = finish(launch)
     kept = finished_shards(place)
-    again = finish(start(raw, place.uri, *flags))
+    again = finish(start(raw, place.uri, *flags, environment=where))
     # The first run may have been through, or nearly.
     through = "holds a published data set already" in again.err and "manifest.json" in place.names()
     assert again.code == 0 or through, (killed, again)
     assert place.files() == undisturbed
+    assert not list(temporary.iterdir())
     if place.bucket is None:
         assert not list(Path(place.uri).glob("_work"))
         assert finished_times(Path(place.uri), kept) == kept

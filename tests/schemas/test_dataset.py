@@ -65,6 +65,7 @@ def test_json_says_inputs_and_split_totals_plainly() -> None:
         (changed(splits__train__shards__0__label_counts=[1, 1]), "label counts of cxr-train-0"),
         (changed(splits__train__shards__0__file="../secret"), "leaves the folder"),
         (changed(splits__train__shards__0={"file": "x"}), "damaged"),
+        (changed(splits__train__shards__0__bytes="100"), "cxr-train-0 has '100' bytes"),
         (changed(inputs__written=8), "inputs"),
         (changed(inputs__listed=13), "inputs do not add up"),
         (changed(classes=None), "damaged"),

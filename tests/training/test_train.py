@@ -233,6 +233,25 @@ class TestErrors:
         )
         assert not (tmp_path / "run").exists()
 
+    @pytest.mark.parametrize("more", [[], ["--verify_data"]])
+    def test_a_bad_shard_of_a_split_that_training_does_not_read_is_named_too(self, make_dataset, tmp_path, fails, more):
+        small = make_dataset(examples={"train": 6, "validation": 6, "test": 6})
+        path = small.shard("test", 2)
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]) if more else data[: len(data) // 2])
+        assert "1 shard(s) are not what manifest.json promises: toy-test.tfrecord-00002-of-00003" in fails(
+            1, train.main, *flags(small, tmp_path / "run", *more)
+        )
+        assert not (tmp_path / "run").exists()
+
+    def test_a_foreign_shard_is_named_and_not_read(self, make_dataset, tmp_path, capsys):
+        small = make_dataset(examples={"train": 6, "validation": 6})
+        (small.folder / "toy-train.tfrecord-00003-of-00004").write_bytes(b"no record")
+        (small.folder / "README.md").write_text("notes")
+        assert run_command(train.main, flags(small, tmp_path / "run", "--epochs", "1")) == 0
+        (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: "))
+        assert "toy-train.tfrecord-00003-of-00004 is not in the manifest and is not read" in line
+
     def test_a_loss_that_is_no_number(self, tmp_path):
         log = fit.RunLog(str(tmp_path), tf.Variable(0, dtype=tf.int64), patience=0)
         with pytest.raises(JobFailed, match="the loss is nan in epoch 4; give a lower --learning_rate"):

@@ -1,0 +1,144 @@
+"""References on their way between the steps: thousands in a block, and in a local run not in memory but in a file.
+
+Beam's local engine keeps what its steps pass on in memory, every element for itself and until the job ends. So references
+move in blocks, and a block that leaves a worker is a place in a temporary file where the workers share a disk, or a few
+compressed bytes where they do not. Steps that need everything of one kind together (of one size, of one patient) get it
+in partitions, and hold no more than one of them.
+"""
+
+import itertools
+import os
+import pickle
+import threading
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindows
+
+from schemas.errors import JobFailed
+
+T = TypeVar("T")
+
+BLOCK_ITEMS = 5_000  # about 5 MB while they are unpacked
+_PARTITIONS = 256
+_HELD_ITEMS = 20_000  # by a step that sorts items into blocks by key
+_POINTER_BYTES = 150  # about what a place in a file takes itself
+_appending = threading.Lock()
+
+
+class Block(Generic[T]):
+    """Items that can be gone through any number of times. `spill`: a local folder that all workers see, to keep the block
+    in while it is passed on; "" where there is none.
+
+    Beam pickles what it passes on, unless the next step runs at once in the same place. Only then is a block packed, and
+    what comes out is unpacked each time it is gone through.
+    """
+
+    __slots__ = ("_items", "_packed", "spill")
+
+    def __init__(self, items: list[T], spill: str) -> None:
+        self._items: list[T] | None = items
+        self._packed: bytes | tuple[str, int, int] = b""
+        self.spill = spill
+
+    def __class_getitem__(cls, item: Any) -> Any:
+        return cls  # Beam compares the types of steps, and takes blocks of Any and of Sources for different ones
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(_unpack(self._packed) if self._items is None else self._items)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        if not self._packed:
+            self._packed = _pack(self._items, self.spill)
+        return _packed_block, (self._packed, self.spill)
+
+
+def _packed_block(packed: bytes | tuple[str, int, int], spill: str) -> Block[Any]:
+    block: Block[Any] = Block([], spill)
+    block._items, block._packed = None, packed
+    return block
+
+
+def _pack(items: Any, spill: str) -> bytes | tuple[str, int, int]:
+    data = zlib.compress(pickle.dumps(items, pickle.HIGHEST_PROTOCOL), 1)
+    if not spill or len(data) <= _POINTER_BYTES:
+        return data
+    path = os.path.join(spill, f"blocks-{os.getpid()}")
+    try:
+        with _appending, open(path, "ab") as file:
+            return path, file.tell(), file.write(data)
+    except OSError as error:
+        raise JobFailed(
+            f"cannot write {path}: {error.strerror}; nothing was published. Set TMPDIR to a folder with more room, and run "
+            "again"
+        ) from error
+
+
+def _unpack(packed: bytes | tuple[str, int, int]) -> Any:
+    if not isinstance(packed, bytes):
+        path, offset, length = packed
+        with open(path, "rb") as file:
+            file.seek(offset)
+            packed = file.read(length)
+    return pickle.loads(zlib.decompress(packed))  # noqa: S301 - what this job wrote, in a folder of its own
+
+
+def blocks(items: Iterable[T], spill: str, size: int = BLOCK_ITEMS) -> Iterator[Block[T]]:
+    """All items, in blocks of up to `size`."""
+    rest = iter(items)
+    while some := list(itertools.islice(rest, size)):
+        yield Block(some, spill)
+
+
+@dataclass
+class InPartitions(beam.PTransform):  # type: ignore[misc]
+    """Blocks -> for each partition its blocks: all items with the same `key(item)`, and those of some other keys."""
+
+    key: Callable[[Any], object]
+
+    def expand(self, blocks: Any) -> Any:
+        key = self.key
+        return (
+            blocks
+            | "Sort" >> beam.ParDo(SortByKey(lambda item: _partition(key(item))))
+            | "Group" >> beam.GroupByKey()
+            | "Partition" >> beam.Values()
+        )
+
+
+def _partition(key: object) -> int:
+    # Not hash(): the same in every process.
+    return zlib.crc32(str(key).encode("utf-8", "surrogatepass")) % _PARTITIONS
+
+
+class SortByKey(beam.DoFn):  # type: ignore[misc]
+    """Blocks -> (key, block). Holds on to some thousand items, because many small blocks would cost as much as items."""
+
+    def __init__(self, key: Callable[..., Hashable]) -> None:
+        self._key = key
+
+    def start_bundle(self) -> None:
+        self._held: defaultdict[Hashable, list[Any]] = defaultdict(list)
+        self._number = 0
+        self._spill = ""
+
+    def process(self, block: Block[Any], *side: Any) -> Iterator[tuple[Hashable, Block[Any]]]:
+        self._spill = block.spill
+        for item in block:
+            self._held[self._key(item, *side)].append(item)
+            self._number += 1
+            if self._number >= _HELD_ITEMS:
+                yield from self._sorted()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        yield from map(GlobalWindows.windowed_value, self._sorted())
+
+    def _sorted(self) -> Iterator[tuple[Hashable, Block[Any]]]:
+        for key, items in self._held.items():
+            yield key, Block(items, self._spill)
+        self._held.clear()
+        self._number = 0

@@ -1,0 +1,72 @@
+"""What each command of this package is asked to do. Checked when made, without TensorFlow, which takes seconds to load."""
+
+from dataclasses import dataclass
+
+from schemas.errors import UsageError
+from training.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What to train, on what, and where to.
+
+    data: folder of the data set, local or gs://. output: the run folder, local.
+    early_stopping: stop after so many epochs without a better validation AUC; 0 never does.
+    verify_data: check the SHA-256 of every shard first, which reads the whole data set once.
+    cache_mb: a split whose images take at most so many MiB is kept in memory. It changes the order of the examples.
+    """
+
+    data: str
+    output: str
+    recipe: Recipe
+    seed: int = 0
+    mixed_precision: bool = False
+    early_stopping: int = 0
+    cache_mb: int = 2048
+    verify_data: bool = False
+    resume: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if "://" in self.output:
+            raise UsageError(f"--output {self.output}: a run folder is local; copy it to the bucket afterwards")
+        if not 0 <= self.seed < 2**31:
+            raise UsageError(f"--seed {self.seed}: from 0 to {2**31 - 1}")
+        if self.early_stopping < 0:
+            raise UsageError(f"--early_stopping {self.early_stopping}: epochs to wait, or 0")
+        if self.cache_mb < 0:
+            raise UsageError(f"--cache_mb {self.cache_mb}: 0 or more")
+        if self.resume and self.overwrite:
+            raise UsageError("--resume and --overwrite exclude each other")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Which run to evaluate, on which split of which data set (local or gs://), and a local folder for the results.
+
+    verify_data: check the SHA-256 of the split's shards first, which reads them once.
+    """
+
+    run: str
+    data: str
+    split: str = "test"
+    output: str | None = None
+    verify_data: bool = False
+
+    def __post_init__(self) -> None:
+        for flag, folder in (("run", self.run), ("output", self.output or "")):
+            if "://" in folder:
+                raise UsageError(f"--{flag} {folder}: must be a local folder")
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """The run whose model predicts, and the images: files or folders, local or gs://. `json` prints JSON lines."""
+
+    run: str
+    images: tuple[str, ...]
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        if "://" in self.run:
+            raise UsageError(f"--run {self.run}: must be a local folder")
