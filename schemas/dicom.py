@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -30,8 +29,9 @@ from pydicom.uid import (
 )
 
 from schemas.dicom_levels import COLOURS, display_levels, first_number
-from schemas.raster import Admit, Gray, is_jpeg_frame, jpeg_segments
+from schemas.raster import Gray, is_jpeg_frame, jpeg_segments, read_jpeg
 from schemas.rejection import ImageRejected, ImageSkipped, Reason, SkipReason
+from schemas.structure import Admit
 
 # pydicom and its plugins log what is odd about a value together with the value, which can be a name.
 for _name in ("pydicom", "pylibjpeg", "libjpeg", "openjpeg"):
@@ -47,6 +47,9 @@ _SKIPPED = {
 }
 _PIXEL_DATA = int(Tag("PixelData"))
 _UNDEFINED_LENGTH = 0xFFFFFFFF
+# Memory that a pixel takes beside the file, as measured: for its level, for native pixels and their copies, and for each
+# sample of a compressed one (JPEG 2000 works on 32 bits a sample).
+_LEVELS_BYTES, _GRAY_BYTES, _COLOUR_BYTES, _ENCAPSULATED_BYTES = 3, 4, 6, 8
 _KEYWORDS = """
     SOPClassUID NumberOfFrames Rows Columns SamplesPerPixel PhotometricInterpretation PlanarConfiguration BitsAllocated
     BitsStored HighBit PixelRepresentation BurnedInAnnotation RescaleSlope RescaleIntercept ModalityLUTSequence
@@ -67,28 +70,22 @@ def read_dicom(
 ) -> Gray:
     """The one frame of a DICOM file as 16-bit gray, black 0 and white 65535 (colour: 8 bits).
 
-    `admit(width, height)` is called before any pixel is decoded. `stored_values` is used instead of pydicom where there
-    is one sample a pixel. Raises ImageRejected, ImageSkipped for objects that
-    are not images, and whatever pydicom and its plugins raise about damaged files.
+    `admit` is called before any pixel is read. `stored_values` is used instead of pydicom where there is one sample a
+    pixel. Raises ImageRejected, ImageSkipped for objects that are not images, and whatever pydicom and its plugins raise
+    about damaged files.
     """
-    dataset, notes = _read_elements(data, max_pixels)
-    if "PixelData" not in dataset:
-        raise ImageRejected(Reason.NO_PIXEL_DATA, "a DICOM object without PixelData")
-    if str(dataset.get("BurnedInAnnotation", "")).strip().upper() == "YES" and not allow_burned_in:
+    dataset, stream, notes = _read_elements(data, max_pixels)
+    if "YES" in str(dataset.get("BurnedInAnnotation", "")).upper() and not allow_burned_in:
         raise ImageRejected(Reason.BURNED_IN_ANNOTATION, "text in the pixels; --allow_burned_in takes such images")
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    if frames > 1:
-        raise ImageRejected(Reason.MULTI_FRAME, f"{frames} frames")
+    if int(dataset.get("NumberOfFrames") or 1) > 1:
+        raise ImageRejected(Reason.MULTI_FRAME, "the file holds more than one frame")
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     admit(columns, rows)
-    pixels = _stored_values(dataset, rows, columns, stored_values)
+    pixels, photometric = _stored_values(stream, dataset, rows, columns, admit, stored_values)
     del dataset.PixelData
-    blocks = [slice(row, row + (1 << 20) // columns + 1) for row in range(0, rows, (1 << 20) // columns + 1)]
-    if pixels.ndim == 3:
-        luma = np.empty((rows, columns), np.uint8)
-        for block in blocks:
-            luma[block] = np.asarray(Image.fromarray(pixels[block]).convert("L"))
-        return Gray(Image.fromarray(luma), notes=notes)
+    if dataset.SamplesPerPixel == 3:
+        return Gray(Image.fromarray(_luma(pixels, photometric)), notes=notes)
+    blocks = _blocks(rows, columns)
     # Stored values have 65,536 levels at most, so their transforms are computed once a level, not once a pixel.
     # Without a window black and white are the ends of this range: as 8-bit files of other formats keep their levels,
     # so do 8 bits here; deeper ones span their own values, because many writers say 16 bits where 10 or 12 are used.
@@ -113,12 +110,19 @@ def is_deflated(data: bytes) -> bool:
     return DeflatedExplicitVRLittleEndian.encode() in data[:4096]
 
 
-def _read_elements(data: bytes, max_pixels: int) -> tuple[Dataset, tuple[str, ...]]:
+def _blocks(rows: int, columns: int) -> list[slice]:
+    """Rows in parts of about a million pixels, so that no whole image is needed in a larger type."""
+    step = (1 << 20) // columns + 1
+    return [slice(row, row + step) for row in range(0, rows, step)]
+
+
+def _read_elements(data: bytes, max_pixels: int) -> tuple[Dataset, io.BytesIO, tuple[str, ...]]:
+    """The elements before the pixels, the stream at these, and notes."""
     stream = io.BytesIO(data)
     stream.seek(132 if data[128:132] == b"DICM" else 0)
     meta = FileMetaDataset()
     if data[stream.tell() : stream.tell() + 2] == b"\x02\0":
-        meta = FileMetaDataset(read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2))
+        meta = FileMetaDataset(_elements(stream, data, False, True, lambda tag: tag >> 16 != 2)[0])
     _skip_non_images(meta.get("MediaStorageSOPClassUID"))
 
     notes: tuple[str, ...] = ()
@@ -131,26 +135,61 @@ def _read_elements(data: bytes, max_pixels: int) -> tuple[Dataset, tuple[str, ..
             meta.TransferSyntaxUID = ExplicitVRBigEndian
     syntax = meta.TransferSyntaxUID
     if syntax == DeflatedExplicitVRLittleEndian:
-        stream = io.BytesIO(_inflate(data[stream.tell() :], 2 * max_pixels + (1 << 24)))
+        data = _inflate(data[stream.tell() :], 2 * max_pixels + (1 << 24))
+        stream = io.BytesIO(data)
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
 
-    size, seen = stream.getbuffer().nbytes, set()
-
-    def is_past_pixels(tag: BaseTag, _vr: str | None, length: int) -> bool:
-        seen.add(int(tag))
-        if length != _UNDEFINED_LENGTH and stream.tell() + length > size:
-            raise ImageRejected(Reason.TRUNCATED, f"an element needs {stream.tell() + length - size} bytes more")
-        return int(tag) > _PIXEL_DATA
-
-    little_endian, implicit = syntax != ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
-    dataset = read_dataset(stream, implicit, little_endian, stop_when=is_past_pixels, specific_tags=_READ)
+    dataset, stopped_at = _elements(
+        stream, data, *_encoding(syntax), lambda tag: tag >= _PIXEL_DATA, specific_tags=_READ
+    )
     dataset.file_meta = meta
     _skip_non_images(dataset.get("SOPClassUID"))
-    if "PixelData" not in dataset and _PIXEL_DATA in seen:
+    if stopped_at != _PIXEL_DATA:
+        if "SOPClassUID" not in dataset and not meta.get("MediaStorageSOPClassUID"):
+            raise ImageRejected(Reason.NOT_AN_IMAGE, "begins like DICOM, but holds no DICOM object")
+        raise ImageRejected(Reason.NO_PIXEL_DATA, "a DICOM object without PixelData")
+    return dataset, stream, notes
+
+
+def _elements(
+    stream: io.BytesIO, data: bytes, implicit: bool, little_endian: bool, until: Callable[[int], bool], **options: Any
+) -> tuple[Dataset, int | None]:
+    """The elements until one whose tag is not wanted, and this tag; None at the end of the file. Raises ImageRejected where
+    the file breaks off within an element, which pydicom passes over."""
+    end, stopped_at = stream.tell(), None
+
+    def stop(tag: BaseTag, _vr: str | None, length: int) -> bool:
+        nonlocal end, stopped_at
+        stopped_at = int(tag) if until(tag) else None
+        end = len(data) if length == _UNDEFINED_LENGTH else stream.tell() + length
+        if end > len(data) and stopped_at in (None, _PIXEL_DATA):
+            raise ImageRejected(Reason.TRUNCATED, f"an element needs {end - len(data)} bytes more")
+        return stopped_at is not None
+
+    dataset = read_dataset(stream, implicit, little_endian, stop_when=stop, **options)
+    if stopped_at is None and end < len(data):
+        raise ImageRejected(Reason.TRUNCATED, f"the last element ends after {len(data) - end} bytes")
+    return dataset, stopped_at
+
+
+def _read_pixels(stream: io.BytesIO, dataset: Dataset) -> None:
+    """Adds PixelData, which takes memory as large as it is."""
+    past = read_dataset(
+        stream,
+        *_encoding(dataset.file_meta.TransferSyntaxUID),
+        stop_when=lambda tag, _vr, _length: int(tag) > _PIXEL_DATA,
+        specific_tags=[_PIXEL_DATA],
+    )
+    if "PixelData" not in past:
         raise ImageRejected(Reason.TRUNCATED, "the encapsulated pixels have no end")
-    if "PixelData" not in dataset and "SOPClassUID" not in dataset and not meta.get("MediaStorageSOPClassUID"):
-        raise ImageRejected(Reason.NOT_AN_IMAGE, "begins like DICOM, but holds no DICOM object")
-    return dataset, notes
+    dataset.update(past)
+    if not dataset.PixelData:
+        raise ImageRejected(Reason.NO_PIXEL_DATA, "PixelData is empty")
+
+
+def _encoding(syntax: str) -> tuple[bool, bool]:
+    """Whether value representations are implicit, and the byte order little endian."""
+    return syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
 
 
 def _skip_non_images(sop_class: str | None) -> None:
@@ -166,8 +205,11 @@ def _inflate(data: bytes, limit: int) -> bytes:
     return inflated
 
 
-def _stored_values(dataset: Dataset, rows: int, columns: int, other: StoredValues | None) -> NDArray[Any]:
-    """Integers [rows, columns] as stored, or uint8 RGB [rows, columns, 3]."""
+def _stored_values(
+    stream: io.BytesIO, dataset: Dataset, rows: int, columns: int, admit: Admit, other: StoredValues | None
+) -> tuple[NDArray[Any], str]:
+    """Integers [rows, columns] as stored, or uint8 [rows, columns, 3] or the luma of these; and the photometric
+    interpretation that the decoder gives."""
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
     # A UID that is not in the standard's list could be any text.
     name = syntax.name if syntax.name != str(syntax) else "not one of the standard's"
@@ -179,29 +221,62 @@ def _stored_values(dataset: Dataset, rows: int, columns: int, other: StoredValue
     except NotImplementedError:
         raise ImageRejected(Reason.UNSUPPORTED_TRANSFER_SYNTAX, f"transfer syntax {name}") from None
     second = other if samples == 1 and bits > 1 else None
+
+    def with_levels(width: int, height: int, bytes_a_pixel: int = 0) -> None:
+        admit(width, height, bytes_a_pixel + _LEVELS_BYTES)
+
     if second is None and not decoder.is_available:
         detail = f"transfer syntax {name} needs pip install 'radrecords[dicom]'"
         raise ImageRejected(Reason.UNSUPPORTED_TRANSFER_SYNTAX, detail)
 
     if not syntax.is_encapsulated:
+        admit(columns, rows, _COLOUR_BYTES if samples == 3 else _GRAY_BYTES + 2 * ("PixelPaddingValue" in dataset))
+        _read_pixels(stream, dataset)
         bits_a_pixel = 16 if dataset.PhotometricInterpretation == "YBR_FULL_422" else samples * bits
         expected = (rows * columns * bits_a_pixel + 7) // 8
         if len(dataset.PixelData) not in (expected, expected + expected % 2):
             detail = f"{columns}x{rows} needs {expected} bytes, PixelData holds {len(dataset.PixelData)}"
             raise ImageRejected(Reason.SIZE_MISMATCH, detail)
     else:
+        _read_pixels(stream, dataset)
         frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
         # Before the decoder, which would take memory for whatever size the frame claims.
         inside = _frame_size(frame)
         if inside not in (None, (columns, rows)):
             raise ImageRejected(Reason.SIZE_MISMATCH, f"{columns}x{rows} holds a frame of {inside[0]}x{inside[1]}")
-        if syntax == JPEGBaseline8Bit and samples == 1 and second is None:
+        if syntax == JPEGBaseline8Bit and second is None:
             # Strict, where pydicom's decoder fills damaged parts with gray.
-            return np.asarray(simplejpeg.decode_jpeg(frame, "GRAY"))[:, :, 0]
+            strict = read_jpeg(frame, with_levels, max(rows, columns), longer_only=False)
+            if samples == 1 or dataset.PhotometricInterpretation != "RGB":
+                return np.asarray(strict.image), ""
+        admit(columns, rows, samples * _ENCAPSULATED_BYTES)
     if second is not None:
-        return second(dataset)
-    pixels, _ = decoder.as_array(dataset, index=0)
-    return pixels
+        return second(dataset), ""
+    shift = _low_bits_to_drop(dataset)
+    pixels, found = decoder.as_array(dataset, index=0, raw=samples == 3)
+    return (pixels >> shift if shift else pixels), str(found["photometric_interpretation"])
+
+
+def _low_bits_to_drop(dataset: Dataset) -> int:
+    """How many bits lie below the stored ones, in files older than PS3.5-2014, whose high bit could be any. pydicom clears
+    what is above the stored bits as if there were none, so it is told that these are stored, too."""
+    stored, high = int(dataset.BitsStored), int(dataset.get("HighBit", dataset.BitsStored - 1))
+    if dataset.SamplesPerPixel != 1 or not stored <= high < dataset.BitsAllocated:
+        return 0
+    dataset.BitsStored = high + 1
+    return high + 1 - stored
+
+
+def _luma(pixels: NDArray[np.uint8], photometric: str) -> NDArray[np.uint8]:
+    if pixels.ndim == 2:
+        return pixels
+    if photometric.startswith("YBR"):  # Y is the luma (PS3.3 C.7.6.3.1.2); also of YBR_ICT and YBR_RCT, nearly
+        return np.ascontiguousarray(pixels[:, :, 0])
+    rows, columns, _ = pixels.shape
+    luma = np.empty((rows, columns), np.uint8)
+    for block in _blocks(rows, columns):
+        luma[block] = np.asarray(Image.fromarray(pixels[block]).convert("L"))
+    return luma
 
 
 def _padding(pixels: NDArray[Any], dataset: Dataset) -> NDArray[np.bool_] | None:

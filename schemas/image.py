@@ -6,6 +6,7 @@ closed set.
 """
 
 import re
+import struct
 import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from PIL import Image
 from schemas.budget import Budget
 from schemas.dicom import StoredValues, is_deflated, read_dicom
 from schemas.errors import UsageError
-from schemas.raster import Admit, Gray, read_jpeg, read_with_pillow
+from schemas.raster import Gray, read_jpeg, read_with_pillow
 from schemas.rejection import ImageRejected, ImageSkipped, Reason, SkipReason
+from schemas.structure import Admit
 
 __all__ = [
     "RESIZE_MODES",
@@ -36,9 +38,9 @@ __all__ = [
 
 RESIZE_MODES = ("stretch", "letterbox", "crop")
 SMALLEST_SIDE = 2
-# Pixels that the threads decode at a time. Decoding takes up to 9 bytes a pixel, WebP 15, so 8 threads that all meet
-# 100-megapixel images stay below 1 GiB together, and photographs of everyday size never wait.
-PIXELS_AT_A_TIME = 36_000_000
+# Bytes that the threads take for decoding at a time, and the most that a single image may, its file included: 8 threads
+# that all meet images of 100 megapixels stay below 1 GiB together, and photographs of everyday size never wait.
+BYTES_AT_A_TIME, MOST_BYTES = 320_000_000, 800_000_000
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Decoded(NamedTuple):
     notes: tuple[str, ...]
 
 
-_in_memory = Budget(PIXELS_AT_A_TIME)
+_in_memory = Budget(BYTES_AT_A_TIME)
 
 
 def decode(data: bytes, settings: ImageSettings, stored_values: StoredValues | None = None) -> Decoded:
@@ -113,16 +115,22 @@ def decode(data: bytes, settings: ImageSettings, stored_values: StoredValues | N
     with ExitStack() as held:
         waited = False
 
-        def admit(width: int, height: int) -> None:
+        def admit(width: int, height: int, bytes_a_pixel: int = 0) -> None:
             nonlocal waited
             _check_size(width, height, settings)
-            if not waited:  # some formats tell their size twice
-                held.enter_context(_in_memory.take(width * height))
-            waited = True
+            needed = width * height * bytes_a_pixel
+            if len(data) + needed > MOST_BYTES:
+                detail = (
+                    f"{width}x{height} would take {needed >> 20} MiB to decode, beside {len(data) >> 20} MiB of file"
+                )
+                raise ImageRejected(Reason.TOO_MANY_PIXELS, detail)
+            if needed and not waited:
+                held.enter_context(_in_memory.take(needed))
+                waited = True
 
         try:
             if format == "dicom" and is_deflated(data):  # it must be inflated to know its size
-                held.enter_context(_in_memory.take(PIXELS_AT_A_TIME))
+                held.enter_context(_in_memory.take(BYTES_AT_A_TIME))
                 waited = True
             gray = _read(data, format, settings, admit, stored_values)
             return Decoded(_finish(gray, settings), format, gray.notes)
@@ -137,7 +145,7 @@ def decode(data: bytes, settings: ImageSettings, stored_values: StoredValues | N
         except Image.DecompressionBombError:
             raise ImageRejected(Reason.TOO_MANY_PIXELS, "a part is larger than Pillow allows", format) from None
         except Exception as error:
-            cut = isinstance(error, EOFError) or "truncated" in str(error).lower()
+            cut = isinstance(error, (EOFError, struct.error)) or "truncated" in str(error).lower()
             reason = Reason.TRUNCATED if cut else Reason.DAMAGED
             raise ImageRejected(reason, f"the decoder failed with {type(error).__name__}", format) from None
 
@@ -230,7 +238,7 @@ def _levels(image: Image.Image, low: float, high: float, settings: ImageSettings
     values = np.asarray(image, np.float64)
     if not (np.isfinite((low, high)).all() and np.isfinite(values).all()):
         raise ImageRejected(Reason.UNSUPPORTED, "pixels that are not finite numbers")
-    values = (values - low) * (255 / (high - low)) if high > low else np.zeros_like(values)
+    values = (values - low) * (255 / (high - low)) if high != low else np.zeros_like(values)
     values = (values - 127.5) * settings.contrast + 127.5 + settings.brightness * 255
     return np.rint(values).clip(0, 255).astype(np.uint8)
 

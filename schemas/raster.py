@@ -7,18 +7,17 @@ that Pillow leaves out.
 import io
 import logging
 import struct
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageChops, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL.ImageFile import ImageFile
 
+from schemas.deep import is_deep, part, read_deep
 from schemas.rejection import ImageRejected, Reason
-
-# WebP takes 15 bytes a pixel: the canvases of libwebp's animation decoder, which Pillow always uses, then Pillow's own.
-WEBP_PIXELS = 30_000_000
+from schemas.structure import Admit, check_png, check_png_rows, check_tiff, check_webp
 
 # Pillow takes memory for large images in blocks of 16 MiB, which glibc keeps for each thread after they are freed: a
 # hundred megabytes a thread. Blocks above 32 MiB it gives back.
@@ -29,7 +28,8 @@ logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 class Gray(NamedTuple):
-    """One channel, not yet oriented: `image` has mode L, I;16, I or F; `low` becomes black and `high` white.
+    """One channel, not yet oriented: `image` has mode L, I;16, I or F; `low`, least or greatest, becomes black and
+    `high` white.
     `orientation` is EXIF's (CIPA DC-008, tag 0x0112): 1 to 8, 1 for upright."""
 
     image: Image.Image
@@ -38,9 +38,6 @@ class Gray(NamedTuple):
     orientation: int = 1
     notes: tuple[str, ...] = ()
 
-
-# Called with width and height before any pixel is decoded; raises ImageRejected for a size that must not be.
-Admit = Callable[[int, int], None]
 
 _PILLOW = {
     "png": PngImagePlugin.PngImageFile,
@@ -51,25 +48,36 @@ _PILLOW = {
 }
 
 
+_CHECKS: Mapping[str, Callable[[bytes, Admit], None]] = {"png": check_png, "tiff": check_tiff, "webp": check_webp}
+_BIT_DEPTH, _INTERLACED = 24, 28  # of a PNG, in its bytes
+_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 4}  # a pixel in Pillow; all others have 4
+
+
 def read_jpeg(data: bytes, admit: Admit, side: int, longer_only: bool) -> Gray:
     """Strict: what libjpeg repairs with a warning (a missing end, bytes that do not decode) is an error here.
 
     libjpeg shrinks by eighths in the DCT, for a fraction of the time, as long as each side (`longer_only`: the longer
     one) keeps `side` pixels.
     """
-    orientation, adobe, has_scan = 1, False, False
+    orientation, adobe, components, scanned = 1, False, 1, 0
+    progressive = False
     for marker, payload in jpeg_segments(data):
         if marker == 0xE1 and payload[:6] == b"Exif\0\0":
             orientation = _exif_orientation(payload[6:])
         adobe = adobe or (marker == 0xEE and payload[:5] == b"Adobe")
-        has_scan = has_scan or marker == 0xDA
-        if is_jpeg_frame(marker) and (marker > 0xC2 or payload[:1] != b"\x08"):
-            raise ImageRejected(Reason.UNSUPPORTED, f"JPEG process {marker - 0xC0}, {payload[:1].hex()} bits")
-    if not has_scan:
+        if is_jpeg_frame(marker):
+            if marker > 0xC2 or payload[:1] != b"\x08":
+                raise ImageRejected(Reason.UNSUPPORTED, f"JPEG process {marker - 0xC0}, {payload[:1].hex()} bits")
+            progressive, components = marker == 0xC2, payload[5]
+        if marker == 0xDA:
+            scanned = payload[0]
+    if not scanned:
         raise ImageRejected(Reason.TRUNCATED, "the file ends in its header")
+    # libjpeg keeps all coefficients, of 16 bits, where they come in several scans.
+    in_scans = 2 * components if progressive or scanned < components else 0
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
-        admit(int(width), int(height))
+        admit(int(width), int(height), in_scans + 1)
         pixels = simplejpeg.decode_jpeg(
             data,
             "CMYK" if colorspace in ("CMYK", "YCCK") else "GRAY",
@@ -101,6 +109,8 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
             at += 1
             continue
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if end > len(data):
+            return
         yield data[at + 1], data[at + 4 : end]
         if data[at + 1] == 0xDA:
             return
@@ -128,61 +138,62 @@ def _exif_orientation(tiff: bytes) -> int:
 
 def read_with_pillow(data: bytes, admit: Admit, format: str) -> Gray:
     """The one image of a file whose `format` is known from its content."""
-    if format == "png":
-        _check_png(data, admit)
-    if format == "webp":
-        _check_webp(data)
-    # The plugin's class instead of Image.open: no other format can be taken, and Pillow's process-wide pixel limit,
-    # which warns at 89 megapixels, stays out of the way of ours.
-    image = _PILLOW[format](io.BytesIO(data))
-    admit(*image.size)
+    if format in _CHECKS:
+        _CHECKS[format](data, admit)
+    image = _opened(data, format)
+    deep = format in ("png", "tiff") and is_deep(image)
+    admit(*image.size, _bytes_a_pixel(image, format))
     if getattr(image, "is_animated", False):
         reason = Reason.MULTI_FRAME if format == "tiff" else Reason.ANIMATED
         raise ImageRejected(reason, "the file holds more than one image")
-    image.load()
-    orientation = 1 if format in ("gif", "bmp") else image.getexif().get(0x0112, 1)
-    return _flatten(image)._replace(orientation=orientation)
+    if deep:
+        gray = Gray(*read_deep(image, _opened(data, format)))
+    else:
+        image.load()
+        gray = _flatten(image, data)
+    if format == "png":
+        last_row = part(image, image.height - 1, image.height)
+        if data[_INTERLACED] or not np.asarray(last_row).any():
+            check_png_rows(data)
+    return gray._replace(orientation=1 if format in ("gif", "bmp") else image.getexif().get(0x0112, 1))
 
 
-def _flatten(image: Image.Image) -> Gray:
-    if image.mode == "I;16B":
-        image = Image.fromarray(np.asarray(image).astype(np.uint16))
-    if image.mode in ("I;16", "I", "F"):
+def _opened(data: bytes, format: str) -> ImageFile:
+    # The plugin's class instead of Image.open: no other format can be taken, and Pillow's process-wide pixel limit,
+    # which warns at 89 megapixels, stays out of the way of ours.
+    try:
+        return _PILLOW[format](io.BytesIO(data))
+    except SyntaxError as error:
+        if str(error) in ("unknown pixel mode", "unknown data organization"):
+            raise ImageRejected(Reason.UNSUPPORTED, "samples of a number, type or size that is not read") from None
+        raise
+
+
+def _bytes_a_pixel(image: ImageFile, format: str) -> int:
+    """The memory that decoding takes, as measured."""
+    if format == "webp":
+        return 15
+    stored = _BYTES.get(image.mode, 4)
+    if image.mode in ("RGB", "RGBA") and format in ("png", "tiff") and is_deep(image):
+        return 12  # both halves of the samples, luma and alpha
+    # libtiff takes a whole strip beside them, and all of the image may be in one.
+    return 2 * stored if getattr(image, "use_load_libtiff", False) and stored > 1 else stored + 1
+
+
+def _flatten(image: ImageFile, data: bytes) -> Gray:
+    """`image` as gray, in strips, so that no second copy of it in colour is needed."""
+    if image.mode in ("I", "F"):
         low, high = np.ravel(image.getextrema()).tolist()
         return Gray(image, low, high)
-    if image.has_transparency_data:
-        image = image if image.mode == "RGBA" else image.convert("RGBA")
-        return Gray(ImageChops.multiply(image.convert("L"), image.getchannel("A")))
-    return Gray(image.convert("L"))
-
-
-def _check_png(data: bytes, admit: Admit) -> None:
-    """Walks the chunks (PNG specification, 5.3): Pillow checks no CRC of image data and misses no missing end."""
-    at, kind = 8, b""
-    while kind != b"IEND":
-        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        end = at + 12 + length
-        if kind == b"IHDR" and at == 8 and end <= len(data):
-            admit(*struct.unpack_from(">LL", data, at + 8))
-        if end > len(data):
-            raise ImageRejected(Reason.TRUNCATED, f"a chunk ends {end - len(data)} bytes behind the end of the file")
-        if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
-            raise ImageRejected(Reason.DAMAGED, f"the checksum of the chunk at byte {at} is wrong")
-        at = end
-
-
-def _check_webp(data: bytes) -> None:
-    """Size from the first chunk (RFC 9649): Pillow's reader takes memory for the canvas before it can be asked."""
-    missing = int.from_bytes(data[4:8], "little") + 8 - len(data)
-    if missing > 0:
-        raise ImageRejected(Reason.TRUNCATED, f"the file needs {missing} bytes more")
-    kind, sizes = data[12:16], data[20:30].ljust(10, b"\0")
-    if kind == b"VP8X":
-        width, height = (1 + int.from_bytes(sizes[at : at + 3], "little") for at in (4, 7))
-    elif kind == b"VP8L":
-        bits = int.from_bytes(sizes[1:5], "little")
-        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    else:
-        width, height = (int.from_bytes(sizes[at : at + 2], "little") & 0x3FFF for at in (6, 8))
-    if width * height > WEBP_PIXELS:
-        raise ImageRejected(Reason.TOO_MANY_PIXELS, f"{width}x{height} is above the {WEBP_PIXELS} pixels for WebP")
+    if image.format == "PNG" and image.mode == "L" and "transparency" in image.info and data[_BIT_DEPTH] < 8:
+        image.info["transparency"] *= 255 // ((1 << data[_BIT_DEPTH]) - 1)  # Pillow scales the pixels only
+    luma = Image.new("L", image.size)
+    rows = (1 << 20) // image.width + 1
+    for top in range(0, image.height, rows):
+        strip = part(image, top, min(top + rows, image.height))
+        if image.has_transparency_data:
+            strip = strip.convert("RGBA")
+            luma.paste(ImageChops.multiply(strip.convert("L"), strip.getchannel("A")), (0, top))
+        else:
+            luma.paste(strip.convert("L"), (0, top))
+    return Gray(luma)

@@ -16,7 +16,7 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit
 
 from schemas.image import Reason, SkipReason
 
@@ -162,6 +162,28 @@ def dicom_bytes(dataset: Dataset, syntax: str = ExplicitVRLittleEndian, bare: bo
         stream, whole, enforce_file_format=known, **({} if known else {"implicit_vr": False, "little_endian": True})
     )
     return stream.getvalue()
+
+
+def large_picture(format: str, mode: str, side: int) -> bytes:
+    """`side` x `side` pixels of one colour."""
+    return saved(Image.new(mode, (side, side)), format)
+
+
+def large_dicom(kind: str, side: int) -> bytes:
+    """`side` x `side` pixels in colour: as a JPEG or JPEG 2000, or of this photometric interpretation."""
+    elements = {"Rows": side, "Columns": side, "SamplesPerPixel": 3, "PlanarConfiguration": 0}
+    if kind in ("JPEG", "JPEG2000"):
+        frame = saved(Image.new("RGB", (side, side), (7, 8, 9)), kind, **({"no_jp2": True} if kind != "JPEG" else {}))
+        syntax = JPEGBaseline8Bit if kind == "JPEG" else JPEG2000Lossless
+        return encapsulated(frame, syntax, PhotometricInterpretation="YBR_FULL_422", **elements)
+    native = bytes(3 * side * side)
+    return dicom_bytes(dicom_object(scene(), PhotometricInterpretation=kind, PixelData=native, **elements))
+
+
+def many_frames(megabytes: int) -> bytes:
+    """A DICOM file of so many frames of a megabyte."""
+    elements = {"Rows": 1000, "Columns": 1000, "NumberOfFrames": megabytes, "PixelData": bytes(megabytes * 1_000_000)}
+    return dicom_bytes(dicom_object(scene(), **elements))
 
 
 def dicom_file(pixels: NDArray[Any] | None = None, **elements: Any) -> bytes:

@@ -197,9 +197,43 @@ def test_damaged_jpeg_inside_is_noticed() -> None:
     assert rejected(encapsulated(frame)).reason is Reason.DAMAGED
 
 
+@pytest.mark.parametrize("photometric", ["YBR_FULL_422", "RGB"])
+def test_damaged_and_cut_colour_jpeg_inside_is_noticed(photometric: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (120, 160, 3)).astype(np.uint8)
+    frame = image_files.saved(Image.fromarray(noise), "JPEG")
+    elements = {"SamplesPerPixel": 3, "PlanarConfiguration": 0, "PhotometricInterpretation": photometric}
+    assert pixels(encapsulated(frame, **elements)).std() > 5
+    colour = np.stack([scene(), 255 - scene(), scene() // 2], 2)
+    calm = image_files.saved(Image.fromarray(colour), "JPEG", quality=95)
+    assert far(pixels(encapsulated(calm, **elements)), small(colour @ [0.299, 0.587, 0.114])) <= 4
+    assert rejected(encapsulated(frame[:-3000], **elements)).reason is Reason.TRUNCATED
+    damaged = image_files.damaged_in_the_middle(frame, 300)
+    assert rejected(encapsulated(damaged, **elements)).reason is Reason.DAMAGED
+
+
+def test_stored_bits_are_where_the_high_bit_says() -> None:
+    plain = pixels(dicom_file(twelve_bits(), BitsStored=12, HighBit=11))
+    overlay = twelve_bits() | (np.arange(160, dtype=np.uint16) % 16 << 12)
+    np.testing.assert_array_equal(pixels(dicom_file(overlay, BitsStored=12, HighBit=11)), plain)
+    upper = twelve_bits() << 4 | np.arange(160, dtype=np.uint16) % 16
+    np.testing.assert_array_equal(pixels(dicom_file(upper, BitsStored=12, HighBit=15)), plain)
+    signed = (twelve_bits().astype(np.int16) - 2048) << 4
+    np.testing.assert_array_equal(pixels(dicom_file(signed, BitsStored=12, HighBit=15)), plain)
+
+
+def test_every_cut_of_a_header_is_truncated() -> None:
+    data = dicom_file()
+    pixels_at = data.index(b"\xe0\x7f\x10\0")
+    reasons = [rejected(data[:end]).reason for end in range(140, pixels_at + 100)]
+    # Where a cut falls between two elements, nothing tells that there were more.
+    assert set(reasons) == {Reason.TRUNCATED, Reason.NO_PIXEL_DATA, Reason.NOT_AN_IMAGE}
+    assert reasons.count(Reason.TRUNCATED) > len(reasons) - 35
+
+
 def test_burned_in_annotation_can_be_allowed() -> None:
     data = dicom_file(BurnedInAnnotation="YES")
-    assert rejected(data).reason is Reason.BURNED_IN_ANNOTATION
+    for said in ("YES", "yes", ["NO", "YES"]):
+        assert rejected(dicom_file(BurnedInAnnotation=said)).reason is Reason.BURNED_IN_ANNOTATION
     np.testing.assert_array_equal(
         decode(data, ImageSettings(allow_burned_in=True)).pixels[:, :, 0], pixels(dicom_file())
     )

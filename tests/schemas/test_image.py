@@ -1,6 +1,7 @@
 import io
 import pickle
 import random
+import struct
 import subprocess
 import sys
 import time
@@ -196,6 +197,21 @@ def test_pillows_own_pixel_limit_does_not_matter(monkeypatch: pytest.MonkeyPatch
         assert decode(GOOD[kind](), SETTINGS).pixels.any()
 
 
+def test_cut_headers_and_missing_parts_are_truncated() -> None:
+    jpeg = image_files.picture("JPEG")
+    scan = jpeg.index(b"\xff\xda")
+    png = image_files.png_of_size(64, 64, rows=40)  # the rows that are there are whole, and so is the file
+    deflated, native = (image_files.picture("TIFF", **o) for o in ({"compression": "tiff_deflate"}, {}))
+    taller = native.replace(struct.pack("<HHLL", 257, 4, 1, 120), struct.pack("<HHLL", 257, 4, 1, 240))
+    assert taller != native
+    cuts = [*(jpeg[:end] for end in range(3, scan + 10)), png, taller, deflated[:-9], deflated[:6], native[:-9]]
+    for data in cuts:
+        with pytest.raises(ImageRejected) as caught:
+            decode(data, SETTINGS)
+        assert caught.value.reason is Reason.TRUNCATED
+    assert not decode(image_files.png_of_size(64, 64, rows=64), SETTINGS).pixels.any()
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 def test_most_damage_inside_a_jpeg_is_noticed(progressive: bool) -> None:
     data = image_files.textured_jpeg(progressive=progressive)
@@ -274,7 +290,8 @@ from tests.schemas import image_files
 def peak():  # not ru_maxrss, which begins with the parent's
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024
 
-data = getattr(image_files, sys.argv[1])(*map(int, sys.argv[2:]))
+data = getattr(image_files, sys.argv[1])(*(int(word) if word.isdigit() else word for word in sys.argv[2:]))
+Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
 before = peak()
 try:
     decode(data, ImageSettings())
@@ -303,11 +320,21 @@ def test_bomb_is_rejected_from_its_header() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(
-    ("side", "outcome", "megabytes"), [(30_000, "too_many_pixels", 20), (10_000, "decoded", 300)], ids=["bomb", "large"]
+    ("make", "outcome", "megabytes"),
+    [
+        (("png_of_size", "30000", "30000", "1000"), "too_many_pixels", 20),
+        (("png_of_size", "10000", "10000", "10000"), "decoded", 300),
+        (("large_picture", "PNG", "LA", "6000"), "decoded", 300),  # once 450
+        (("large_picture", "TIFF", "CMYK", "6000"), "decoded", 250),  # once 500
+        (("large_dicom", "YBR_FULL", "4000"), "decoded", 180),  # once 500
+        (("large_dicom", "JPEG", "9900"), "decoded", 400),  # once 2500
+        (("large_dicom", "JPEG2000", "9900"), "too_many_pixels", 20),  # once 1450
+        (("many_frames", "300"), "multi_frame", 20),  # once 900
+    ],
+    ids=str,
 )
-def test_peak_memory(side: int, outcome: str, megabytes: int) -> None:
-    rows = 1000 if outcome == "too_many_pixels" else side
-    run = [sys.executable, "-c", PEAK, "png_of_size", str(side), str(side), str(rows)]
+def test_peak_memory(make: tuple[str, ...], outcome: str, megabytes: int) -> None:
+    run = [sys.executable, "-c", PEAK, *make]
     said, extra = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
     assert said == outcome
     assert int(extra) < megabytes
