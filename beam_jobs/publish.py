@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from beam_jobs import feedback, leakage, retry, storage
+from beam_jobs import feedback, isolation, leakage, retry, storage
 from beam_jobs.account import account, gate, quarantine_lines
 from beam_jobs.config import ConvertConfig
 from beam_jobs.near_duplicates import Found
@@ -111,13 +111,14 @@ def _check_claim(config: ConvertConfig, release: Release) -> None:
 
 def abandon(config: ConvertConfig, release: Release) -> bool:
     """After a run that failed: whether another one has published the release meanwhile. Leaves nothing behind then, and
-    nothing of a run that finished no shard."""
+    nothing of a run that finished no shard and lost no worker in one."""
     try:
         published = read_manifest(config.output)
         if published and published.revision >= release.revision:
             tidy(config, release)
             return True
-        if not any(".tfrecord-" in file.path for file in storage.list_files(release.work, release.work)):
+        finished = any(".tfrecord-" in file.path for file in storage.list_files(release.work, release.work))
+        if not finished and not isolation.attempts(release.work):
             storage.delete_folder(release.work)
             storage.delete_if_empty(config.work, config.output)
     except (RadrecordsError, OSError):  # the disk or the bucket that failed the run: its own error says more

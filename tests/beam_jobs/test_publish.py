@@ -129,3 +129,18 @@ def test_a_write_over_another_version_is_refused(tmp_path: Path) -> None:
         with pytest.raises(storage.AlreadyExistsError):
             storage.write_bytes(target, b"third", over=version)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"second"]
+
+
+def test_a_failed_run_leaves_nothing_but_the_mark_of_a_shard_that_a_worker_was_lost_in(
+    tmp_path: Path, raw: Path
+) -> None:
+    settings = config(raw, tmp_path / "out")
+    release = publish.begin(settings)
+    assert release
+    mark = Path(release.work) / "attempt-train-0"
+    mark.touch()
+    assert not publish.abandon(settings, release)
+    assert mark.exists()
+    mark.unlink()
+    assert not publish.abandon(settings, release)
+    assert not (tmp_path / "out").exists()
