@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from beam_jobs import feedback, leakage, retry, storage
+from beam_jobs import feedback, isolation, leakage, retry, storage
 from beam_jobs.account import account, gate, quarantine_lines
 from beam_jobs.config import ConvertConfig
 from beam_jobs.near_duplicates import Found
@@ -123,6 +123,20 @@ def abandon(config: ConvertConfig, release: Release) -> bool:
     except (RadrecordsError, OSError):  # the disk or the bucket that failed the run: its own error says more
         pass
     return False
+
+
+def after_interrupt(config: ConvertConfig) -> str:
+    """Leaves behind a run that was killed on purpose what `abandon` leaves, and says what is published."""
+    try:
+        published = read_manifest(config.output)
+        release = release_of(config, published.revision + 1 if published else 1)
+        if published and not storage.exists(storage.join(release.work, _CLAIM)):  # it was through, or had not begun
+            return f"interrupted; {config.output} holds a published data set"
+        isolation.forget_attempts(release.work)
+        abandon(config, release)
+    except (RadrecordsError, OSError):
+        return "interrupted"
+    return "interrupted; nothing was published; the same command again goes on"
 
 
 def tidy(config: ConvertConfig, release: Release) -> None:
