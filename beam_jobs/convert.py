@@ -50,7 +50,7 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
     config = config_of(flags, local=options.view_as(StandardOptions).runner is None)
     if not flags.debug:
         quiet_beam(config.local)
-    if supervised and config.local and not config.dry_run and supervise.can_supervise():
+    if supervised and config.local and supervise.can_supervise():
         sys.exit(supervise.until_done(lambda: convert_and_print(config, options, flags.debug), config, argv))
     convert_and_print(config, options, flags.debug)
 

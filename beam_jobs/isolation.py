@@ -57,6 +57,13 @@ def attempts(work: str) -> frozenset[str]:
     return frozenset(path for path in files if path.rpartition("/")[2].startswith(_MARK))
 
 
+def forget_attempts(work: str) -> None:
+    """Takes back the marks of a run that was killed on purpose: no decoder was to blame. One of another run that happens to
+    be at work there goes as well, which costs something only where that one is lost."""
+    for path in attempts(work):
+        storage.delete(storage.join(work, path))
+
+
 class IsolatedDecoder:
     """A `Decode` whose work is done by one child process, begun when first called and begun again when it died.
 

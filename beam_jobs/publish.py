@@ -126,6 +126,20 @@ def abandon(config: ConvertConfig, release: Release) -> bool:
     return False
 
 
+def after_interrupt(config: ConvertConfig) -> str:
+    """Leaves behind a run that was killed on purpose what `abandon` leaves, and says what is published."""
+    try:
+        published = read_manifest(config.output)
+        release = release_of(config, published.revision + 1 if published else 1)
+        if published and not storage.exists(storage.join(release.work, _CLAIM)):  # it was through, or had not begun
+            return f"interrupted; {config.output} holds a published data set"
+        isolation.forget_attempts(release.work)
+        abandon(config, release)
+    except (RadrecordsError, OSError):
+        return "interrupted"
+    return "interrupted; nothing was published; the same command again goes on"
+
+
 def tidy(config: ConvertConfig, release: Release) -> None:
     """Deletes what is left of a published release: the shards that it replaced, and its work folder."""
     content = _read(storage.join(release.work, _CONTENT))

@@ -1,7 +1,10 @@
-"""Keeps a local run going when a decoder takes the process with it.
+"""Keeps a local run going when a decoder takes the process with it, and ends it when somebody asks.
 
 The run is forked off once everything is imported and before any thread is begun, which costs no time. When it dies, it
 is run again: the shards that it died in are marked (isolation.py), and their images decoded in a process of their own.
+
+An interrupt is for this process alone, which kills the run and all that it started: Beam would take the exception for an
+error of the pipeline, and a thread in a decoder cannot be stopped. What a kill leaves behind is tidied up here.
 """
 
 import ctypes
@@ -11,16 +14,16 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
-from beam_jobs import isolation
+from beam_jobs import isolation, publish
 from beam_jobs.config import ConvertConfig
 from beam_jobs.scratch import scratch_folder
 from schemas.errors import JobFailed, run_command
 
 _TOLD = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM}
-_FROM_KERNEL = 0x80  # SI_KERNEL of sigaction(2): the terminal, which interrupts the child as well
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
 _ENDED, _WORKER_LOST = b".", b"w"  # what the child tells before it ends; nothing where it was lost itself
 
 
@@ -36,11 +39,15 @@ def can_supervise() -> bool:
 def until_done(run: Callable[[], None], config: ConvertConfig, argv: Sequence[str]) -> int:
     """The exit code of the command `run`, which is run again as long as each loss is in other shards than those before.
 
-    Raises WorkerLostError where it is not.
+    Raises WorkerLostError where it is not, and KeyboardInterrupt, which says what is published, when interrupted.
     """
     seen: frozenset[str] = frozenset()
     while True:
-        code, how = _in_child(run, argv)
+        try:
+            code, how = _in_child(run, argv)
+        except KeyboardInterrupt:
+            print(file=sys.stderr)  # below the progress bar
+            raise KeyboardInterrupt("" if config.dry_run else publish.after_interrupt(config)) from None
         if code is not None:
             return code
         lost = isolation.attempts(config.work)
@@ -55,6 +62,7 @@ def _in_child(run: Callable[[], None], argv: Sequence[str]) -> tuple[int | None,
     """Exit code of `run`, or None where its process ended without one or lost a worker; and in words how it ended."""
     told, tell = os.pipe()
     parent = os.getpid()
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what a lost run leaves running becomes ours to end
     sys.stdout.flush()
     sys.stderr.flush()
     with scratch_folder() as folder, open(told, "rb") as answers:
@@ -65,12 +73,14 @@ def _in_child(run: Callable[[], None], argv: Sequence[str]) -> tuple[int | None,
                 ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # kill -9 of the launcher ends the run
                 if os.getppid() != parent:
                     os._exit(1)
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # here and in whatever it starts
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
                 tempfile.tempdir = folder  # so that nothing stays behind there
                 _run_and_tell(run, argv, tell)
             os.close(tell)
             status = _wait(child)
         finally:
+            _end_orphans()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
         answer = answers.read(1)
     code = os.waitstatus_to_exitcode(status)
@@ -101,15 +111,25 @@ def _run_and_tell(run: Callable[[], None], argv: Sequence[str], tell: int) -> No
 
 
 def _wait(child: int) -> int:
-    """How the child ended. Meanwhile passes on what asks this process alone to stop; SIGTERM then ends both."""
+    """How the child ended. Raises KeyboardInterrupt or SystemExit where this process was asked to end, and the child is
+    ended then."""
     while True:
-        info = signal.sigwaitinfo(_TOLD)
-        if info.si_signo == signal.SIGCHLD:
+        number = signal.sigwaitinfo(_TOLD).si_signo
+        if number == signal.SIGCHLD:
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 return status
-        elif info.si_code != _FROM_KERNEL:
-            os.kill(child, info.si_signo)
-            if info.si_signo == signal.SIGTERM:
-                os.waitpid(child, 0)
-                raise SystemExit(128 + signal.SIGTERM)
+            continue
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+
+def _end_orphans() -> None:
+    """Ends what the child left running when it was lost: workers, which would notice by themselves, and decoders, which
+    may hang."""
+    listed = Path(f"/proc/self/task/{os.getpid()}/children")
+    while listed.exists() and (children := listed.read_text().split()):
+        for process in children:
+            os.kill(int(process), signal.SIGKILL)
+            os.waitpid(int(process), 0)

@@ -62,8 +62,8 @@ def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str] | 
             raise
         print(f"error: {one_line(str(error))}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(one_line(str(interrupt)) or "interrupted", file=sys.stderr)
         return 130
     except Exception as error:
         if "--debug" in argv:

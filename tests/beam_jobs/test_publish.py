@@ -100,6 +100,25 @@ def test_publishing_twice_is_publishing_once(tmp_path: Path, raw: Path) -> None:
     assert files_of(tmp_path / "out") == published
 
 
+def test_what_an_interrupt_leaves(tmp_path: Path, raw: Path, convert: Convert) -> None:
+    first, second = config(raw, tmp_path / "out"), config(raw, tmp_path / "out", "--overwrite", "--shards", "2")
+    nothing = "interrupted; nothing was published; the same command again goes on"
+    for _ in range(2):  # before it has begun, and then before a shard is finished
+        assert publish.after_interrupt(first) == nothing
+        assert not (tmp_path / "out").exists()
+        assert publish.begin(first)
+    assert convert(raw, tmp_path / "out").code == 0
+    published = files_of(tmp_path / "out")
+    assert publish.after_interrupt(first) == f"interrupted; {tmp_path}/out holds a published data set"
+    assert publish.begin(second)
+    (tmp_path / "out/_work/r2/attempt-train-0").touch()
+    shard = tmp_path / "out/_work/r2/cxr-r2-train.tfrecord-00000-of-00002.0123"
+    shard.write_bytes(b"finished")
+    assert publish.after_interrupt(second) == nothing
+    assert sorted(path.name for path in shard.parent.iterdir()) == [shard.name, "settings.json"]
+    assert published.items() <= files_of(tmp_path / "out").items()
+
+
 def test_a_run_ends_where_another_one_publishes_other_images(tmp_path: Path, raw: Path, convert: Convert) -> None:
     said = tmp_path / "out/_work/r1/release.json"
     said.parent.mkdir(parents=True)

@@ -1,12 +1,14 @@
 """Whole local runs, as a user starts them, whose decoder crashes or hangs."""
 
+import contextlib
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 
 import pytest
 
@@ -27,7 +29,18 @@ def started(raw: Path, output: Path, *flags: object, temporary: Path | None = No
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
+
+
+def running(output: Path) -> list[str]:
+    """The processes of the run that was `started` for this output, however far down, by the TMPDIR that they inherit."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"TMPDIR={output.parent}/tmp of {output.name}\0".encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_text().replace("\0", " "))
+    return found
 
 
 def marked(folder: Path, bad: dict[str, bytes]) -> Path:
@@ -133,6 +146,52 @@ def test_a_lost_run_says_so_on_a_line_of_its_own(tmp_path: Path) -> None:
     _, err = run.communicate(timeout=60)
     assert run.returncode == 1, err
     assert err.split("\n")[-2] == "error: the process was lost, with signal 9; the same command again goes on"
+
+
+@pytest.mark.parametrize("everyone", [True, False], ids=["whole group", "launcher only"])
+@pytest.mark.parametrize("how", ["threads", "isolated", "processes"])
+def test_an_interrupt_is_one_line_and_ends_every_process(tmp_path: Path, how: str, everyone: bool) -> None:
+    raw, output = marked(tmp_path / "raw", {"NORMAL/3.jpeg": HANG}), tmp_path / "out"
+    flags = ("--direct_running_mode=multi_processing", "--direct_num_workers=2") if how == "processes" else ()
+    if how == "isolated":  # marks that lost workers left: every shard is decoded in a process of its own
+        (output / "_work/r1").mkdir(parents=True)
+        for split, shard in itertools.product(("train", "validation"), range(3)):
+            (output / f"_work/r1/attempt-{split}-{shard}").touch()
+    run = started(raw, output, "--decode_timeout", 600, *flags)
+    busy = "beam_jobs.isolation" if how == "isolated" else "beam_jobs.convert"
+    while not (list(output.glob("_work/r1/attempt-*")) and any(busy in line for line in running(output))):
+        assert run.poll() is None, run.communicate()
+        sleep(0.05)
+    sleep(1)  # into the image that hangs
+    begun = monotonic()
+    os.killpg(run.pid, signal.SIGINT) if everyone else run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    assert not running(output)
+    assert monotonic() - begun < 10
+    assert (run.returncode, out) == (130, "")
+    lines = [line for line in err.splitlines() if line.strip() and "images/s" not in line]
+    assert lines == ["interrupted; nothing was published; the same command again goes on"]
+    assert not list(output.glob("_work/r1/attempt-*"))
+    assert not [path for path in (tmp_path / "tmp of out").iterdir() if path.name.startswith("radrecords-")]
+
+    again = started(raw, output, "--decode_timeout", 1)
+    _, err = again.communicate(timeout=240)
+    assert again.returncode == 0, err
+    assert manifest_of(output)["quarantined"] == {"decoder_timeout": 1}
+    assert not (output / "_work").exists()
+
+
+def test_an_interrupted_dry_run_says_so(tmp_path: Path) -> None:
+    raw = write_images(tmp_path / "raw", labelled(1000), side=8)
+    run = started(raw, tmp_path / "out", "--dry_run")
+    while not any((tmp_path / "tmp of out").iterdir()):
+        assert run.poll() is None, run.communicate()
+        sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    assert (run.returncode, out, err.split()) == (130, "", ["interrupted"])
+    assert not running(tmp_path / "out")
+    assert not list((tmp_path / "tmp of out").iterdir())
 
 
 def test_errors_of_a_supervised_run_are_one_line(tmp_path: Path) -> None:
