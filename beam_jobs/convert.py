@@ -230,7 +230,8 @@ def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True)
             pass
         elif config.local:
             with (
-                tempfile.TemporaryDirectory(prefix="radrecords-") as folder,
+                # Where a worker is lost, another one may write on for a moment; what holds this folder goes later.
+                tempfile.TemporaryDirectory(prefix="radrecords-", ignore_cleanup_errors=True) as folder,
                 feedback.quiet_workers(quiet) as terminal,
                 feedback.ProgressBar(folder, terminal),
             ):

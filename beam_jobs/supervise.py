@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,7 +24,8 @@ from schemas.errors import JobFailed, run_command
 
 _TOLD = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM}
 _FROM_KERNEL = 0x80  # SI_KERNEL of sigaction(2): the terminal, which interrupts the child as well
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_ORPHAN_SECONDS = 10  # worker processes end well within a second
 _TEMPORARY, _LOCK = "radrecords-", ".launcher"  # the file in the folder that the launcher keeps locked
 _ENDED, _WORKER_LOST = b".", b"w"  # what the child tells before it ends; nothing where it was lost itself
 
@@ -62,6 +64,7 @@ def _in_child(run: Callable[[], None], argv: Sequence[str]) -> tuple[int | None,
     sys.stdout.flush()
     sys.stderr.flush()
     with _temporary_folder() as folder, open(told, "rb") as answers:
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
         signal.pthread_sigmask(signal.SIG_BLOCK, _TOLD)
         try:
             child = os.fork()
@@ -75,6 +78,7 @@ def _in_child(run: Callable[[], None], argv: Sequence[str]) -> tuple[int | None,
             os.close(tell)
             status = _wait(child)
         finally:
+            _wait_for_orphans()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
         answer = answers.read(1)
     code = os.waitstatus_to_exitcode(status)
@@ -131,3 +135,13 @@ def _wait(child: int) -> int:
             if info.si_signo == signal.SIGTERM:
                 os.waitpid(child, 0)
                 raise SystemExit(128 + signal.SIGTERM)
+
+
+def _wait_for_orphans() -> None:
+    """Waits for the worker processes of a child that was lost, which are ours now: they still write into its folder."""
+    deadline = time.monotonic() + _ORPHAN_SECONDS
+    with contextlib.suppress(ChildProcessError):  # no more
+        while time.monotonic() < deadline:
+            ended, _ = os.waitpid(-1, os.WNOHANG)
+            if not ended:
+                time.sleep(0.02)
