@@ -132,6 +132,39 @@ def test_temporary_folders_of_killed_launchers_go_and_those_of_living_ones_stay(
     assert temporary / "radrecords-mine" in left
 
 
+# A run that is lost while a worker process of its own still writes into the temporary folder, as those do for a moment.
+LOST = """
+import os, signal, subprocess, sys, tempfile
+from beam_jobs import supervise
+from beam_jobs.config import ConvertConfig
+
+WRITER = '''
+import os, sys, time
+end = time.monotonic() + 1.5
+while time.monotonic() < end:
+    os.makedirs(sys.argv[1] + "/told", exist_ok=True)
+    open(f"{sys.argv[1]}/told/{time.monotonic()}", "w").close()
+'''
+
+def run():
+    subprocess.Popen([sys.executable, "-c", WRITER, tempfile.gettempdir()])
+    while not os.path.exists(tempfile.gettempdir() + "/told"):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+try:
+    supervise.until_done(run, ConvertConfig("/none/in", "/none/out"), [])
+except supervise.WorkerLostError:
+    sys.exit(7)
+"""
+
+
+def test_a_lost_run_leaves_nothing_though_its_workers_outlive_it_for_a_moment(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LOST], env={**os.environ, "TMPDIR": str(tmp_path)}, timeout=60)
+    assert done.returncode == 7
+    assert not left_in(tmp_path)
+
+
 def test_a_lost_run_says_so_on_a_line_of_its_own(tmp_path: Path) -> None:
     raw = write_images(tmp_path / "raw", labelled(300), side=400)
     run = started(raw, tmp_path / "out")
