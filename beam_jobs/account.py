@@ -2,7 +2,9 @@
 
 import collections
 import json
+import math
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 
 from beam_jobs.config import ConvertConfig
 from beam_jobs.outcome import ShardResult
@@ -53,7 +55,7 @@ def gate(manifest: Manifest, config: ConvertConfig, listed: str) -> None:
     out empty."""
     rejected, read = manifest.inputs["quarantined"], manifest.inputs["quarantined"] + manifest.inputs["written"]
     # Rounded up, so that the one broken image of a small set is quarantined like one of a million.
-    if rejected > -(-config.max_reject_fraction * read // 1):
+    if rejected > math.ceil(Fraction(str(config.max_reject_fraction)) * read):  # 0.07 of 100 is 7, in floats a bit more
         reasons = ", ".join(f"{count} {reason}" for reason, count in _most_first(manifest.quarantined))
         raise JobFailed(
             f"{rejected} of {read} images were rejected ({reasons}), more than --max_reject_fraction "

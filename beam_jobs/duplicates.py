@@ -14,7 +14,7 @@ from beam_jobs.blocks import Block, InPartitions, blocks
 from beam_jobs.config import ConvertConfig
 from beam_jobs.isolation import IsolatedDecoder
 from beam_jobs.tally import TALLY, duplicates, problem
-from schemas.image import ImageRejected, ImageSkipped, sniff
+from schemas.image import MOST_BYTES, ImageRejected, ImageSkipped, sniff
 from schemas.source import Source
 
 _CHECKSUM_BLOCK = 500  # files that one worker reads; small, so that all workers read
@@ -64,7 +64,7 @@ def with_checksums(sources: Block[Source]) -> Block[Source]:
 
 
 def _with_checksum(source: Source) -> Source:
-    if source.checksum:
+    if source.checksum or source.size > MOST_BYTES:
         return source
     try:
         content = storage.read_bytes(source.uri, source.version)

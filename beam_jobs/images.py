@@ -18,12 +18,13 @@ from beam_jobs.threads import Pulse, StalledError, ordered_map, parts
 from schemas.budget import Budget
 from schemas.errors import one_line
 from schemas.example import Example, encode_example, frame_record
-from schemas.image import ImageRejected, ImageSkipped
+from schemas.image import MOST_BYTES, ImageRejected, ImageSkipped
 from schemas.labels import encode_label
 
 _READ_THREADS = 16  # a bucket answers in tens of milliseconds: that many requests at once keep the decoders busy
 _PART = 16  # images that a thread takes at a time, where there are many: handing over small ones singly costs much
-_in_memory = Budget(1 << 28)  # bytes of files that a worker's threads hold at a time
+_BYTES_AT_A_TIME = 1 << 28  # of files that a worker's threads hold
+_in_memory = Budget(_BYTES_AT_A_TIME)
 _FORMAT_SUFFIXES = {
     "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "png": (".png",),
@@ -31,6 +32,7 @@ _FORMAT_SUFFIXES = {
     "bmp": (".bmp", ".dib"),
     "webp": (".webp",),
     "gif": (".gif",),
+    "dicom": (".dcm", ".dicom"),
 }
 _IMAGE_SUFFIXES = frozenset(suffix for suffixes in _FORMAT_SUFFIXES.values() for suffix in suffixes)
 
@@ -44,26 +46,33 @@ def convert_all(
     if not isolated:
         decode = decoder_of(config.image, config.dicom_decoder)
         with contextlib.suppress(StalledError):
-            for outcomes in _convert_parts(references, plan, config, decode, config.decode_timeout):
+            for outcomes in _convert_parts(references, plan, config, decode, _in_memory, config.decode_timeout):
                 yield from outcomes
                 done += len(outcomes)
                 feedback.count_done(folder, len(outcomes))
     if done < len(references):
+        in_memory = Budget(_BYTES_AT_A_TIME)  # of their own: threads that are stuck never give back what they took
         with IsolatedDecoder(config.image, config.dicom_decoder, config.decode_timeout) as decode:
-            for outcomes in _convert_parts(references[done:], plan, config, decode, None):
+            for outcomes in _convert_parts(references[done:], plan, config, decode, in_memory, None):
                 yield from outcomes
                 feedback.count_done(folder, len(outcomes))
 
 
 def _convert_parts(
-    references: list[Reference], plan: Plan, config: ConvertConfig, decode: Decode, limit: float | None
+    references: list[Reference],
+    plan: Plan,
+    config: ConvertConfig,
+    decode: Decode,
+    in_memory: Budget,
+    limit: float | None,
 ) -> Iterator[list[Outcome]]:
     pulse = Pulse()
 
     def convert_part(part: range) -> list[Outcome]:
         outcomes = []
         for index in part:
-            outcomes.append(convert_one(references[index], plan, config, decode))
+            with in_memory.take(max(0, references[index].source.size)):
+                outcomes.append(convert_one(references[index], plan, config, decode))
             pulse.beat()
         return outcomes
 
@@ -82,17 +91,17 @@ def thread_count(config: ConvertConfig) -> int:
 def convert_one(reference: Reference, plan: Plan, config: ConvertConfig, decode: Decode) -> Outcome:
     """One input, from its bytes to its framed record, or why not. Reading errors of a single image are its own; a bucket
     that refuses access fails the job."""
-    with _in_memory.take(reference.source.size):
-        return _convert_one(reference, plan, config, decode)
-
-
-def _convert_one(reference: Reference, plan: Plan, config: ConvertConfig, decode: Decode) -> Outcome:
     source = reference.source
+    if source.size > MOST_BYTES:
+        detail = f"{source.size >> 20} MiB; an image and what it takes to decode it must fit into {MOST_BYTES >> 20}"
+        return _quarantined(reference, None, "read", "file_too_large", detail, "unknown")
     try:
+        if source.size < 0:
+            raise FileNotFoundError
         data = storage.read_bytes(source.uri, source.version)
     except FileNotFoundError:
         return _quarantined(
-            reference, None, "read", "missing", "no such file, or replaced since it was listed", "unknown"
+            reference, None, "read", "missing", "no file is there, or it was replaced since it was listed", "unknown"
         )
     except OSError as error:
         return _quarantined(reference, None, "read", "unreadable", error.strerror or type(error).__name__, "unknown")

@@ -233,6 +233,8 @@ def _local_file(local: str, path: str) -> File:
         info = os.stat(local)
     except OSError:  # a link to nowhere, or deleted since its folder was read: an input that cannot be read
         return File(local, path, -1, "", 0)
+    if not stat_module.S_ISREG(info.st_mode):  # a pipe would be waited for, a device has no end
+        return File(local, path, -1, "", 0)
     return File(local, path, info.st_size, "", info.st_mtime_ns)
 
 

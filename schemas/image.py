@@ -25,6 +25,7 @@ from schemas.rejection import ImageRejected, ImageSkipped, Reason, SkipReason
 from schemas.structure import Admit
 
 __all__ = [
+    "MOST_BYTES",
     "RESIZE_MODES",
     "Decoded",
     "ImageRejected",

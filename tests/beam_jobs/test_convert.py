@@ -232,6 +232,15 @@ def test_too_many_rejects_publish_nothing_and_the_next_run_goes_on(tmp_path: Pat
     assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in finished} == finished
 
 
+def test_the_share_of_rejects_is_counted_as_written(tmp_path: Path, convert: Convert) -> None:
+    raw = write_images(tmp_path / "raw", labelled(50), side=8)
+    for number in range(8):
+        (raw / f"NORMAL/{number}.png").write_bytes(b"")
+    assert "8 of 100 images were rejected" in convert(raw, tmp_path / "out", "--max_reject_fraction", 0.07).error
+    (raw / "NORMAL/7.png").write_bytes(write_images(tmp_path / "one", ["a.png"]).joinpath("a.png").read_bytes())
+    assert convert(raw, tmp_path / "out", "--max_reject_fraction", 0.07).code == 0
+
+
 def test_an_unfinished_conversion_is_not_mixed_with_another(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", labelled(10, "train", "val"))
     (raw / "train/NORMAL/0.png").write_bytes(b"")

@@ -28,6 +28,7 @@ from tests.schemas.image_files import (
     picture,
     png_of_size,
     scene,
+    twelve_bits,
     variant,
 )
 
@@ -101,6 +102,36 @@ def test_odd_names_are_quoted_in_the_quarantine(tmp_path: Path, convert: Convert
     found = {Path(str(entry["uri"])).name for entry in quarantine_of(tmp_path / "out")}
     assert found == set(names)
     assert manifest_of(tmp_path / "out")["skipped"] == {"name_not_utf_8": 1}
+
+
+def test_what_cannot_be_read_whole_is_not_read(tmp_path: Path, convert: Convert) -> None:
+    raw = write_images(tmp_path / "raw", labelled(10))
+    for number in range(
+        2
+    ):  # of one size, so that the search for duplicates meets them too; they have holes, no content
+        with (raw / f"NORMAL/frames {number}.dcm").open("wb") as file:
+            file.write(dicom_file(NumberOfFrames=2000))
+            file.truncate(900_000_000)
+    os.mkfifo(raw / "NORMAL/pipe.png")  # nobody writes to it: a reader would wait
+    (raw / "NORMAL/zero.png").symlink_to("/dev/zero")
+    result = convert(raw, tmp_path / "out", "--max_reject_fraction", 0.5)
+    assert result.code == 0, result.err
+    found = {Path(str(entry["uri"])).name: entry for entry in quarantine_of(tmp_path / "out")}
+    assert {name: entry["reason"] for name, entry in found.items()} == {
+        "frames 0.dcm": "file_too_large",
+        "frames 1.dcm": "file_too_large",
+        "pipe.png": "missing",
+        "zero.png": "missing",
+    }
+    assert (found["frames 0.dcm"]["size"], found["frames 0.dcm"]["stage"]) == (900_000_000, "read")
+
+
+def test_names_of_another_format_are_counted(tmp_path: Path, convert: Convert) -> None:
+    raw = write_images(tmp_path / "raw", labelled(10))
+    for name, data in {"a.dcm": picture("PNG"), "b.jpg": dicom_file(), "c.dcm": dicom_file(twelve_bits())}.items():
+        (raw / "NORMAL" / name).write_bytes(data)
+    assert convert(raw, tmp_path / "out").code == 0
+    assert manifest_of(tmp_path / "out")["notes"] == {"mislabelled": 2}
 
 
 def test_no_name_in_a_dicom_file_gets_out(tmp_path: Path) -> None:

@@ -77,6 +77,16 @@ def test_a_run_survives_its_decoder(tmp_path: Path, beam: tuple[str, ...]) -> No
     assert shards[0] == shards[1]
 
 
+def test_a_stuck_decoder_keeps_no_memory_from_the_images_after_it(tmp_path: Path) -> None:
+    raw = marked(tmp_path / "raw", {"NORMAL/3.jpeg": HANG})
+    with (raw / "PNEUMONIA/5.jpeg").open("r+b") as file:
+        file.truncate(1 << 28)  # all that the threads may hold together
+    run = started(raw, tmp_path / "out", "--decode_timeout", 2, "--threads", 2)
+    _, err = run.communicate(timeout=240)
+    assert run.returncode == 0, err
+    assert manifest_of(tmp_path / "out")["quarantined"] == {"decoder_timeout": 1}
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_what_ends_the_launcher_ends_the_run(tmp_path: Path, number: int, code: int) -> None:
     raw = marked(tmp_path / "raw", {"NORMAL/3.jpeg": HANG})
