@@ -135,7 +135,7 @@ def named_rows(uri: str, root: str, spill: str) -> Iterator[Any]:
 
     def named() -> Iterator[NamedRow]:
         for row in read_rows(uri):
-            image = storage.join(root, row.image)
+            image = storage.join(root, row.image.removeprefix("./"))
             yield NamedRow(image, image.removeprefix(root.rstrip("/") + "/"), row)
 
     try:
@@ -159,6 +159,10 @@ def one_row_each(rows: Iterable[Block[NamedRow]], spill: str) -> Iterator[Any]:
         elif split_name(first.row.split) is None:
             yield problem(
                 f"manifest line {first.row.line} has split {first.row.split!r}; write train, validation, test, or nothing"
+            )
+        elif "://" in first.path.removeprefix("gs://"):
+            yield problem(
+                f"manifest line {first.row.line} has {first.row.image!r}; only local and gs:// images are read"
             )
         elif not first.path or first.path.endswith("/"):
             yield problem(f"manifest line {first.row.line} names no image")

@@ -171,12 +171,16 @@ def plan_of(
         number = sum(count for (_, label), count in counts.items() if name in names_in(label))
         flag = "--classes" if config.classes else f"--preset {config.preset}"
         raise JobFailed(
-            f"{given} has {number} image(s) of class {name!r}, and {flag} knows {', '.join(config.class_order)}"
+            f"{given} has {number} image(s) of class {name!r}, and {flag} knows {', '.join(config.class_order)}; "
+            "name it too, or leave its images out"
         )
     classes = config.class_order or tuple(sorted(names))
     if len(names if kind == CLASS else classes) < 2:
         only = min(names, default=NO_FINDING)
-        raise UsageError(f"{given} has images of one class only ({only!r}); a classifier needs at least two")
+        raise UsageError(
+            f"{given} has images of one class only ({only!r}); a classifier needs at least two; add the others, "
+            "each in a folder of its own or with a label of its own"
+        )
     for split in ("train", "validation") if config.validation_fraction else ("train",):
         if split not in splits:
             raise UsageError(

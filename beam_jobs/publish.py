@@ -55,7 +55,7 @@ def begin(config: ConvertConfig) -> Release | None:
     """Claims the next release of the output folder for these settings; None where an earlier run of them published and
     was stopped while it tidied up, which is done now. Raises UsageError where a data set is published there already, or
     where an unfinished conversion with other settings has begun there."""
-    published = read_manifest(config.output)
+    published = _published(config)
     if published:
         last = release_of(config, published.revision)
         stopped_late = _read(storage.join(last.work, _CLAIM)) == _claim_of(config)
@@ -74,9 +74,16 @@ def begin(config: ConvertConfig) -> Release | None:
 def unclaimed(config: ConvertConfig) -> Release:
     """The release of a job that is begun later, if ever: the job itself claims it, when it publishes. Raises UsageError
     where `begin` would."""
-    release = _next_release(config, read_manifest(config.output))
+    release = _next_release(config, _published(config))
     _check_claim(config, release)
     return release
+
+
+def _published(config: ConvertConfig) -> Manifest | None:
+    try:
+        return read_manifest(config.output)
+    except UsageError as error:
+        raise UsageError(f"--output: {error}, into a new version folder; or delete that file first") from error
 
 
 def _next_release(config: ConvertConfig, published: Manifest | None) -> Release:
@@ -105,7 +112,7 @@ def _check_claim(config: ConvertConfig, release: Release) -> None:
     ):  # None: nobody's, or deleted meanwhile
         raise UsageError(
             f"{config.work} holds an unfinished conversion with other settings; finish it with its own flags, "
-            "or delete that folder"
+            "or delete that folder, if no run is at work in it"
         )
 
 

@@ -115,3 +115,21 @@ def test_a_missing_or_binary_manifest_is_one_line(raw: Path, tmp_path: Path, con
     binary = convert(raw, tmp_path / "out", "--manifest", tmp_path / "binary.csv")
     assert binary.code == 2
     assert "not CSV text" in binary.error
+
+
+def test_a_dot_before_a_path_changes_no_id(raw: Path, tmp_path: Path, convert: Convert) -> None:
+    rows = [f"{name},{'AB'[n % 2]}" for n, name in enumerate(NAMES)]
+    for output, before in (("plain", ""), ("dotted", "./")):
+        manifest = write_csv(tmp_path / f"{output}.csv", "image_uri,label", [before + row for row in rows])
+        assert convert(raw, tmp_path / output, "--manifest", manifest).code == 0
+    plain, dotted = ((tmp_path / output / "manifest.json").read_text() for output in ("plain", "dotted"))
+    assert plain == dotted
+
+
+@pytest.mark.parametrize("uri", ["http://somewhere/1.png", "s3://bucket/1.png"])
+def test_a_row_from_elsewhere_is_named(raw: Path, tmp_path: Path, convert: Convert, uri: str) -> None:
+    rows = [f"{name},{'AB'[n % 2]}" for n, name in enumerate(NAMES)]
+    manifest = write_csv(tmp_path / "rows.csv", "image_uri,label", [*rows, f"{uri},A"])
+    result = convert(raw, tmp_path / "out", "--manifest", manifest)
+    assert result.code == 1
+    assert f"manifest line 14 has '{uri}'; only local and gs:// images are read" in result.error

@@ -163,3 +163,15 @@ def test_a_failed_run_leaves_nothing_but_the_mark_of_a_shard_that_a_worker_was_l
     mark.unlink()
     assert not publish.abandon(settings, release)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_manifest_in_the_output_is_told_with_its_repair(tmp_path: Path, raw: Path, convert: Convert) -> None:
+    manifest = tmp_path / "out/manifest.json"
+    manifest.parent.mkdir()
+    manifest.write_text("{")
+    result = convert(raw, tmp_path / "out", "--overwrite")
+    assert result.code == 2
+    assert f"error: --output: {manifest} is damaged" in result.error
+    assert result.error.endswith("into a new version folder; or delete that file first")
+    manifest.unlink()
+    assert convert(raw, tmp_path / "out", "--overwrite").code == 0
