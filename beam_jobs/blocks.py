@@ -26,7 +26,7 @@ T = TypeVar("T")
 BLOCK_ITEMS = 5_000  # about 5 MB while they are unpacked
 _PARTITIONS = 256
 _HELD_ITEMS = 20_000  # by a step that sorts items into blocks by key
-_POINTER_BYTES = 150  # about what a place in a file takes itself
+_SMALL_BYTES = 1_000  # of a packed block for which no file is written; the blocks of large sets are larger
 _appending = threading.Lock()
 
 
@@ -65,7 +65,7 @@ def _packed_block(packed: bytes | tuple[str, int, int], spill: str) -> Block[Any
 
 def _pack(items: Any, spill: str) -> bytes | tuple[str, int, int]:
     data = zlib.compress(pickle.dumps(items, pickle.HIGHEST_PROTOCOL), 1)
-    if not spill or len(data) <= _POINTER_BYTES:
+    if not spill or len(data) <= _SMALL_BYTES:
         return data
     path = os.path.join(spill, f"blocks-{os.getpid()}")
     try:

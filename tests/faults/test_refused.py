@@ -18,7 +18,7 @@ from tests.gcs.bucket import Bucket
 pytestmark = pytest.mark.faults
 
 
-@pytest.mark.parametrize("limit", [5_000, 60_000], ids=["first shard", "larger shards"])
+@pytest.mark.parametrize("limit", [20_000, 60_000], ids=["first shard", "larger shards"])
 def test_a_disk_that_takes_no_more(tmp_path: Path, raw: Path, undisturbed: dict[str, bytes], limit: int) -> None:
     place = Place(str(tmp_path / "out"))
 
