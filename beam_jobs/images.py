@@ -23,7 +23,7 @@ from schemas.labels import encode_label
 
 _READ_THREADS = 16  # a bucket answers in tens of milliseconds: that many requests at once keep the decoders busy
 _PART = 16  # images that a thread takes at a time, where there are many: handing over small ones singly costs much
-_BYTES_AT_A_TIME = 1 << 28  # of files that a worker's threads hold
+_BYTES_AT_A_TIME = 1 << 27  # of files that a worker's threads hold
 _in_memory = Budget(_BYTES_AT_A_TIME)
 _FORMAT_SUFFIXES = {
     "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),

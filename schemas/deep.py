@@ -63,7 +63,7 @@ def read_deep(image: ImageFile, again: ImageFile) -> Scaled:
     luma = np.empty((image.height, image.width), np.uint16)
     low, high = 65535, 0
     alpha = np.empty_like(luma) if channels in ("LA", "RGBA") else None
-    step = (1 << 20) // image.width + 1
+    step = (1 << 17) // image.width + 1
     for top in range(0, image.height, step):
         rows = slice(top, top + step)
         end = min(top + step, image.height)

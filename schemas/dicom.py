@@ -48,8 +48,8 @@ _SKIPPED = {
 _PIXEL_DATA = int(Tag("PixelData"))
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 # Memory that a pixel takes beside the file, as measured: for its level, for native pixels and their copies, and for each
-# sample of a compressed one (JPEG 2000 works on 32 bits a sample).
-_LEVELS_BYTES, _GRAY_BYTES, _COLOUR_BYTES, _ENCAPSULATED_BYTES = 3, 4, 6, 8
+# sample of a compressed one (JPEG 2000 works on 32 bits a sample) beside the sample itself.
+_LEVELS_BYTES, _GRAY_BYTES, _COLOUR_BYTES, _ENCAPSULATED_BYTES = 3, 4, 6, 5
 _KEYWORDS = """
     SOPClassUID NumberOfFrames Rows Columns SamplesPerPixel PhotometricInterpretation PlanarConfiguration BitsAllocated
     BitsStored HighBit PixelRepresentation BurnedInAnnotation RescaleSlope RescaleIntercept ModalityLUTSequence
@@ -111,8 +111,9 @@ def is_deflated(data: bytes) -> bool:
 
 
 def _blocks(rows: int, columns: int) -> list[slice]:
-    """Rows in parts of about a million pixels, so that no whole image is needed in a larger type."""
-    step = (1 << 20) // columns + 1
+    """Rows in parts of a hundred thousand pixels: no whole image is needed in a larger type, and what a part takes is small
+    enough for glibc to use it again, whichever thread comes next."""
+    step = (1 << 17) // columns + 1
     return [slice(row, row + step) for row in range(0, rows, step)]
 
 
@@ -249,7 +250,7 @@ def _stored_values(
             strict = read_jpeg(frame, with_levels, max(rows, columns), longer_only=False)
             if samples == 1 or dataset.PhotometricInterpretation != "RGB":
                 return np.asarray(strict.image), ""
-        admit(columns, rows, samples * _ENCAPSULATED_BYTES)
+        admit(columns, rows, samples * (_ENCAPSULATED_BYTES + bits // 8))
     if second is not None:
         return second(dataset), ""
     shift = _low_bits_to_drop(dataset)

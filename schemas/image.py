@@ -40,8 +40,9 @@ __all__ = [
 RESIZE_MODES = ("stretch", "letterbox", "crop")
 SMALLEST_SIDE = 2
 # Bytes that the threads take for decoding at a time, and the most that a single image may, its file included: 8 threads
-# that all meet images of 100 megapixels stay below 1 GiB together, and photographs of everyday size never wait.
-BYTES_AT_A_TIME, MOST_BYTES = 320_000_000, 800_000_000
+# that all meet images of 100 megapixels, and hold files (beam_jobs/images.py), stay below 1 GiB together with the 180 MB
+# of the process itself. Photographs of everyday size never wait.
+BYTES_AT_A_TIME, MOST_BYTES = 320_000_000, 700_000_000
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,12 @@ JPEG goes to libjpeg-turbo, which shrinks large images while it decodes them; th
 that Pillow leaves out.
 """
 
+import contextlib
+import ctypes
 import io
 import logging
 import struct
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -22,6 +25,14 @@ from schemas.structure import Admit, check_png, check_png_rows, check_tiff, chec
 # Pillow takes memory for large images in blocks of 16 MiB, which glibc keeps for each thread after they are freed: a
 # hundred megabytes a thread. Blocks above 32 MiB it gives back.
 Image.core.set_block_size(1 << 26)  # type: ignore[attr-defined]
+
+# And what it is asked for in smaller pieces, up to 64 MiB a thread, unless it is told the sizes: those from which a piece is
+# given back at once, and of what is kept free for the next (M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of mallopt(3)).
+if sys.platform == "linux":
+    with contextlib.suppress(AttributeError):  # another C library
+        _mallopt = ctypes.CDLL(None).mallopt
+        _mallopt(-3, 1 << 22)
+        _mallopt(-1, 1 << 23)
 
 # Pillow logs the values of TIFF tags at DEBUG.
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
@@ -187,8 +198,10 @@ def _flatten(image: ImageFile, data: bytes) -> Gray:
         return Gray(image, low, high)
     if image.format == "PNG" and image.mode == "L" and "transparency" in image.info and data[_BIT_DEPTH] < 8:
         image.info["transparency"] *= 255 // ((1 << data[_BIT_DEPTH]) - 1)  # Pillow scales the pixels only
+    if image.mode == "L" and not image.has_transparency_data:
+        return Gray(image)
     luma = Image.new("L", image.size)
-    rows = (1 << 20) // image.width + 1
+    rows = (1 << 17) // image.width + 1
     for top in range(0, image.height, rows):
         strip = part(image, top, min(top + rows, image.height))
         if image.has_transparency_data:
