@@ -17,6 +17,7 @@ from beam_jobs import (
     leakage,
     plan,
     publish,
+    releases,
     retry,
     shards,
     storage,
@@ -85,7 +86,7 @@ def quiet_beam(local: bool) -> None:
 
 def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True) -> Manifest:
     """Runs the whole job and gives the manifest it published. Raises RadrecordsError with nothing published."""
-    release = publish.begin(config)
+    release = releases.begin(config)
     try:
         if release is None:  # published already
             pass
@@ -99,29 +100,29 @@ def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True)
         else:
             run(config, release, told_folder(release), options)
     except BaseException as error:
-        if release and publish.abandon(config, release) and isinstance(error, Exception):
-            raise publish.lost(config) from error
+        if release and releases.abandon(config, release) and isinstance(error, Exception):
+            raise releases.lost(config) from error
         raise
     manifest = read_manifest(config.output)
     if manifest is None:
         raise JobFailed(f"the job ended and published nothing in {config.output}")
     if release:
-        publish.tidy(config, release)
+        releases.tidy(config, release)
     return manifest
 
 
 def stage_template(config: ConvertConfig, options: PipelineOptions) -> None:
     """Leaves in --template_location what Dataflow runs later, and nothing in the output folder."""
-    release = publish.unclaimed(config)
+    release = releases.unclaimed(config)
     run(config, release, told_folder(release), options)
 
 
-def told_folder(release: publish.Release) -> str:
+def told_folder(release: releases.Release) -> str:
     """Where the workers of a remote runner tell why the job failed."""
     return storage.join(release.work, f"told-{uuid.uuid4().hex}")
 
 
-def run(config: ConvertConfig, release: publish.Release | None, folder: str, options: PipelineOptions) -> None:
+def run(config: ConvertConfig, release: releases.Release | None, folder: str, options: PipelineOptions) -> None:
     """Runs the pipeline to its end. Raises what a worker recorded in `folder`, or else what the runner says."""
     runner = local_runner(folder, options) if config.local else None
     try:
@@ -155,7 +156,7 @@ def last_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
 
 
-def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: publish.Release | None, folder: str) -> None:
+def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: releases.Release | None, folder: str) -> None:
     """Discover, plan, write, publish. Without a release it ends with the plan (--dry_run)."""
     spill = folder if config.local else ""
     found = root | "Discover" >> Discover(config, spill)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from beam_jobs import isolation, publish
+from beam_jobs import isolation, releases
 from beam_jobs.config import ConvertConfig
 from beam_jobs.scratch import scratch_folder
 from schemas.errors import JobFailed, run_command
@@ -47,7 +47,7 @@ def until_done(run: Callable[[], None], config: ConvertConfig, argv: Sequence[st
             code, how = _in_child(run, argv)
         except KeyboardInterrupt:
             print(file=sys.stderr)  # below the progress bar
-            raise KeyboardInterrupt("" if config.dry_run else publish.after_interrupt(config)) from None
+            raise KeyboardInterrupt("" if config.dry_run else releases.after_interrupt(config)) from None
         if code is not None:
             return code
         lost = isolation.attempts(config.work)

@@ -1,65 +1,33 @@
 """DICOM files to gray images: which parts of the standard are followed, and what is refused.
 
-Only the elements of `_READ` are ever parsed, so no name, date or identifier of a patient is in memory as such. The
-gray levels (schemas/dicom_levels.py) are one table over stored values, so an image of 100 megapixels costs no more than
-its 16-bit pixels twice.
+Only the elements that dicom_elements.py lists are ever parsed, so no name, date or identifier of a patient is in memory
+as such. The gray levels (dicom_levels.py) are one table over stored values, so an image of 100 megapixels costs no more
+than its 16-bit pixels twice.
 """
 
 import io
-import logging
-import zlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
-from pydicom.filereader import read_dataset
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.tag import BaseTag, Tag
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEGBaseline8Bit,
-)
+from pydicom.uid import UID, JPEGBaseline8Bit
 
-from schemas.dicom_levels import COLOURS, display_levels, first_number
+from schemas.dicom_elements import read_elements, read_pixels
+from schemas.dicom_levels import display_levels, first_number
 from schemas.raster import Gray, is_jpeg_frame, jpeg_segments, read_jpeg
-from schemas.rejection import ImageRejected, ImageSkipped, Reason, SkipReason
+from schemas.rejection import ImageRejected, Reason
 from schemas.structure import Admit
 
-# pydicom and its plugins log what is odd about a value together with the value, which can be a name.
-for _name in ("pydicom", "pylibjpeg", "libjpeg", "openjpeg"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL)
-
-NO_FILE_META = "dicom_without_file_meta"
 NO_USABLE_WINDOW = "dicom_window_unusable"
 
-_SKIPPED = {
-    "1.2.840.10008.1.3.10": SkipReason.DICOMDIR,
-    "1.2.840.10008.5.1.4.1.1.88.": SkipReason.STRUCTURED_REPORT,
-    "1.2.840.10008.5.1.4.1.1.11.": SkipReason.PRESENTATION_STATE,
-}
-_PIXEL_DATA = int(Tag("PixelData"))
-_UNDEFINED_LENGTH = 0xFFFFFFFF
 # Memory that a pixel takes beside the file, as measured: for its level, for native pixels and their copies, and for each
 # sample of a compressed one (JPEG 2000 works on 32 bits a sample) beside the sample itself.
 _LEVELS_BYTES, _GRAY_BYTES, _COLOUR_BYTES, _ENCAPSULATED_BYTES = 3, 4, 6, 5
-_KEYWORDS = """
-    SOPClassUID NumberOfFrames Rows Columns SamplesPerPixel PhotometricInterpretation PlanarConfiguration BitsAllocated
-    BitsStored HighBit PixelRepresentation BurnedInAnnotation RescaleSlope RescaleIntercept ModalityLUTSequence
-    VOILUTSequence VOILUTFunction WindowCenter WindowWidth PixelPaddingValue PixelPaddingRangeLimit PixelData
-"""
-_READ: list[BaseTag | int] = [
-    *map(Tag, _KEYWORDS.split()),
-    *(Tag(f"{colour}PaletteColorLookupTable{part}") for colour in COLOURS for part in ("Descriptor", "Data")),
-]
-
 
 # A second decoder: from elements with one sample a pixel, checked, to integers [rows, columns] as stored.
 StoredValues = Callable[[Dataset], NDArray[Any]]
@@ -74,7 +42,7 @@ def read_dicom(
     pixel. Raises ImageRejected, ImageSkipped for objects that are not images, and whatever pydicom and its plugins raise
     about damaged files.
     """
-    dataset, stream, notes = _read_elements(data, max_pixels)
+    dataset, stream, notes = read_elements(data, max_pixels)
     if "YES" in str(dataset.get("BurnedInAnnotation", "")).upper() and not allow_burned_in:
         raise ImageRejected(Reason.BURNED_IN_ANNOTATION, "text in the pixels; --allow_burned_in takes such images")
     if int(dataset.get("NumberOfFrames") or 1) > 1:
@@ -105,105 +73,11 @@ def read_dicom(
     return Gray(Image.fromarray(gray), 0, 65535, notes=notes if usable else (*notes, NO_USABLE_WINDOW))
 
 
-def is_deflated(data: bytes) -> bool:
-    """Whether the file says that all of it is compressed, pixels and sizes included (PS3.5 A.5)."""
-    return DeflatedExplicitVRLittleEndian.encode() in data[:4096]
-
-
 def _blocks(rows: int, columns: int) -> list[slice]:
     """Rows in parts of a hundred thousand pixels: no whole image is needed in a larger type, and what a part takes is small
     enough for glibc to use it again, whichever thread comes next."""
     step = (1 << 17) // columns + 1
     return [slice(row, row + step) for row in range(0, rows, step)]
-
-
-def _read_elements(data: bytes, max_pixels: int) -> tuple[Dataset, io.BytesIO, tuple[str, ...]]:
-    """The elements before the pixels, the stream at these, and notes."""
-    stream = io.BytesIO(data)
-    stream.seek(132 if data[128:132] == b"DICM" else 0)
-    meta = FileMetaDataset()
-    if data[stream.tell() : stream.tell() + 2] == b"\x02\0":
-        meta = FileMetaDataset(_elements(stream, data, False, True, lambda tag: tag >> 16 != 2)[0])
-    _skip_non_images(meta.get("MediaStorageSOPClassUID"))
-
-    notes: tuple[str, ...] = ()
-    if "TransferSyntaxUID" not in meta:
-        notes = (NO_FILE_META,)
-        start = data[stream.tell() : stream.tell() + 6]
-        explicit = start[4:6].isalpha() and start[4:6].isupper()
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian if explicit else ImplicitVRLittleEndian
-        if explicit and start[:1] == b"\0":
-            meta.TransferSyntaxUID = ExplicitVRBigEndian
-    syntax = meta.TransferSyntaxUID
-    if syntax == DeflatedExplicitVRLittleEndian:
-        data = _inflate(data[stream.tell() :], 2 * max_pixels + (1 << 24))
-        stream = io.BytesIO(data)
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
-
-    dataset, stopped_at = _elements(
-        stream, data, *_encoding(syntax), lambda tag: tag >= _PIXEL_DATA, specific_tags=_READ
-    )
-    dataset.file_meta = meta
-    _skip_non_images(dataset.get("SOPClassUID"))
-    if stopped_at != _PIXEL_DATA:
-        if "SOPClassUID" not in dataset and not meta.get("MediaStorageSOPClassUID"):
-            raise ImageRejected(Reason.NOT_AN_IMAGE, "begins like DICOM, but holds no DICOM object")
-        raise ImageRejected(Reason.NO_PIXEL_DATA, "a DICOM object without PixelData")
-    return dataset, stream, notes
-
-
-def _elements(
-    stream: io.BytesIO, data: bytes, implicit: bool, little_endian: bool, until: Callable[[int], bool], **options: Any
-) -> tuple[Dataset, int | None]:
-    """The elements until one whose tag is not wanted, and this tag; None at the end of the file. Raises ImageRejected where
-    the file breaks off within an element, which pydicom passes over."""
-    end, stopped_at = stream.tell(), None
-
-    def stop(tag: BaseTag, _vr: str | None, length: int) -> bool:
-        nonlocal end, stopped_at
-        stopped_at = int(tag) if until(tag) else None
-        end = len(data) if length == _UNDEFINED_LENGTH else stream.tell() + length
-        if end > len(data) and stopped_at in (None, _PIXEL_DATA):
-            raise ImageRejected(Reason.TRUNCATED, f"an element needs {end - len(data)} bytes more")
-        return stopped_at is not None
-
-    dataset = read_dataset(stream, implicit, little_endian, stop_when=stop, **options)
-    if stopped_at is None and end < len(data):
-        raise ImageRejected(Reason.TRUNCATED, f"the last element ends after {len(data) - end} bytes")
-    return dataset, stopped_at
-
-
-def _read_pixels(stream: io.BytesIO, dataset: Dataset) -> None:
-    """Adds PixelData, which takes memory as large as it is."""
-    past = read_dataset(
-        stream,
-        *_encoding(dataset.file_meta.TransferSyntaxUID),
-        stop_when=lambda tag, _vr, _length: int(tag) > _PIXEL_DATA,
-        specific_tags=[_PIXEL_DATA],
-    )
-    if "PixelData" not in past:
-        raise ImageRejected(Reason.TRUNCATED, "the encapsulated pixels have no end")
-    dataset.update(past)
-    if not dataset.PixelData:
-        raise ImageRejected(Reason.NO_PIXEL_DATA, "PixelData is empty")
-
-
-def _encoding(syntax: str) -> tuple[bool, bool]:
-    """Whether value representations are implicit, and the byte order little endian."""
-    return syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
-
-
-def _skip_non_images(sop_class: str | None) -> None:
-    for prefix, reason in _SKIPPED.items():
-        if str(sop_class).startswith(prefix):
-            raise ImageSkipped(reason)
-
-
-def _inflate(data: bytes, limit: int) -> bytes:
-    inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, limit)
-    if len(inflated) == limit:
-        raise ImageRejected(Reason.TOO_MANY_PIXELS, f"the deflated file holds {limit} bytes or more")
-    return inflated
 
 
 def _stored_values(
@@ -232,14 +106,14 @@ def _stored_values(
 
     if not syntax.is_encapsulated:
         admit(columns, rows, _COLOUR_BYTES if samples == 3 else _GRAY_BYTES + 2 * ("PixelPaddingValue" in dataset))
-        _read_pixels(stream, dataset)
+        read_pixels(stream, dataset)
         bits_a_pixel = 16 if dataset.PhotometricInterpretation == "YBR_FULL_422" else samples * bits
         expected = (rows * columns * bits_a_pixel + 7) // 8
         if len(dataset.PixelData) not in (expected, expected + expected % 2):
             detail = f"{columns}x{rows} needs {expected} bytes, PixelData holds {len(dataset.PixelData)}"
             raise ImageRejected(Reason.SIZE_MISMATCH, detail)
     else:
-        _read_pixels(stream, dataset)
+        read_pixels(stream, dataset)
         frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
         # Before the decoder, which would take memory for whatever size the frame claims.
         inside = _frame_size(frame)

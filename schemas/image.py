@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from schemas.budget import Budget
-from schemas.dicom import StoredValues, is_deflated, read_dicom
+from schemas.dicom import StoredValues, read_dicom
+from schemas.dicom_elements import is_deflated
 from schemas.errors import UsageError
 from schemas.raster import Gray, read_jpeg, read_with_pillow
 from schemas.rejection import ImageRejected, ImageSkipped, Reason, SkipReason

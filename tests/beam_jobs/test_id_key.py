@@ -19,7 +19,7 @@ import pytest
 from google.cloud import secretmanager
 from google.cloud.secretmanager_v1.services.secret_manager_service.transports import SecretManagerServiceGrpcTransport
 
-from beam_jobs import id_key, publish
+from beam_jobs import id_key, releases
 from beam_jobs.convert import define_pipeline
 from beam_jobs.flags import config_of, parser
 from beam_jobs.published import require_manifest
@@ -144,7 +144,7 @@ def test_the_key_is_not_in_the_job_graph(tmp_path: Path, key_file: Path) -> None
     made = config_of(flags, local=True)
     id_key.id_key(made)  # a process that has read it must not pickle it either
     pipeline = beam.Pipeline()
-    define_pipeline(pipeline, made, publish.release_of(made, 1), str(tmp_path))
+    define_pipeline(pipeline, made, releases.release_of(made, 1), str(tmp_path))
     graph = unpacked(pipeline.to_runner_api().SerializeToString())
     assert str(key_file).encode() in graph  # so the test looks inside the pickled functions
     assert KEY.encode() not in graph

@@ -15,7 +15,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from schemas.dicom import NO_FILE_META, NO_USABLE_WINDOW
+from schemas.dicom import NO_USABLE_WINDOW
+from schemas.dicom_elements import NO_FILE_META
 from schemas.image import ImageRejected, ImageSettings, Reason, decode
 from tests.schemas import image_files
 from tests.schemas.image_files import NAMES, dicom_bytes, dicom_file, dicom_object, encapsulated, scene, twelve_bits

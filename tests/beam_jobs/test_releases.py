@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_jobs import publish, storage
+from beam_jobs import releases, storage
 from beam_jobs.config import ConvertConfig
 from beam_jobs.convert import run
 from beam_jobs.flags import config_of, parser
@@ -59,24 +59,24 @@ def test_a_forestalled_run_changes_nothing_of_the_winner_or_of_the_next(
     tmp_path: Path, raw: Path, convert: Convert
 ) -> None:
     slow = config(raw, tmp_path / "out")
-    release = publish.begin(slow)
+    release = releases.begin(slow)
     assert release
     assert convert(raw, tmp_path / "out").code == 0
-    following = publish.begin(config(raw, tmp_path / "out", "--overwrite", "--image_size", "32"))
+    following = releases.begin(config(raw, tmp_path / "out", "--overwrite", "--image_size", "32"))
     assert following
     (tmp_path / "out/_work/r1").mkdir()
     (tmp_path / "out/_work/r1/cxr-train.tfrecord-00000-of-00001.0123").write_bytes(b"late")
     before = files_of(tmp_path / "out")
-    assert publish.abandon(slow, release)
+    assert releases.abandon(slow, release)
     assert before.keys() - files_of(tmp_path / "out") == {"_work/r1/cxr-train.tfrecord-00000-of-00001.0123"}
-    assert not publish.abandon(slow, following)
+    assert not releases.abandon(slow, following)
     assert not (tmp_path / "out/_work").exists()
 
 
 def test_a_forestalled_run_of_other_images_takes_nothing_from_the_winner(tmp_path: Path, convert: Convert) -> None:
     raw, folder = write_images(tmp_path / "raw", labelled(6, "train", "test"), side=8), tmp_path / "told"
     slow = config(raw, tmp_path / "out")
-    release = publish.begin(slow)
+    release = releases.begin(slow)
     assert convert(raw, tmp_path / "out").code == 0
     published = files_of(tmp_path / "out")
     shutil.rmtree(raw / "test")  # it would publish no test split: the winner's shards of it are not its to replace
@@ -84,19 +84,19 @@ def test_a_forestalled_run_of_other_images_takes_nothing_from_the_winner(tmp_pat
     with pytest.raises(JobFailed, match="was published by another run meanwhile"):
         run(slow, release, str(folder), PipelineOptions([]))
     assert release
-    assert publish.abandon(slow, release)
+    assert releases.abandon(slow, release)
     assert files_of(tmp_path / "out") == published
 
 
 def test_publishing_twice_is_publishing_once(tmp_path: Path, raw: Path) -> None:
     made = config(raw, tmp_path / "out")
-    release = publish.begin(made)
+    release = releases.begin(made)
     assert release
     (tmp_path / "told").mkdir()
     run(made, release, str(tmp_path / "told"), PipelineOptions([]))
     published = {name: content for name, content in files_of(tmp_path / "out").items() if not name.startswith("_work/")}
     run(made, release, str(tmp_path / "told"), PipelineOptions([]))  # as a runner does that has lost sight of the step
-    publish.tidy(made, release)
+    releases.tidy(made, release)
     assert files_of(tmp_path / "out") == published
 
 
@@ -104,17 +104,17 @@ def test_what_an_interrupt_leaves(tmp_path: Path, raw: Path, convert: Convert) -
     first, second = config(raw, tmp_path / "out"), config(raw, tmp_path / "out", "--overwrite", "--shards", "2")
     nothing = "interrupted; nothing was published; the same command again goes on"
     for _ in range(2):  # before it has begun, and then before a shard is finished
-        assert publish.after_interrupt(first) == nothing
+        assert releases.after_interrupt(first) == nothing
         assert not (tmp_path / "out").exists()
-        assert publish.begin(first)
+        assert releases.begin(first)
     assert convert(raw, tmp_path / "out").code == 0
     published = files_of(tmp_path / "out")
-    assert publish.after_interrupt(first) == f"interrupted; {tmp_path}/out holds a published data set"
-    assert publish.begin(second)
+    assert releases.after_interrupt(first) == f"interrupted; {tmp_path}/out holds a published data set"
+    assert releases.begin(second)
     (tmp_path / "out/_work/r2/attempt-train-0").touch()
     shard = tmp_path / "out/_work/r2/cxr-r2-train.tfrecord-00000-of-00002.0123"
     shard.write_bytes(b"finished")
-    assert publish.after_interrupt(second) == nothing
+    assert releases.after_interrupt(second) == nothing
     assert sorted(path.name for path in shard.parent.iterdir()) == [shard.name, "settings.json"]
     assert published.items() <= files_of(tmp_path / "out").items()
 
@@ -154,14 +154,14 @@ def test_a_failed_run_leaves_nothing_but_the_mark_of_a_shard_that_a_worker_was_l
     tmp_path: Path, raw: Path
 ) -> None:
     settings = config(raw, tmp_path / "out")
-    release = publish.begin(settings)
+    release = releases.begin(settings)
     assert release
     mark = Path(release.work) / "attempt-train-0"
     mark.touch()
-    assert not publish.abandon(settings, release)
+    assert not releases.abandon(settings, release)
     assert mark.exists()
     mark.unlink()
-    assert not publish.abandon(settings, release)
+    assert not releases.abandon(settings, release)
     assert not (tmp_path / "out").exists()
 
 
