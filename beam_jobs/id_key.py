@@ -51,9 +51,9 @@ def read_key(place: str) -> bytes:
     except OSError as error:
         raise UsageError(f"--id_key_file {place} cannot be read: {error.strerror or type(error).__name__}") from error
     key = content.removesuffix(b"\n").removesuffix(b"\r")
-    if len(key) < _LEAST_BYTES:
+    if len(key.strip()) < _LEAST_BYTES:  # blanks alone are an accident
         raise UsageError(
-            f"--id_key_file {place} holds {len(key)} bytes, and a key needs {_LEAST_BYTES}; "
+            f"--id_key_file {place} holds {len(key.strip())} bytes, and a key needs {_LEAST_BYTES}; "
             "make one with: openssl rand -hex 32"
         )
     return key

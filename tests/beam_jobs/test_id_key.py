@@ -69,7 +69,7 @@ def test_ids_and_groups_are_keyed_and_the_manifest_says_so(tmp_path: Path, key_f
     [
         (None, "does not exist"),
         (b"", "holds 0 bytes"),
-        (b"\n", "holds 0 bytes"),
+        (b"\n" * 40, "holds 0 bytes"),
         (b"fifteen bytes..\n", "holds 15 bytes"),
     ],
 )
