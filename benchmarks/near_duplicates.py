@@ -80,11 +80,11 @@ def _search(hashes: np.ndarray, splits: np.ndarray) -> list[Found]:
         rows = np.zeros(len(places), HASHED)
         rows["hash"], rows["id_tail"] = hashes[places], places
         shards += [(split, rows[at : at + _SHARD].tobytes()) for at in range(0, len(rows), _SHARD)]
-    plan = Plan(("A",), {"train": {"A": len(hashes)}}, {}, 0, {})
+    plan = Plan(("A",), {"train": {"A": len(hashes)}}, {}, 0, {}, {})
     _FOUND.clear()
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         the_plan = beam.pvalue.AsSingleton(pipeline | "Plan" >> beam.Create([plan]))
-        found = pipeline | "Shards" >> beam.Create(shards) | leakage.FindNearDuplicates(the_plan)
+        found = pipeline | "Shards" >> beam.Create(shards) | leakage.FindNearDuplicates(the_plan, "")
         _ = found | beam.Map(_keep)
     return list(_FOUND)
 
