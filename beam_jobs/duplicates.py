@@ -120,6 +120,8 @@ def _disagreement(first: Source, others: list[Source]) -> Any:
 
 def is_image(source: Source, config: ConvertConfig) -> bool:
     """Whether the source can be read and decoded. Asked seldom, so always in a process that a decoder may crash."""
+    if source.size > MOST_BYTES:
+        return False
     try:
         data = storage.read_bytes(source.uri, source.version)
         sniff(data)

@@ -9,15 +9,17 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import gcd
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import schemas
 from schemas.errors import UsageError
 from schemas.image import RESIZE_MODES, ImageRejected, ImageSettings, ImageSkipped, Reason, SkipReason, decode
 from tests.schemas import image_files
-from tests.schemas.image_files import GOOD, REJECTED, saved, scene
+from tests.schemas.image_files import GOOD, REJECTED, picture, saved, scene
 
 SETTINGS = ImageSettings()
 # 160x120 of the scene, so that the stored pixels come back but for the resize to the square.
@@ -355,3 +357,12 @@ def test_wrong_settings_name_the_flag_and_the_value(field: str, value: object) -
     with pytest.raises(UsageError) as caught:
         replace(SETTINGS, **{field: value})
     assert f"--{field} {value!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize("module", sorted(path.stem for path in Path(schemas.__path__[0]).glob("[!_]*.py")))
+def test_a_warning_told_of_any_module_here_is_kept_quiet(module: str) -> None:
+    # pydicom's warnings quote values, and some are told of the module that called it.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        decode(picture("PNG"), ImageSettings())
+        warnings.warn_explicit("a value of an attribute", UserWarning, "any.py", 1, module=f"schemas.{module}")
