@@ -6,14 +6,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from beam_jobs import storage
-from beam_jobs.decoder import DICOM_DECODERS
 from schemas.dataset import check_name, version_of
+from schemas.decoder_pool import DEFAULT_MEMORY, DEFAULT_SECONDS
 from schemas.errors import UsageError
-from schemas.image import ImageSettings
+from schemas.image_settings import ImageSettings
 from schemas.labels import SEPARATOR
 from schemas.source import PRESETS, Preset, compile_group_pattern
 
+DICOM_DECODERS = ("pydicom", "tfio")
 WORK_FOLDER = "_work"  # inside the output; holds all that is unfinished, and goes when the data set is published
+
+LEAST_MEMORY = 64  # MiB; less is of no use
 
 # These change what a run may do or how fast, and never what a shard holds: finished shards outlive a change of them.
 _NOT_IN_SHARDS = (
@@ -21,6 +24,8 @@ _NOT_IN_SHARDS = (
     "dry_run",
     "overwrite",
     "threads",
+    "decoders",
+    "decoder_memory",
     "decode_timeout",
     "output",
     "local",
@@ -35,8 +40,8 @@ class ConvertConfig:
 
     input and output: absolute local folders or gs:// URIs. shards: of each split, 0 for a number that fits the set.
     classes: in label order, () for those of the preset or, sorted, of the data. multi_label: an image may have several
-    labels, even if none has. limit: 0 for no limit. threads: 0 for a number that fits the machine and the input.
-    decode_timeout: in seconds. local: the workers run on this machine. id_key_file: only the name of the place; the key
+    labels, even if none has. limit: 0 for no limit. threads: that read, 0 for a number that fits the machine and the input.
+    decoders: child processes of each worker, 0 for one a core. decoder_memory: of each, in MiB. decode_timeout: in seconds. local: the workers run on this machine. id_key_file: only the name of the place; the key
     itself is never in here. id_key_check: a one-way value of it, "" without. Raises UsageError, naming the flag and the
     value, for a setting that cannot be.
     """
@@ -63,7 +68,9 @@ class ConvertConfig:
     id_key_check: str = ""
     retry_quarantine: str = ""
     threads: int = 0
-    decode_timeout: float = 60.0
+    decoders: int = 0
+    decoder_memory: int = DEFAULT_MEMORY >> 20
+    decode_timeout: float = DEFAULT_SECONDS
     dicom_decoder: str = DICOM_DECODERS[0]
     dry_run: bool = False
     overwrite: bool = False
@@ -87,9 +94,11 @@ class ConvertConfig:
             raise UsageError(f"--sample_fraction {self.sample_fraction}: must be above 0 and at most 1")
         if not 0 <= self.max_reject_fraction <= 1:
             raise UsageError(f"--max_reject_fraction {self.max_reject_fraction}: must be from 0 to 1")
-        for flag in ("limit", "shards", "threads"):
+        for flag in ("limit", "shards", "threads", "decoders"):
             if getattr(self, flag) < 0:
                 raise UsageError(f"--{flag} {getattr(self, flag)}: must be at least 1")
+        if not LEAST_MEMORY <= self.decoder_memory <= 1 << 20:
+            raise UsageError(f"--decoder_memory {self.decoder_memory}: from {LEAST_MEMORY} MiB to a TiB")
         if not 0 < self.decode_timeout <= 86_400:
             raise UsageError(f"--decode_timeout {self.decode_timeout:g}: must be above 0 seconds, up to a day")
         if self.dicom_decoder not in DICOM_DECODERS:
@@ -141,3 +150,8 @@ class ConvertConfig:
         """A hash of every setting that a shard's bytes follow from; runs with the same one may share finished shards."""
         settings = {name: value for name, value in asdict(self).items() if name not in _NOT_IN_SHARDS}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def most_bytes(config: ConvertConfig) -> int:
+    """The largest file that is read at all: a decoder holds it beside what it makes of it."""
+    return (config.decoder_memory << 20) * 2 // 3

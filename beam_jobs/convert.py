@@ -1,190 +1,37 @@
-"""Raw radiographs -> a published TFRecord data set: `python -m beam_jobs.convert --input DIR --output DIR`."""
+"""Raw radiographs -> a published TFRecord data set: `python -m beam_jobs.convert --input DIR --output DIR`.
+
+Beam takes most of a second to load. --help, wrong flags and the launcher of a local run do without it, and the decoders
+get ready meanwhile.
+"""
 
 import functools
-import logging
-import re
 import sys
-import uuid
 from collections.abc import Sequence
 
-import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, PipelineOptions, StandardOptions
-from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
-
-from beam_jobs import (
-    feedback,
-    isolation,
-    leakage,
-    plan,
-    publish,
-    releases,
-    retry,
-    shards,
-    storage,
-    summary,
-    supervise,
-    workers,
-)
-from beam_jobs.blocks import SortByKey
-from beam_jobs.config import ConvertConfig
-from beam_jobs.decoder import decoder_of
-from beam_jobs.discover import Discover, check_input
-from beam_jobs.duplicates import DropDuplicates
-from beam_jobs.flags import beam_options, config_of, parser
-from beam_jobs.published import read_manifest
-from beam_jobs.scratch import scratch_folder
-from beam_jobs.splits import AssignSplits
-from beam_jobs.tally import TALLY
-from schemas.dataset import Manifest
-from schemas.errors import JobFailed, RadrecordsError, run_command
-
-_STEP = re.compile(r" \[while running '.*'\]$")  # what Beam adds to an error of a step
+from beam_jobs import retry, supervise
+from beam_jobs.decoder import pool
+from beam_jobs.flags import config_of, is_local, parser, uses_processes
+from schemas.errors import run_command
 
 
 def main(argv: Sequence[str], supervised: bool = False) -> None:
     """Converts, and prints the summary; or says with --dry_run what it would do. `supervised`: a local run happens in a
-    child of this process, and is run again where a decoder ends it."""
+    child of this process, which ends it and all that it started when it is interrupted."""
     flags, beam_flags = parser().parse_known_args(argv)
     if flags.retry_quarantine:
         flags = retry.parse_with_settings(parser(), list(argv), flags.retry_quarantine.rstrip("/"))
-    options = beam_options(beam_flags)
-    config = config_of(flags, local=options.view_as(StandardOptions).runner is None)
-    if not flags.debug:
-        quiet_beam(config.local)
+    config = config_of(flags, local=is_local(beam_flags))
+
+    def run() -> None:
+        if config.local and not config.dry_run and not uses_processes(beam_flags):
+            pool(config).start()
+        from beam_jobs import pipeline, runners
+
+        pipeline.convert_and_print(config, runners.beam_options(beam_flags), flags.debug)
+
     if supervised and config.local and supervise.can_supervise():
-        sys.exit(supervise.until_done(lambda: convert_and_print(config, options, flags.debug), config, argv))
-    convert_and_print(config, options, flags.debug)
-
-
-def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bool) -> None:
-    """Everything after the flags."""
-    if config.local:
-        with feedback.quiet_workers(not debug):
-            decoder_of(config.image, config.dicom_decoder)  # says at once where it does not work
-    check_input(config)
-    if config.retry_quarantine:
-        retry.check(config)
-    if config.dry_run:
-        with scratch_folder() as folder:
-            with feedback.quiet_workers(not debug):
-                run(config, None, folder, PipelineOptions([]))
-            summary.print_plan(config, feedback.read_plan(folder) or {})
-        return
-    if options.view_as(GoogleCloudOptions).template_location:
-        stage_template(config, options)
-        summary.print_template(options.view_as(GoogleCloudOptions))
-        return
-    summary.print_manifest(convert(config, options, quiet=not debug), config.output)
-    print(leakage.summary(publish.read_leakage(config.output)))
-
-
-def quiet_beam(local: bool) -> None:
-    """Leaves failures to our one line. A remote job keeps Beam's progress lines."""
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL if local else logging.INFO)
-    logging.getLogger().setLevel(logging.CRITICAL if local else logging.INFO)
-
-
-def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True) -> Manifest:
-    """Runs the whole job and gives the manifest it published. Raises RadrecordsError with nothing published."""
-    release = releases.begin(config)
-    try:
-        if release is None:  # published already
-            pass
-        elif config.local:
-            with (
-                scratch_folder() as folder,
-                feedback.quiet_workers(quiet) as terminal,
-                feedback.ProgressBar(folder, terminal),
-            ):
-                run(config, release, folder, options)
-        else:
-            run(config, release, told_folder(release), options)
-    except BaseException as error:
-        if release and releases.abandon(config, release) and isinstance(error, Exception):
-            raise releases.lost(config) from error
-        raise
-    manifest = read_manifest(config.output)
-    if manifest is None:
-        raise JobFailed(f"the job ended and published nothing in {config.output}")
-    if release:
-        releases.tidy(config, release)
-    return manifest
-
-
-def stage_template(config: ConvertConfig, options: PipelineOptions) -> None:
-    """Leaves in --template_location what Dataflow runs later, and nothing in the output folder."""
-    release = releases.unclaimed(config)
-    run(config, release, told_folder(release), options)
-
-
-def told_folder(release: releases.Release) -> str:
-    """Where the workers of a remote runner tell why the job failed."""
-    return storage.join(release.work, f"told-{uuid.uuid4().hex}")
-
-
-def run(config: ConvertConfig, release: releases.Release | None, folder: str, options: PipelineOptions) -> None:
-    """Runs the pipeline to its end. Raises what a worker recorded in `folder`, or else what the runner says."""
-    runner = local_runner(folder, options) if config.local else None
-    try:
-        pipeline = beam.Pipeline(runner=runner, options=options)
-        define_pipeline(pipeline, config, release, folder)
-        pipeline.run().wait_until_finish()
-    except Exception as error:
-        told = feedback.read_failure(folder)  # before what the runner says: it adds words of its own
-        if told is None and isinstance(error, RadrecordsError):
-            raise type(error)(_STEP.sub("", str(error))) from error
-        if told is None and config.local and (workers.lost(folder) or isolation.attempts(config.work)):
-            raise supervise.WorkerLostError(
-                "a worker process was lost (killed, out of memory, or by a decoder); nothing was published. Run again: "
-                "finished shards are kept, and what it was at is decoded in a process of its own"
-            ) from error
-        raise told or JobFailed(f"the job failed: {last_line(error)}") from error
-
-
-def local_runner(folder: str, options: PipelineOptions) -> FnApiRunner:
-    """The engine for this machine; in it workers are threads, or processes with --direct_running_mode."""
-    direct = options.view_as(DirectOptions)
-    if direct.direct_running_mode != "multi_processing":
-        return FnApiRunner()
-    direct.direct_running_mode = "in_memory"  # or Beam would put its own kind of worker process in place of ours
-    return workers.process_runner(folder)
-
-
-def last_line(error: BaseException) -> str:
-    """The line of a runner's error that says what happened; the worker's traceback comes before or after it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
-
-
-def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: releases.Release | None, folder: str) -> None:
-    """Discover, plan, write, publish. Without a release it ends with the plan (--dry_run)."""
-    spill = folder if config.local else ""
-    found = root | "Discover" >> Discover(config, spill)
-    chosen = found["sources"] | "Sample" >> plan.Sample(config)
-    unique = chosen["sources"] | "DropDuplicates" >> DropDuplicates(config, spill)
-    assigned = unique["sources"] | "AssignSplits" >> AssignSplits(config, spill)
-    tally = tuple(step[TALLY] for step in (found, chosen, unique, assigned) if step is not chosen or TALLY in chosen)
-    everything = {"references": assigned["references"], TALLY: tally | "Tally" >> beam.Flatten()}
-    planned = everything | "Plan" >> plan.MakePlan(config, folder)
-    if release is None:
-        return
-    the_plan = beam.pvalue.AsSingleton(planned)
-    none = planned | "EveryShard" >> beam.FlatMap(plan.empty_shards)
-    by_shard = assigned["references"] | "SortByShard" >> beam.ParDo(SortByKey(plan.shard_of), the_plan, config.seed)
-    results = (
-        (none, by_shard)
-        | "ShardsAndReferences" >> beam.Flatten()
-        | "ByShard" >> beam.GroupByKey()
-        | "WriteShards" >> beam.Map(shards.write_shard, the_plan, config, release.prefix, release.work, folder)
-    )
-    hashes = results | "Hashes" >> beam.Map(shards.hashes_of)
-    near = hashes | "NearDuplicates" >> leakage.FindNearDuplicates(the_plan, spill)
-    finished = beam.pvalue.AsList(results | "Finished" >> beam.Map(shards.without_hashes))
-    _ = (
-        root
-        | "End" >> beam.Create([None])
-        | "Publish" >> beam.Map(publish.publish, finished, beam.pvalue.AsIter(near), the_plan, config, release, folder)
-    )
+        sys.exit(supervise.run_in_child(run, config, argv))
+    run()
 
 
 if __name__ == "__main__":

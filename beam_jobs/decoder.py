@@ -1,20 +1,27 @@
-"""Which decoder a conversion uses: schemas/image.py's, with the DICOM decoder that --dicom_decoder names."""
+"""The processes that decode for this one, and which decoder they use."""
 
-from collections.abc import Callable
-from functools import partial
+import atexit
+import functools
+from collections.abc import Sequence
 
-from schemas.image import Decoded, ImageSettings, decode
+from beam_jobs.config import ConvertConfig
+from schemas.decoder_pool import DECODER, Answer, DecoderPool
 
-DICOM_DECODERS = ("pydicom", "tfio")
-
-# From a file's bytes to its tensor; raises ImageRejected or ImageSkipped.
-Decode = Callable[[bytes], Decoded]
+_DECODERS = {"pydicom": DECODER, "tfio": "beam_jobs.tfio_dicom:decode"}
 
 
-def decoder_of(settings: ImageSettings, dicom_decoder: str) -> Decode:
-    """The decoder for these settings. Raises UsageError where tensorflow-io is asked for and does not work here."""
-    if dicom_decoder == "tfio":
-        from beam_jobs import tfio_dicom  # imports TensorFlow, which a worker otherwise never does
+def decode(images: Sequence[bytes], config: ConvertConfig) -> list[Answer]:
+    """What becomes of each image (bytes of whole files), in order, as the config wants it; see DecoderPool.decode."""
+    return pool(config).decode(images, config.image, config.decode_timeout, _DECODERS[config.dicom_decoder])
 
-        return partial(decode, settings=settings, stored_values=tfio_dicom.load())
-    return partial(decode, settings=settings)
+
+def pool(config: ConvertConfig) -> DecoderPool:
+    """The one pool of this process with these limits. Its children live until this process ends."""
+    return _pool(config.decoders, config.decoder_memory << 20)
+
+
+@functools.cache
+def _pool(children: int, memory: int) -> DecoderPool:
+    made = DecoderPool(children, memory)
+    atexit.register(made.close)
+    return made

@@ -11,10 +11,10 @@ import apache_beam as beam
 
 from beam_jobs import storage
 from beam_jobs.blocks import Block, InPartitions, blocks
-from beam_jobs.config import ConvertConfig
-from beam_jobs.isolation import IsolatedDecoder
+from beam_jobs.config import ConvertConfig, most_bytes
+from beam_jobs.decoder import decode
 from beam_jobs.tally import TALLY, duplicates, problem
-from schemas.image import MOST_BYTES, ImageRejected, ImageSkipped, sniff
+from schemas.rejection import Decoded
 from schemas.source import Source
 
 _CHECKSUM_BLOCK = 500  # files that one worker reads; small, so that all workers read
@@ -39,7 +39,7 @@ class DropDuplicates(beam.PTransform):  # type: ignore[misc]
         checked = (
             sized.candidates
             | "SpreadCandidates" >> beam.Reshuffle()
-            | "Checksum" >> beam.Map(with_checksums)
+            | "Checksum" >> beam.Map(with_checksums, most_bytes(self.config))
             | "ByChecksum" >> InPartitions(identity_of)
             | "KeepOne" >> beam.FlatMap(keep_one_each, self.config, self.spill).with_outputs(TALLY, main="kept")
         )
@@ -58,13 +58,14 @@ def same_size(sources: Iterable[Block[Source]], spill: str) -> Iterator[Any]:
         yield beam.pvalue.TaggedOutput("candidates", block)
 
 
-def with_checksums(sources: Block[Source]) -> Block[Source]:
-    """The sources with their MD5, read where the listing brought none; without, where a file cannot be read."""
-    return Block([_with_checksum(source) for source in sources], sources.spill)
+def with_checksums(sources: Block[Source], most: int) -> Block[Source]:
+    """The sources with their MD5, read where the listing brought none; without, where a file cannot be read or is larger
+    than `most` bytes."""
+    return Block([_with_checksum(source, most) for source in sources], sources.spill)
 
 
-def _with_checksum(source: Source) -> Source:
-    if source.checksum or source.size > MOST_BYTES:
+def _with_checksum(source: Source, most: int) -> Source:
+    if source.checksum or source.size > most:
         return source
     try:
         content = storage.read_bytes(source.uri, source.version)
@@ -119,14 +120,11 @@ def _disagreement(first: Source, others: list[Source]) -> Any:
 
 
 def is_image(source: Source, config: ConvertConfig) -> bool:
-    """Whether the source can be read and decoded. Asked seldom, so always in a process that a decoder may crash."""
-    if source.size > MOST_BYTES:
+    """Whether the source can be read and decoded."""
+    if source.size > most_bytes(config):
         return False
     try:
         data = storage.read_bytes(source.uri, source.version)
-        sniff(data)
-        with IsolatedDecoder(config.image, config.dicom_decoder, config.decode_timeout) as decode:
-            decode(data)
-    except (OSError, ImageRejected, ImageSkipped):
+    except OSError:
         return False
-    return True
+    return isinstance(decode([data], config)[0], Decoded)

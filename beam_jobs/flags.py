@@ -4,21 +4,15 @@ import argparse
 import csv
 import os
 from dataclasses import asdict
-from pathlib import Path
-
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, SetupOptions, StandardOptions
 
 from beam_jobs import id_key, storage
-from beam_jobs.config import ConvertConfig
-from beam_jobs.decoder import DICOM_DECODERS
+from beam_jobs.config import DICOM_DECODERS, ConvertConfig
 from schemas.errors import CommandParser, UsageError
-from schemas.image import ImageSettings
+from schemas.image_settings import ImageSettings
 from schemas.source import PRESETS
 
 # The engine inside Beam's local runners. By name, because DirectRunner would first try to download another one.
-_LOCAL_RUNNERS = ("", "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "SwitchingDirectRunner")
-# Their job servers know more options than Python does.
-_OPEN_ENDED_RUNNERS = ("PortableRunner", "FlinkRunner", "SparkRunner", "PrismRunner")
+LOCAL_RUNNERS = ("", "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "SwitchingDirectRunner")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -79,8 +73,24 @@ def parser() -> argparse.ArgumentParser:
         metavar="DATASET",
         help="make a new version of this data set, reading again only what it quarantined",
     )
-    result.add_argument("--threads", type=auto_or_positive, default="auto", metavar="N", help="decoding, per worker")
-    result.add_argument("--decode_timeout", type=float, default=60.0, metavar="S", help="seconds an image may take")
+    result.add_argument("--threads", type=auto_or_positive, default="auto", metavar="N", help="that read, per worker")
+    result.add_argument(
+        "--decoders", type=auto_or_positive, default="auto", metavar="N", help="processes that decode, per worker"
+    )
+    result.add_argument(
+        "--decoder_memory",
+        type=positive,
+        default=ConvertConfig.decoder_memory,
+        metavar="MIB",
+        help="what decoding may take in each of them",
+    )
+    result.add_argument(
+        "--decode_timeout",
+        type=float,
+        default=ConvertConfig.decode_timeout,
+        metavar="S",
+        help="seconds an image may take",
+    )
     result.add_argument("--dry_run", action="store_true", help="say what would be done, and write nothing")
     result.add_argument("--overwrite", action="store_true", help="replace the data set published in --output")
     return result
@@ -134,23 +144,20 @@ def config_of(flags: argparse.Namespace, local: bool) -> ConvertConfig:
     )
 
 
-def beam_options(flags: list[str]) -> PipelineOptions:
-    """Beam's options. `runner` is None where the job runs on this machine. Raises UsageError for a flag nobody knows."""
-    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for kind in PipelineOptions.__subclasses__():
-        if "_add_argparse_args" in vars(kind):
-            kind._add_argparse_args(known)
-    _, unknown = known.parse_known_args(flags)
-    options = PipelineOptions(flags)
-    runner = options.view_as(StandardOptions).runner or ""
-    if unknown and runner not in _OPEN_ENDED_RUNNERS:
-        raise UsageError(f"unknown argument {unknown[0]}; see python -m beam_jobs.convert --help")
-    if options.view_as(GoogleCloudOptions).template_location and runner != "DataflowRunner":
-        raise UsageError("--template_location needs --runner=DataflowRunner, whose templates it makes")
-    if runner in _LOCAL_RUNNERS:
-        options.view_as(StandardOptions).runner = None
-    setup = options.view_as(SetupOptions)
-    setup.save_main_session = False  # every function lives in an installed module
-    if runner == "DataflowRunner" and not setup.setup_file and Path("setup.py").exists():
-        setup.setup_file = "./setup.py"
-    return options
+def is_local(beam_flags: list[str]) -> bool:
+    """Whether Beam's flags leave the job on this machine."""
+    return _beam_flag(beam_flags, "--runner") in LOCAL_RUNNERS
+
+
+def uses_processes(beam_flags: list[str]) -> bool:
+    """Whether a local job has worker processes of its own."""
+    return _beam_flag(beam_flags, "--direct_running_mode") == "multi_processing"
+
+
+def _beam_flag(beam_flags: list[str], name: str) -> str:
+    one = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    one.add_argument(name, default="", dest="value")
+    try:
+        return str(one.parse_known_args(beam_flags)[0].value)
+    except SystemExit:  # without a value, which Beam's own parser says
+        return ""

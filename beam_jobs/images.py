@@ -1,30 +1,29 @@
-"""The images of one shard, from their bytes to framed records: read and decoded ahead on several threads."""
+"""The images of one shard, from their bytes to framed records: read on threads, decoded in child processes."""
 
+import collections
 import contextlib
 import hashlib
-import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import PurePosixPath
 
 from beam_jobs import feedback, storage
-from beam_jobs.config import ConvertConfig
-from beam_jobs.decoder import Decode, decoder_of
-from beam_jobs.isolation import IsolatedDecoder
+from beam_jobs.config import ConvertConfig, most_bytes
+from beam_jobs.decoder import decode
 from beam_jobs.near_duplicates import difference_hash
 from beam_jobs.outcome import Converted, Outcome, Quarantined, Skipped
 from beam_jobs.plan import Plan
 from beam_jobs.splits import Reference
-from beam_jobs.threads import Pulse, StalledError, ordered_map, parts
-from schemas.budget import Budget
+from schemas.decoder_pool import BATCH_BYTES, BATCH_IMAGES, Answer, cores
 from schemas.errors import one_line
 from schemas.example import Example, encode_example, frame_record
-from schemas.image import MOST_BYTES, ImageRejected, ImageSkipped
 from schemas.labels import encode_label
+from schemas.rejection import ImageRejected, ImageSkipped
 
 _READ_THREADS = 16  # a bucket answers in tens of milliseconds: that many requests at once keep the decoders busy
-_PART = 16  # images that a thread takes at a time, where there are many: handing over small ones singly costs much
-_BYTES_AT_A_TIME = 1 << 27  # of files that a worker's threads hold
-_in_memory = Budget(_BYTES_AT_A_TIME)
+_LARGE_BYTES = 16 << 20
+_large_files = threading.BoundedSemaphore(4)  # so many threads of a worker hold large files at a time
 _FORMAT_SUFFIXES = {
     "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "png": (".png",),
@@ -37,80 +36,90 @@ _FORMAT_SUFFIXES = {
 _IMAGE_SUFFIXES = frozenset(suffix for suffixes in _FORMAT_SUFFIXES.values() for suffix in suffixes)
 
 
-def convert_all(
-    references: list[Reference], plan: Plan, config: ConvertConfig, folder: str, isolated: bool
-) -> Iterator[Outcome]:
-    """What becomes of each input, in order; read and decoded ahead on several threads. Where these get stuck in an image,
-    or `isolated` says that an earlier worker was lost, the rest is decoded in a child process."""
-    done = 0
-    if not isolated:
-        decode = decoder_of(config.image, config.dicom_decoder)
-        with contextlib.suppress(StalledError):
-            for outcomes in _convert_parts(references, plan, config, decode, _in_memory, config.decode_timeout):
-                yield from outcomes
-                done += len(outcomes)
-                feedback.count_done(folder, len(outcomes))
-    if done < len(references):
-        in_memory = Budget(_BYTES_AT_A_TIME)  # of their own: threads that are stuck never give back what they took
-        with IsolatedDecoder(config.image, config.dicom_decoder, config.decode_timeout) as decode:
-            for outcomes in _convert_parts(references[done:], plan, config, decode, in_memory, None):
-                yield from outcomes
-                feedback.count_done(folder, len(outcomes))
-
-
-def _convert_parts(
-    references: list[Reference],
-    plan: Plan,
-    config: ConvertConfig,
-    decode: Decode,
-    in_memory: Budget,
-    limit: float | None,
-) -> Iterator[list[Outcome]]:
-    pulse = Pulse()
-
-    def convert_part(part: range) -> list[Outcome]:
-        outcomes = []
-        for index in part:
-            with in_memory.take(max(0, references[index].source.size)):
-                outcomes.append(convert_one(references[index], plan, config, decode))
-            pulse.beat()
-        return outcomes
-
+def convert_all(references: list[Reference], plan: Plan, config: ConvertConfig, folder: str) -> Iterator[Outcome]:
+    """What becomes of each input, in order; read ahead on several threads, decoded in child processes."""
+    batches = batches_of(references)
     threads = thread_count(config)
-    return ordered_map(convert_part, parts(len(references), threads, _PART), threads, pulse, limit)
+    with ThreadPoolExecutor(threads, "read") as executor:
+        ahead: collections.deque[Future[list[Outcome]]] = collections.deque()
+        try:
+            for batch in batches:
+                ahead.append(executor.submit(convert_batch, batch, plan, config))
+                if len(ahead) > 2 * threads:
+                    yield from _finished(ahead, folder)
+            while ahead:
+                yield from _finished(ahead, folder)
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+def _finished(ahead: "collections.deque[Future[list[Outcome]]]", folder: str) -> list[Outcome]:
+    outcomes = ahead.popleft().result()
+    feedback.count_done(folder, len(outcomes))
+    return outcomes
+
+
+def batches_of(references: list[Reference]) -> Iterator[list[Reference]]:
+    """The references in order, in lists of as much as is handed to a decoder at a time."""
+    batch: list[Reference] = []
+    size = 0
+    for reference in references:
+        size += max(0, reference.source.size)
+        if batch and (size > BATCH_BYTES or len(batch) == BATCH_IMAGES):
+            yield batch
+            batch, size = [], max(0, reference.source.size)
+        batch.append(reference)
+    if batch:
+        yield batch
 
 
 def thread_count(config: ConvertConfig) -> int:
-    """Threads that read and decode: one a processor on local files, more where each read waits for the network."""
+    """Threads that read: some more than decode on local files, and more still where each read waits for the network."""
     if config.threads:
         return config.threads
-    cores = os.cpu_count() or 1
-    return max(cores, _READ_THREADS) if storage.is_remote(config.input) else cores
+    local = (config.decoders or cores()) + 1
+    return max(local, _READ_THREADS) if storage.is_remote(config.input) else local
 
 
-def convert_one(reference: Reference, plan: Plan, config: ConvertConfig, decode: Decode) -> Outcome:
-    """One input, from its bytes to its framed record, or why not. Reading errors of a single image are its own; a bucket
-    that refuses access fails the job."""
+def convert_batch(batch: list[Reference], plan: Plan, config: ConvertConfig) -> list[Outcome]:
+    """Some inputs, from their bytes to their framed records, or why not."""
+    large = sum(reference.source.size for reference in batch) > _LARGE_BYTES
+    with _large_files if large else contextlib.nullcontext():
+        found = [_read(reference, config) for reference in batch]
+        answers = iter(decode([data for data in found if isinstance(data, bytes)], config))
+        return [
+            data if isinstance(data, Quarantined) else _outcome(reference, data, next(answers), plan, config)
+            for reference, data in zip(batch, found, strict=True)
+        ]
+
+
+def _read(reference: Reference, config: ConvertConfig) -> bytes | Quarantined:
+    """The file's bytes. Reading errors of a single image are its own; a bucket that refuses access fails the job."""
     source = reference.source
-    if source.size > MOST_BYTES:
-        detail = f"{source.size >> 20} MiB; an image and what it takes to decode it must fit into {MOST_BYTES >> 20}"
+    if source.size > most_bytes(config):
+        detail = (
+            f"{source.size >> 20} MiB; --decoder_memory {config.decoder_memory} has room for {most_bytes(config) >> 20}"
+        )
         return _quarantined(reference, None, "read", "file_too_large", detail, "unknown")
     try:
         if source.size < 0:
             raise FileNotFoundError
-        data = storage.read_bytes(source.uri, source.version)
+        return storage.read_bytes(source.uri, source.version)
     except FileNotFoundError:
         return _quarantined(
             reference, None, "read", "missing", "no file is there, or it was replaced since it was listed", "unknown"
         )
     except OSError as error:
         return _quarantined(reference, None, "read", "unreadable", error.strerror or type(error).__name__, "unknown")
-    try:
-        image = decode(data)
-    except ImageSkipped as error:
-        return Skipped(error.reason.value)
-    except ImageRejected as error:
-        return _quarantined(reference, data, "decode", error.reason.value, error.detail, error.format)
+
+
+def _outcome(reference: Reference, data: bytes, image: Answer, plan: Plan, config: ConvertConfig) -> Outcome:
+    source = reference.source
+    if isinstance(image, ImageSkipped):
+        return Skipped(image.reason.value)
+    if isinstance(image, ImageRejected):
+        return _quarantined(reference, data, "decode", image.reason.value, image.detail, image.format)
     label = encode_label(source.label, plan.classes, plan.label_kind)
     uri = source.uri if config.include_source_uri else None
     record = frame_record(encode_example(Example(image.pixels, label, reference.id, reference.group, uri)))

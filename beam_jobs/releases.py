@@ -17,7 +17,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from beam_jobs import isolation, storage
+from beam_jobs import storage
 from beam_jobs.config import ConvertConfig
 from beam_jobs.published import read_manifest
 from schemas.dataset import Manifest
@@ -111,14 +111,14 @@ def _check_claim(config: ConvertConfig, release: Release) -> None:
 
 def abandon(config: ConvertConfig, release: Release) -> bool:
     """After a run that failed: whether another one has published the release meanwhile. Leaves nothing behind then, and
-    nothing of a run that finished no shard and lost no worker in one."""
+    nothing of a run that finished no shard."""
     try:
         published = read_manifest(config.output)
         if published and published.revision >= release.revision:
             tidy(config, release)
             return True
         finished = any(".tfrecord-" in file.path for file in storage.list_files(release.work, release.work))
-        if not finished and not isolation.attempts(release.work):
+        if not finished:
             storage.delete_folder(release.work)
             storage.delete_if_empty(config.work, config.output)
     except (RadrecordsError, OSError):  # the disk or the bucket that failed the run: its own error says more
@@ -133,7 +133,6 @@ def after_interrupt(config: ConvertConfig) -> str:
         release = release_of(config, published.revision + 1 if published else 1)
         if published and not storage.exists(storage.join(release.work, _CLAIM)):  # it was through, or had not begun
             return f"interrupted; {config.output} holds a published data set"
-        isolation.forget_attempts(release.work)
         abandon(config, release)
     except (RadrecordsError, OSError):
         return "interrupted"

@@ -17,7 +17,6 @@ from beam_jobs.blocks import Block
 from beam_jobs.config import ConvertConfig
 from beam_jobs.id_key import id_key
 from beam_jobs.images import convert_all
-from beam_jobs.isolation import attempt
 from beam_jobs.near_duplicates import hashed
 from beam_jobs.outcome import Converted, Outcome, Quarantined, ShardResult, Skipped
 from beam_jobs.plan import Plan
@@ -46,15 +45,12 @@ def write_shard(
         if finished is not None:
             feedback.count_done(folder, len(ordered))
             return finished
-        with attempt(work, f"{split}-{index}") as lost_before:
-            result = None
-            if config.retry_quarantine:
-                result = _retried(name, key, ordered, plan, config, work, folder, lost_before)
-            if result is None:
-                outcomes = convert_all(ordered, plan, config, folder, isolated=lost_before)
-                result = _write(name, key, ordered, outcomes, plan, config, work)
-            with storage.writing(work):
-                storage.write_bytes(mark, result.to_json().encode())
+        result = _retried(name, key, ordered, plan, config, work, folder) if config.retry_quarantine else None
+        if result is None:
+            outcomes = convert_all(ordered, plan, config, folder)
+            result = _write(name, key, ordered, outcomes, plan, config, work)
+        with storage.writing(work):
+            storage.write_bytes(mark, result.to_json().encode())
         return result
 
 
@@ -106,7 +102,6 @@ def _retried(
     config: ConvertConfig,
     work: str,
     folder: str,
-    isolated: bool,
 ) -> ShardResult | None:
     """Writes the shard from the old data set's records and from those images only that it quarantined; None where it has
     no whole shard that was made from the other inputs."""
@@ -118,7 +113,7 @@ def _retried(
     if found is None or kept is None:
         return None
     feedback.count_done(folder, len(others))
-    outcomes = merge(references, kept, again, convert_all(again, plan, config, folder, isolated))
+    outcomes = merge(references, kept, again, convert_all(again, plan, config, folder))
     result = _write(name, key, references, outcomes, plan, config, work)
     return replace(
         result,

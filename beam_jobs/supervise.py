@@ -1,10 +1,8 @@
-"""Keeps a local run going when a decoder takes the process with it, and ends it when somebody asks.
+"""Ends a local run when somebody asks, and says so where it is lost.
 
-The run is forked off once everything is imported and before any thread is begun, which costs no time. When it dies, it
-is run again: the shards that it died in are marked (isolation.py), and their images decoded in a process of their own.
-
-An interrupt is for this process alone, which kills the run and all that it started: Beam would take the exception for an
-error of the pipeline, and a thread in a decoder cannot be stopped. What a kill leaves behind is tidied up here.
+The run is forked off before anything large is imported and any thread is begun. An interrupt is for this process alone,
+which kills the run and all that it started: Beam would take the exception for an error of the pipeline. What a kill
+leaves behind is tidied up here.
 """
 
 import ctypes
@@ -12,12 +10,13 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from beam_jobs import isolation, releases
+from beam_jobs import releases
 from beam_jobs.config import ConvertConfig
 from beam_jobs.scratch import scratch_folder
 from schemas.errors import JobFailed, run_command
@@ -25,10 +24,7 @@ from schemas.errors import JobFailed, run_command
 _TOLD = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM}
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
 _ENDED, _WORKER_LOST = b".", b"w"  # what the child tells before it ends; nothing where it was lost itself
-
-
-class WorkerLostError(JobFailed):
-    """A worker process died and left nothing said. The same command again finishes."""
+_BEAMS_WATCH = "run_worker"  # the thread of Beam's local runner that fails when the worker process it waits for does
 
 
 def can_supervise() -> bool:
@@ -36,26 +32,21 @@ def can_supervise() -> bool:
     return sys.platform == "linux"
 
 
-def until_done(run: Callable[[], None], config: ConvertConfig, argv: Sequence[str]) -> int:
-    """The exit code of the command `run`, which is run again as long as each loss is in other shards than those before.
+def run_in_child(run: Callable[[], None], config: ConvertConfig, argv: Sequence[str]) -> int:
+    """The exit code of the command `run`.
 
-    Raises WorkerLostError where it is not, and KeyboardInterrupt, which says what is published, when interrupted.
+    Raises JobFailed where its process or a worker of it was lost, and KeyboardInterrupt, which says what is published, when
+    interrupted.
     """
-    seen: frozenset[str] = frozenset()
-    while True:
-        try:
-            code, how = _in_child(run, argv)
-        except KeyboardInterrupt:
-            print(file=sys.stderr)  # below the progress bar
-            raise KeyboardInterrupt("" if config.dry_run else releases.after_interrupt(config)) from None
-        if code is not None:
-            return code
-        lost = isolation.attempts(config.work)
-        if not lost - seen:
-            print(file=sys.stderr)  # the bar's line is not ended
-            raise WorkerLostError(f"{how}; the same command again goes on")
-        print(f"\nwarning: {how}; going on, and decoding what it was at in a process of its own", file=sys.stderr)
-        seen |= lost
+    try:
+        code, how = _in_child(run, argv)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)  # below the progress bar
+        raise KeyboardInterrupt("" if config.dry_run else releases.after_interrupt(config)) from None
+    if code is not None:
+        return code
+    print(file=sys.stderr)  # the bar's line is not ended
+    raise JobFailed(f"{how}; the same command again goes on")
 
 
 def _in_child(run: Callable[[], None], argv: Sequence[str]) -> tuple[int | None, str]:
@@ -87,20 +78,21 @@ def _in_child(run: Callable[[], None], argv: Sequence[str]) -> tuple[int | None,
     if answer == _ENDED:
         return code, ""
     if answer == _WORKER_LOST:
-        return None, "a worker process was lost"
+        return None, "a worker process was lost (killed, or out of memory)"
     return None, f"the process was lost, with {f'signal {-code}' if code < 0 else f'exit code {code}'}"
 
 
 def _run_and_tell(run: Callable[[], None], argv: Sequence[str], tell: int) -> NoReturn:
-    def command(_: Sequence[str]) -> None:
-        try:
-            run()
-        except WorkerLostError:
-            os.write(tell, _WORKER_LOST)
-            os._exit(1)
+    def worker_lost(failed: threading.ExceptHookArgs) -> None:
+        if failed.thread is None or failed.thread.name != _BEAMS_WATCH:
+            threading.__excepthook__(failed)
+            return
+        os.write(tell, _WORKER_LOST)  # the runner would wait for it for ever
+        os._exit(1)
 
+    threading.excepthook = worker_lost
     try:
-        code = run_command(command, argv)
+        code = run_command(lambda _: run(), argv)
     except BaseException:  # --debug
         traceback.print_exc()
         code = 1
@@ -126,8 +118,7 @@ def _wait(child: int) -> int:
 
 
 def _end_orphans() -> None:
-    """Ends what the child left running when it was lost: workers, which would notice by themselves, and decoders, which
-    may hang."""
+    """Ends what the child left running: workers and decoders."""
     listed = Path(f"/proc/self/task/{os.getpid()}/children")
     while listed.exists() and (children := listed.read_text().split()):
         for process in children:

@@ -20,11 +20,18 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from schemas.dicom import StoredValues
 from schemas.errors import UsageError
-from schemas.rejection import ImageRejected, Reason
+from schemas.image import decode_with
+from schemas.image_settings import ImageSettings
+from schemas.rejection import Decoded, ImageRejected, Reason
 
 _WORKS_WITH = "tensorflow-cpu 2.16.2 with tensorflow-io 0.37.1 on Python 3.10 or 3.11"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _KEPT = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
+
+
+def decode(data: bytes, settings: ImageSettings) -> Decoded:
+    """As schemas.image.decode, with the op for DICOM files of one sample a pixel."""
+    return decode_with(data, settings, load())
 
 
 @functools.cache

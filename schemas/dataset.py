@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from schemas.errors import UsageError
-from schemas.image import ImageSettings
+from schemas.image_settings import ImageSettings
 from schemas.labels import CLASS, KINDS, MULTI_HOT
 
 MANIFEST = "manifest.json"

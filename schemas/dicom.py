@@ -20,14 +20,8 @@ from pydicom.uid import UID, JPEGBaseline8Bit
 from schemas.dicom_elements import read_elements, read_pixels
 from schemas.dicom_levels import display_levels, first_number
 from schemas.raster import Gray, is_jpeg_frame, jpeg_segments, read_jpeg
-from schemas.rejection import ImageRejected, Reason
+from schemas.rejection import NO_USABLE_WINDOW, ImageRejected, Reason
 from schemas.structure import Admit
-
-NO_USABLE_WINDOW = "dicom_window_unusable"
-
-# Memory that a pixel takes beside the file, as measured: for its level, for native pixels and their copies, and for each
-# sample of a compressed one (JPEG 2000 works on 32 bits a sample) beside the sample itself.
-_LEVELS_BYTES, _GRAY_BYTES, _COLOUR_BYTES, _ENCAPSULATED_BYTES = 3, 4, 6, 5
 
 # A second decoder: from elements with one sample a pixel, checked, to integers [rows, columns] as stored.
 StoredValues = Callable[[Dataset], NDArray[Any]]
@@ -74,8 +68,7 @@ def read_dicom(
 
 
 def _blocks(rows: int, columns: int) -> list[slice]:
-    """Rows in parts of a hundred thousand pixels: no whole image is needed in a larger type, and what a part takes is small
-    enough for glibc to use it again, whichever thread comes next."""
+    """Rows in parts of a hundred thousand pixels, so that no whole image is needed in a larger type."""
     step = (1 << 17) // columns + 1
     return [slice(row, row + step) for row in range(0, rows, step)]
 
@@ -97,15 +90,11 @@ def _stored_values(
         raise ImageRejected(Reason.UNSUPPORTED_TRANSFER_SYNTAX, f"transfer syntax {name}") from None
     second = other if samples == 1 and bits > 1 else None
 
-    def with_levels(width: int, height: int, bytes_a_pixel: int = 0) -> None:
-        admit(width, height, bytes_a_pixel + _LEVELS_BYTES)
-
     if second is None and not decoder.is_available:
         detail = f"transfer syntax {name} needs pip install 'radrecords[dicom]'"
         raise ImageRejected(Reason.UNSUPPORTED_TRANSFER_SYNTAX, detail)
 
     if not syntax.is_encapsulated:
-        admit(columns, rows, _COLOUR_BYTES if samples == 3 else _GRAY_BYTES + 2 * ("PixelPaddingValue" in dataset))
         read_pixels(stream, dataset)
         bits_a_pixel = 16 if dataset.PhotometricInterpretation == "YBR_FULL_422" else samples * bits
         expected = (rows * columns * bits_a_pixel + 7) // 8
@@ -121,10 +110,9 @@ def _stored_values(
             raise ImageRejected(Reason.SIZE_MISMATCH, f"{columns}x{rows} holds a frame of {inside[0]}x{inside[1]}")
         if syntax == JPEGBaseline8Bit and second is None:
             # Strict, where pydicom's decoder fills damaged parts with gray.
-            strict = read_jpeg(frame, with_levels, max(rows, columns), longer_only=False)
+            strict = read_jpeg(frame, admit, max(rows, columns), longer_only=False)
             if samples == 1 or dataset.PhotometricInterpretation != "RGB":
                 return np.asarray(strict.image), ""
-        admit(columns, rows, samples * (_ENCAPSULATED_BYTES + bits // 8))
     if second is not None:
         return second(dataset), ""
     shift = _low_bits_to_drop(dataset)

@@ -17,13 +17,11 @@ from pydicom.uid import (
 )
 
 from schemas.dicom_levels import COLOURS
-from schemas.rejection import ImageRejected, ImageSkipped, Reason, SkipReason
+from schemas.rejection import NO_FILE_META, ImageRejected, ImageSkipped, Reason, SkipReason
 
 # pydicom and its plugins log what is odd about a value together with the value, which can be a name.
 for _name in ("pydicom", "pylibjpeg", "libjpeg", "openjpeg"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
-
-NO_FILE_META = "dicom_without_file_meta"
 
 _SKIPPED = {
     "1.2.840.10008.1.3.10": SkipReason.DICOMDIR,
@@ -41,11 +39,6 @@ _READ: list[BaseTag | int] = [
     *map(Tag, _KEYWORDS.split()),
     *(Tag(f"{colour}PaletteColorLookupTable{part}") for colour in COLOURS for part in ("Descriptor", "Data")),
 ]
-
-
-def is_deflated(data: bytes) -> bool:
-    """Whether the file says that all of it is compressed, pixels and sizes included (PS3.5 A.5)."""
-    return DeflatedExplicitVRLittleEndian.encode() in data[:4096]
 
 
 def read_elements(data: bytes, max_pixels: int) -> tuple[Dataset, io.BytesIO, tuple[str, ...]]:

@@ -2,160 +2,73 @@
 
 `decode` is that way: sniff the format by content -> check the header's limits -> decode to gray -> orient -> crop ->
 resize with antialias -> contrast and brightness -> uint8. Each failure is an ImageRejected with a reason of a
-closed set.
+closed set. It runs in the children of decoder_pool.py only, and loads the decoders of a format with its first file.
 """
 
 import re
 import struct
 import warnings
-from contextlib import ExitStack
-from dataclasses import dataclass
 from math import ceil
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from schemas.budget import Budget
-from schemas.dicom import StoredValues, read_dicom
-from schemas.dicom_elements import is_deflated
-from schemas.errors import UsageError
+from schemas.image_settings import ImageSettings
 from schemas.raster import Gray, read_jpeg, read_with_pillow
-from schemas.rejection import ImageRejected, ImageSkipped, Reason, SkipReason
+from schemas.rejection import Decoded, ImageRejected, ImageSkipped, Reason
 from schemas.sniff import sniff
-from schemas.structure import Admit
 
-__all__ = [
-    "MOST_BYTES",
-    "RESIZE_MODES",
-    "Decoded",
-    "ImageRejected",
-    "ImageSettings",
-    "ImageSkipped",
-    "Reason",
-    "SkipReason",
-    "decode",
-    "sniff",
-]
+if TYPE_CHECKING:
+    from schemas.dicom import StoredValues
 
-RESIZE_MODES = ("stretch", "letterbox", "crop")
 SMALLEST_SIDE = 2
-# Bytes that the threads take for decoding at a time, and the most that a single image may, its file included: 8 threads
-# that all meet images of 100 megapixels, and hold files (beam_jobs/images.py), stay below 1 GiB together with the 180 MB
-# of the process itself. Photographs of everyday size never wait.
-BYTES_AT_A_TIME, MOST_BYTES = 320_000_000, 700_000_000
 
 
-@dataclass(frozen=True)
-class ImageSettings:
-    """How a raw image becomes a tensor. Stored in the manifest and in a model's run folder.
-
-    image_size: height and width of the result, in pixels.
-    channels: 1, or 3 for the gray channel three times.
-    resize_mode: "stretch" to the square, "letterbox" (black borders) or "crop" (the centre square).
-    crop: fraction of each side that is kept, from the centre, before the resize.
-    brightness: added to every pixel, as a fraction of the full range: -1 to 1.
-    contrast: factor applied around mid-gray (127.5), before brightness is added.
-    max_pixels: larger images are rejected from their header.
-    allow_burned_in: take DICOM images whose BurnedInAnnotation is YES (text, often a name, in the pixels).
-    max_aspect: images are rejected whose longer side is more than so many times the shorter.
-    """
-
-    image_size: int = 64
-    channels: int = 1
-    resize_mode: str = "stretch"
-    crop: float = 1.0
-    brightness: float = 0.0
-    contrast: float = 1.0
-    max_pixels: int = 100_000_000
-    allow_burned_in: bool = False
-    max_aspect: float = 20.0
-
-    def __post_init__(self) -> None:
-        def check(flag: str, allowed: bool, rule: str) -> None:
-            if not allowed:
-                raise UsageError(f"--{flag} {getattr(self, flag)!r}: must be {rule}")
-
-        check("image_size", isinstance(self.image_size, int) and 8 <= self.image_size <= 4096, "8 to 4096 pixels")
-        check("channels", self.channels in (1, 3), "1 or 3")
-        check("resize_mode", self.resize_mode in RESIZE_MODES, f"one of {', '.join(RESIZE_MODES)}")
-        check("crop", 0.1 <= self.crop <= 1, "a fraction from 0.1 to 1")
-        check("brightness", -1 <= self.brightness <= 1, "from -1 to 1")
-        check("contrast", 0 < self.contrast <= 10, "above 0, up to 10")
-        check("max_pixels", isinstance(self.max_pixels, int) and self.max_pixels >= 1, "a whole number from 1")
-        check("max_aspect", self.max_aspect >= 1, "1 or more")
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of the result."""
-        return self.image_size, self.image_size, self.channels
-
-
-class Decoded(NamedTuple):
-    """`pixels`: uint8 [H, W, C]. `format`: jpeg, png, tiff, bmp, gif, webp or dicom. `notes`: what to count."""
-
-    pixels: NDArray[np.uint8]
-    format: str
-    notes: tuple[str, ...]
-
-
-_in_memory = Budget(BYTES_AT_A_TIME)
-
-
-def decode(data: bytes, settings: ImageSettings, stored_values: StoredValues | None = None) -> Decoded:
-    """The tensor of one image file: uint8 [H, W, C], a function of `data` and `settings` alone, in any thread.
-    `stored_values`: a DICOM decoder instead of pydicom's.
+def decode(data: bytes, settings: ImageSettings) -> Decoded:
+    """The tensor of one image file: uint8 [H, W, C], a function of `data` and `settings` alone.
 
     Eight-bit images keep their levels. Deeper ones (16-bit PNG and TIFF, float TIFF) are scaled from their own least
     to their own greatest value, because a 10- or 12-bit radiograph in such a file says its depth nowhere; a constant
     one is black. For DICOM see schemas/dicom.py. Alpha is flattened on black. Colour becomes ITU-R 601 luma.
 
     Raises ImageRejected where the file cannot or must not be used, ImageSkipped for DICOM objects that are no images,
-    and nothing else whatever the bytes.
+    and nothing else whatever the bytes, unless it ends or stops the process: see decoder_pool.py.
     """
+    return decode_with(data, settings, None)
+
+
+def decode_with(data: bytes, settings: ImageSettings, stored_values: "StoredValues | None") -> Decoded:
+    """The same, with a DICOM decoder instead of pydicom's."""
     _quiet_warnings()
     format = sniff(data)
-    with ExitStack() as held:
-        waited = False
-
-        def admit(width: int, height: int, bytes_a_pixel: int = 0) -> None:
-            nonlocal waited
-            _check_size(width, height, settings)
-            needed = width * height * bytes_a_pixel
-            if len(data) + needed > MOST_BYTES:
-                detail = (
-                    f"{width}x{height} would take {needed >> 20} MiB to decode, beside {len(data) >> 20} MiB of file"
-                )
-                raise ImageRejected(Reason.TOO_MANY_PIXELS, detail)
-            if needed and not waited:
-                held.enter_context(_in_memory.take(needed))
-                waited = True
-
-        try:
-            if format == "dicom" and is_deflated(data):  # it must be inflated to know its size
-                held.enter_context(_in_memory.take(BYTES_AT_A_TIME))
-                waited = True
-            gray = _read(data, format, settings, admit, stored_values)
-            return Decoded(_finish(gray, settings), format, gray.notes)
-        except ImageSkipped:
-            raise
-        except ImageRejected as rejected:
-            rejected.format = format
-            raise
-        # From here on the third parties' own texts are dropped, chained ones included: they can quote attributes.
-        except MemoryError:
-            raise ImageRejected(Reason.OUT_OF_MEMORY, "the decoder ran out of memory", format) from None
-        except Image.DecompressionBombError:
-            raise ImageRejected(Reason.TOO_MANY_PIXELS, "a part is larger than Pillow allows", format) from None
-        except Exception as error:
-            cut = isinstance(error, (EOFError, struct.error)) or "truncated" in str(error).lower()
-            reason = Reason.TRUNCATED if cut else Reason.DAMAGED
-            raise ImageRejected(reason, f"the decoder failed with {type(error).__name__}", format) from None
+    try:
+        gray = _read(data, format, settings, stored_values)
+        return Decoded(_finish(gray, settings), format, gray.notes)
+    except ImageSkipped:
+        raise
+    except ImageRejected as rejected:
+        rejected.format = format
+        raise
+    # From here on the third parties' own texts are dropped, chained ones included: they can quote attributes.
+    except MemoryError:
+        raise ImageRejected(Reason.OUT_OF_MEMORY, "it takes more than --decoder_memory", format) from None
+    except Image.DecompressionBombError:
+        raise ImageRejected(Reason.TOO_MANY_PIXELS, "a part is larger than Pillow allows", format) from None
+    except Exception as error:
+        cut = isinstance(error, (EOFError, struct.error)) or "truncated" in str(error).lower()
+        reason = Reason.TRUNCATED if cut else Reason.DAMAGED
+        raise ImageRejected(reason, f"the decoder failed with {type(error).__name__}", format) from None
 
 
-def _read(data: bytes, format: str, settings: ImageSettings, admit: Admit, stored_values: StoredValues | None) -> Gray:
+def _read(data: bytes, format: str, settings: ImageSettings, stored_values: "StoredValues | None") -> Gray:
+    def admit(width: int, height: int) -> None:
+        _check_size(width, height, settings)
+
     if format == "dicom":
+        from schemas.dicom import read_dicom  # loads pydicom, which takes longer than all the others
+
         return read_dicom(data, admit, settings.max_pixels, settings.allow_burned_in, stored_values)
     if format == "jpeg":
         # Twice the target, so that the resize decides what the pixels become and not the coarser scaling in the DCT.
@@ -226,8 +139,8 @@ _NOISY = re.compile(r"(PIL|pydicom|pylibjpeg|libjpeg|openjpeg|schemas)\b")
 def _quiet_warnings() -> None:
     """Keeps the decoders' warnings about odd files (they quote values of attributes) from stderr and from `-W error`.
 
-    A filter by module is added once and stays: `warnings.catch_warnings` would swap the process's filters under the
-    other decoding threads. It is put back in front where somebody has since set others, as pytest does for each test.
+    A filter by module is added once and stays; it is put back in front where somebody has since set others, as pytest
+    does for each test.
     """
     if warnings.filters[:1] != [("ignore", None, Warning, _NOISY, 0)]:
         warnings.filterwarnings("ignore", module=_NOISY.pattern)

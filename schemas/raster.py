@@ -4,12 +4,9 @@ JPEG goes to libjpeg-turbo, which shrinks large images while it decodes them; th
 that Pillow leaves out.
 """
 
-import contextlib
-import ctypes
 import io
 import logging
 import struct
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -21,18 +18,6 @@ from PIL.ImageFile import ImageFile
 from schemas.deep import is_deep, part, read_deep
 from schemas.rejection import ImageRejected, Reason
 from schemas.structure import Admit, check_png, check_png_rows, check_tiff, check_webp
-
-# Pillow takes memory for large images in blocks of 16 MiB, which glibc keeps for each thread after they are freed: a
-# hundred megabytes a thread. Blocks above 32 MiB it gives back.
-Image.core.set_block_size(1 << 26)  # type: ignore[attr-defined]
-
-# And what it is asked for in smaller pieces, up to 64 MiB a thread, unless it is told the sizes: those from which a piece is
-# given back at once, and of what is kept free for the next (M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of mallopt(3)).
-if sys.platform == "linux":
-    with contextlib.suppress(AttributeError):  # another C library
-        _mallopt = ctypes.CDLL(None).mallopt
-        _mallopt(-3, 1 << 22)
-        _mallopt(-1, 1 << 23)
 
 # Pillow logs the values of TIFF tags at DEBUG.
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
@@ -61,7 +46,6 @@ _PILLOW = {
 
 _CHECKS: Mapping[str, Callable[[bytes, Admit], None]] = {"png": check_png, "tiff": check_tiff, "webp": check_webp}
 _BIT_DEPTH, _INTERLACED = 24, 28  # of a PNG, in its bytes
-_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 4}  # a pixel in Pillow; all others have 4
 
 
 def read_jpeg(data: bytes, admit: Admit, side: int, longer_only: bool) -> Gray:
@@ -70,8 +54,7 @@ def read_jpeg(data: bytes, admit: Admit, side: int, longer_only: bool) -> Gray:
     libjpeg shrinks by eighths in the DCT, for a fraction of the time, as long as each side (`longer_only`: the longer
     one) keeps `side` pixels.
     """
-    orientation, adobe, components, scanned = 1, False, 1, 0
-    progressive = False
+    orientation, adobe, scanned = 1, False, False
     for marker, payload in jpeg_segments(data):
         if marker == 0xE1 and payload[:6] == b"Exif\0\0":
             orientation = _exif_orientation(payload[6:])
@@ -79,16 +62,12 @@ def read_jpeg(data: bytes, admit: Admit, side: int, longer_only: bool) -> Gray:
         if is_jpeg_frame(marker):
             if marker > 0xC2 or payload[:1] != b"\x08":
                 raise ImageRejected(Reason.UNSUPPORTED, f"JPEG process {marker - 0xC0}, {payload[:1].hex()} bits")
-            progressive, components = marker == 0xC2, payload[5]
-        if marker == 0xDA:
-            scanned = payload[0]
+        scanned = scanned or (marker == 0xDA and payload[0] > 0)
     if not scanned:
         raise ImageRejected(Reason.TRUNCATED, "the file ends in its header")
-    # libjpeg keeps all coefficients, of 16 bits, where they come in several scans.
-    in_scans = 2 * components if progressive or scanned < components else 0
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
-        admit(int(width), int(height), in_scans + 1)
+        admit(int(width), int(height))
         pixels = simplejpeg.decode_jpeg(
             data,
             "CMYK" if colorspace in ("CMYK", "YCCK") else "GRAY",
@@ -97,14 +76,19 @@ def read_jpeg(data: bytes, admit: Admit, side: int, longer_only: bool) -> Gray:
         )
     except ValueError as error:
         # libjpeg's messages hold numbers and names of markers only.
-        reason = Reason.TRUNCATED if "premature end of jpeg" in str(error).lower() else Reason.DAMAGED
-        raise ImageRejected(reason, str(error)[:200]) from None
+        raise ImageRejected(_jpeg_reason(str(error).lower()), str(error)[:200]) from None
     if pixels.shape[2] == 1:
         return Gray(Image.fromarray(pixels[:, :, 0]), orientation=orientation)
     # Adobe writes the four inks inverted, and its marker is how every reader knows.
     size = pixels.shape[1], pixels.shape[0]
     inks = Image.frombuffer("CMYK", size, pixels, "raw", "CMYK;I" if adobe else "CMYK", 0, 1)
     return Gray(inks.convert("RGB").convert("L"), orientation=orientation)
+
+
+def _jpeg_reason(message: str) -> Reason:
+    if "insufficient memory" in message:
+        return Reason.OUT_OF_MEMORY
+    return Reason.TRUNCATED if "premature end of jpeg" in message else Reason.DAMAGED
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -153,7 +137,7 @@ def read_with_pillow(data: bytes, admit: Admit, format: str) -> Gray:
         _CHECKS[format](data, admit)
     image = _opened(data, format)
     deep = format in ("png", "tiff") and is_deep(image)
-    admit(*image.size, _bytes_a_pixel(image, format))
+    admit(*image.size)
     if getattr(image, "is_animated", False):
         reason = Reason.MULTI_FRAME if format == "tiff" else Reason.ANIMATED
         raise ImageRejected(reason, "the file holds more than one image")
@@ -178,17 +162,6 @@ def _opened(data: bytes, format: str) -> ImageFile:
         if str(error) in ("unknown pixel mode", "unknown data organization"):
             raise ImageRejected(Reason.UNSUPPORTED, "samples of a number, type or size that is not read") from None
         raise
-
-
-def _bytes_a_pixel(image: ImageFile, format: str) -> int:
-    """The memory that decoding takes, as measured."""
-    if format == "webp":
-        return 15
-    stored = _BYTES.get(image.mode, 4)
-    if image.mode in ("RGB", "RGBA") and format in ("png", "tiff") and is_deep(image):
-        return 12  # both halves of the samples, luma and alpha
-    # libtiff takes a whole strip beside them, and all of the image may be in one.
-    return 2 * stored if getattr(image, "use_load_libtiff", False) and stored > 1 else stored + 1
 
 
 def _flatten(image: ImageFile, data: bytes) -> Gray:

@@ -1,6 +1,22 @@
-"""Why an image is not used: the closed sets of reasons that conversion counts and prediction reports."""
+"""What became of an image: its pixels, or why it is not used. The closed sets that conversion counts and prediction
+reports."""
 
 from enum import Enum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+NO_FILE_META, NO_USABLE_WINDOW = "dicom_without_file_meta", "dicom_window_unusable"
+NOTES = (NO_FILE_META, NO_USABLE_WINDOW)  # what is worth counting about an image that is used
+
+
+class Decoded(NamedTuple):
+    """`pixels`: uint8 [H, W, C]. `format`: one of sniff.FORMATS. `notes`: some of NOTES."""
+
+    pixels: NDArray[np.uint8]
+    format: str
+    notes: tuple[str, ...]
 
 
 class Reason(str, Enum):

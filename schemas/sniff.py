@@ -13,6 +13,7 @@ _SIGNATURES = {
     # Width, height and more follow the size of the information header: 12, 40, 52, 56, 64, 108 or 124 bytes.
     "bmp": re.compile(rb"BM.{8}....[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL),
 }
+FORMATS = (*_SIGNATURES, "dicom")
 # A data set without preamble begins with an element of group 0002 or 0008: explicit VR, or implicit with a length that
 # fits in two bytes, or big endian.
 _BARE_DICOM = re.compile(rb"[\x02\x08]\0.[\0-\x30](?:[A-Z]{2}|..\0\0)|\0[\x02\x08][\0-\x30].[A-Z]{2}", re.DOTALL)

@@ -25,10 +25,9 @@ _TIFF_NUMBERS = {3: "H", 4: "L", 16: "Q"}
 
 
 class Admit(Protocol):
-    """Called with width and height before any pixel is decoded, and once it is known with the memory that decoding
-    takes, beside the file; raises ImageRejected for what must not be."""
+    """Called with width and height before any pixel is decoded; raises ImageRejected for what must not be."""
 
-    def __call__(self, width: int, height: int, bytes_a_pixel: int = 0) -> None: ...
+    def __call__(self, width: int, height: int) -> None: ...
 
 
 def check_png(data: bytes, admit: Admit) -> None:

@@ -1,0 +1,57 @@
+"""Beam's options, and the engine that runs a job on this machine."""
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    SetupOptions,
+    StandardOptions,
+)
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+from beam_jobs.flags import LOCAL_RUNNERS
+from schemas.errors import UsageError
+
+# Their job servers know more options than Python does.
+_OPEN_ENDED_RUNNERS = ("PortableRunner", "FlinkRunner", "SparkRunner", "PrismRunner")
+
+
+def beam_options(flags: list[str]) -> PipelineOptions:
+    """Beam's options. `runner` is None where the job runs on this machine. Raises UsageError for a flag nobody knows."""
+    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for kind in PipelineOptions.__subclasses__():
+        if "_add_argparse_args" in vars(kind):
+            kind._add_argparse_args(known)
+    _, unknown = known.parse_known_args(flags)
+    options = PipelineOptions(flags)
+    runner = options.view_as(StandardOptions).runner or ""
+    if unknown and runner not in _OPEN_ENDED_RUNNERS:
+        raise UsageError(f"unknown argument {unknown[0]}; see python -m beam_jobs.convert --help")
+    if options.view_as(GoogleCloudOptions).template_location and runner != "DataflowRunner":
+        raise UsageError("--template_location needs --runner=DataflowRunner, whose templates it makes")
+    if runner in LOCAL_RUNNERS:
+        options.view_as(StandardOptions).runner = None
+    setup = options.view_as(SetupOptions)
+    setup.save_main_session = False  # every function lives in an installed module
+    if runner == "DataflowRunner" and not setup.setup_file and Path("setup.py").exists():
+        setup.setup_file = "./setup.py"
+    return options
+
+
+def local_runner(options: PipelineOptions) -> FnApiRunner:
+    """The engine for this machine; in it workers are threads, or processes with --direct_running_mode, that end with this
+    one."""
+    direct = options.view_as(DirectOptions)
+    if direct.direct_running_mode != "multi_processing":
+        return FnApiRunner()
+    direct.direct_running_mode = "in_memory"  # or Beam would put its own command in place of ours
+    # "exec": the shell that Beam puts between would hide the launcher's end from the worker.
+    command = ["exec", sys.executable, "-m", "beam_jobs.workers", str(os.getpid())]
+    return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(shlex.join(command)))

@@ -1,0 +1,83 @@
+"""A process that decodes and does nothing else: `python -m schemas.decoder_child SOCKET MEMORY`, for decoder_pool.py alone.
+
+It holds no credentials and no key, and a hostile file may take it over. So its answers are frames of fixed form, never
+pickles, and the pool checks each field. An image that takes too long ends it by a signal, which needs neither the
+interpreter nor the parent to be alive.
+"""
+
+import functools
+import importlib
+import json
+import resource
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from schemas.image_settings import ImageSettings
+from schemas.rejection import NOTES, Decoded, ImageRejected, ImageSkipped, Reason, SkipReason
+from schemas.sniff import FORMATS
+
+READY = b"ready"
+# Number of images, length of the task; then the length of each image, the task, the images. The task is the JSON of
+# [MODULE:FUNCTION, fields of the ImageSettings, seconds an image may take].
+REQUEST, LENGTH = struct.Struct("<II"), struct.Struct("<Q")
+# Kind; index of the reason, or the notes as bits; index of the format; length of what follows: pixels, or UTF-8 for people.
+ANSWER = struct.Struct("<BBBI")
+DECODED, REJECTED, SKIPPED = range(3)
+REASONS, SKIP_REASONS, SEEN_FORMATS = tuple(Reason), tuple(SkipReason), (*FORMATS, "unknown")
+MOST_DETAIL = 2000  # bytes
+
+
+def serve(descriptor: int, memory: int) -> None:
+    """Answers each image with what became of it, in order, until the line is closed."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold an image of a patient
+    importlib.import_module("schemas.image")  # what most files need, while the parent is still getting ready
+    with socket.socket(fileno=descriptor) as line, line.makefile("rb") as requests:
+        line.sendall(READY)
+        while head := requests.read(REQUEST.size):
+            count, task_length = REQUEST.unpack(head)
+            lengths = [LENGTH.unpack(requests.read(LENGTH.size))[0] for _ in range(count)]
+            name, settings, seconds = json.loads(requests.read(task_length))
+            decode, image_settings = _decoder(name, memory), ImageSettings(**settings)
+            images = [requests.read(length) for length in lengths]
+            images.reverse()
+            while images:
+                signal.setitimer(signal.ITIMER_REAL, seconds)
+                answer = _answer(decode, images.pop(), image_settings)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                line.sendall(answer)
+
+
+@functools.cache
+def _decoder(name: str, memory: int) -> Callable[[bytes, ImageSettings], Decoded]:
+    """The function of a `module:function` name, with a limit on what it may take beyond what the libraries take."""
+    module, _, function = name.partition(":")
+    decode: Callable[[bytes, ImageSettings], Decoded] = getattr(importlib.import_module(module), function)
+    if sys.platform == "linux":  # other systems do not heed the limit
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + memory, hard))
+    return decode
+
+
+def _answer(decode: Callable[[bytes, ImageSettings], Decoded], data: bytes, settings: ImageSettings) -> bytes:
+    try:
+        image = decode(data, settings)
+    except ImageRejected as error:
+        detail = error.detail.encode("utf-8", "replace")[:MOST_DETAIL]
+        return _frame(REJECTED, REASONS.index(error.reason), error.format, detail)
+    except ImageSkipped as error:
+        return _frame(SKIPPED, SKIP_REASONS.index(error.reason), error.format, b"")
+    notes = sum(1 << NOTES.index(note) for note in image.notes)
+    return _frame(DECODED, notes, image.format, image.pixels.tobytes())
+
+
+def _frame(kind: int, what: int, format: str, content: bytes) -> bytes:
+    return ANSWER.pack(kind, what, SEEN_FORMATS.index(format), len(content)) + content
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), int(sys.argv[2]))
