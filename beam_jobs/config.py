@@ -40,10 +40,11 @@ class ConvertConfig:
 
     input and output: absolute local folders or gs:// URIs. shards: of each split, 0 for a number that fits the set.
     classes: in label order, () for those of the preset or, sorted, of the data. multi_label: an image may have several
-    labels, even if none has. limit: 0 for no limit. threads: that read, 0 for a number that fits the machine and the input.
-    decoders: child processes of each worker, 0 for one a core. decoder_memory: of each, in MiB. decode_timeout: in seconds. local: the workers run on this machine. id_key_file: only the name of the place; the key
-    itself is never in here. id_key_check: a one-way value of it, "" without. Raises UsageError, naming the flag and the
-    value, for a setting that cannot be.
+    labels, even if none has. limit: 0 for no limit. threads: that read, 0 for a number that fits the machine and the
+    input. decoders: child processes of each worker, 0 for one a core. decoder_memory: of each, in MiB. decode_timeout: in
+    seconds. local: the workers run on this machine. id_key_file: only the name of the place; the key itself is never in
+    here. id_key_check: a one-way value of it, "" without. Raises UsageError, naming the flag and the value, for a setting
+    that cannot be.
     """
 
     input: str

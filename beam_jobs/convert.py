@@ -1,22 +1,23 @@
 """Raw radiographs -> a published TFRecord data set: `python -m beam_jobs.convert --input DIR --output DIR`.
 
 Beam takes most of a second to load. --help, wrong flags and the launcher of a local run do without it, and the decoders
-get ready meanwhile.
+get ready meanwhile. Nothing is imported outside of `main`, which answers an interrupt with one line.
 """
 
 import functools
 import sys
 from collections.abc import Sequence
 
-from beam_jobs import retry, supervise
-from beam_jobs.decoder import pool
-from beam_jobs.flags import config_of, is_local, parser, uses_processes
 from schemas.errors import run_command
 
 
 def main(argv: Sequence[str], supervised: bool = False) -> None:
     """Converts, and prints the summary; or says with --dry_run what it would do. `supervised`: a local run happens in a
     child of this process, which ends it and all that it started when it is interrupted."""
+    from beam_jobs import retry, supervise
+    from beam_jobs.decoder import pool
+    from beam_jobs.flags import config_of, is_local, parser, uses_processes
+
     flags, beam_flags = parser().parse_known_args(argv)
     if flags.retry_quarantine:
         flags = retry.parse_with_settings(parser(), list(argv), flags.retry_quarantine.rstrip("/"))

@@ -187,7 +187,8 @@ class _Child:
     def send(self, images: Sequence[bytes], task: bytes, timeout: float) -> None:
         """Hands over a batch; beginning the process where there is none."""
         self.begin()
-        assert self._line is not None and self._answers is not None
+        assert self._line
+        assert self._answers
         if not self._ready:
             self._line.settimeout(_START_SECONDS)
             if self._answers.read(len(child.READY)) != child.READY:
@@ -216,7 +217,7 @@ class _Child:
         raise _LostError("gave an answer that cannot be one")
 
     def _exactly(self, length: int) -> bytes:
-        assert self._answers is not None
+        assert self._answers
         data = self._answers.read(length)
         if len(data) < length:
             raise _LostError

@@ -15,13 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from schemas.image_settings import ImageSettings
+from schemas.image_settings import RESIZE_MODES, ImageSettings
 from schemas.raster import Gray, read_jpeg, read_with_pillow
-from schemas.rejection import Decoded, ImageRejected, ImageSkipped, Reason
+from schemas.rejection import Decoded, ImageRejected, ImageSkipped, Reason, SkipReason
 from schemas.sniff import sniff
 
 if TYPE_CHECKING:
     from schemas.dicom import StoredValues
+
+__all__ = [
+    "RESIZE_MODES",
+    "Decoded",
+    "ImageRejected",
+    "ImageSettings",
+    "ImageSkipped",
+    "Reason",
+    "SkipReason",
+    "decode",
+    "sniff",
+]
 
 SMALLEST_SIDE = 2
 

@@ -59,9 +59,8 @@ def read_jpeg(data: bytes, admit: Admit, side: int, longer_only: bool) -> Gray:
         if marker == 0xE1 and payload[:6] == b"Exif\0\0":
             orientation = _exif_orientation(payload[6:])
         adobe = adobe or (marker == 0xEE and payload[:5] == b"Adobe")
-        if is_jpeg_frame(marker):
-            if marker > 0xC2 or payload[:1] != b"\x08":
-                raise ImageRejected(Reason.UNSUPPORTED, f"JPEG process {marker - 0xC0}, {payload[:1].hex()} bits")
+        if is_jpeg_frame(marker) and (marker > 0xC2 or payload[:1] != b"\x08"):
+            raise ImageRejected(Reason.UNSUPPORTED, f"JPEG process {marker - 0xC0}, {payload[:1].hex()} bits")
         scanned = scanned or (marker == 0xDA and payload[0] > 0)
     if not scanned:
         raise ImageRejected(Reason.TRUNCATED, "the file ends in its header")

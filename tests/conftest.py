@@ -12,6 +12,8 @@ from PIL import Image
 
 from schemas.errors import run_command
 
+ROOT = Path(__file__).parent.parent
+
 pytest_plugins = ("tests.gcs.fixtures",)
 
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 EXIT, SEGFAULT, HANG = b"CALL-OS-EXIT", b"SEGMENTATION-FAULT", b"SLEEP-FOR-EVER"
+SWELL, GARBAGE = b"TAKE-ALL-MEMORY", b"ANSWER-WITH-GARBAGE"
 
 
 def stand_in_path() -> str:

@@ -8,9 +8,9 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
 from beam_jobs.blocks import Block
+from beam_jobs.config import most_bytes
 from beam_jobs.duplicates import DropDuplicates, keep_one_each
 from beam_jobs.tally import DUPLICATES, PROBLEMS, TALLY, Count
-from schemas.image import MOST_BYTES
 from tests.beam_jobs.made import config, source
 from tests.conftest import write_images
 
@@ -52,7 +52,9 @@ def test_identical_bytes_that_are_no_image_are_left_to_be_quarantined(tmp_path: 
 
 def test_files_too_large_to_read_are_left_to_be_quarantined(tmp_path: Path) -> None:
     sources = [
-        source(name, label=label, md5="md5:1", size=MOST_BYTES + 1)._replace(uri=str(tmp_path / "never-read.png"))
+        source(name, label=label, md5="md5:1", size=most_bytes(config()) + 1)._replace(
+            uri=str(tmp_path / "never-read.png")
+        )
         for name, label in (("a", "A"), ("b", "B"))
     ]
     write_images(tmp_path, ["never-read.png"])  # an image, if somebody read it

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.flags import beam_options, config_of, parser
+from beam_jobs.flags import config_of, parser
+from beam_jobs.runners import beam_options
 from schemas.errors import UsageError
 from tests.conftest import Result, labelled, write_images
 

@@ -164,7 +164,7 @@ def test_no_name_in_a_dicom_file_gets_out(tmp_path: Path) -> None:
 
 @pytest.mark.hostile
 @pytest.mark.skipif(sys.platform != "linux", reason="runs are supervised on Linux only")
-def test_two_thousand_files_end_as_they_were_made_to_on_1_and_8_threads(tmp_path: Path) -> None:
+def test_two_thousand_files_end_as_they_were_made_to_with_1_and_8_decoders(tmp_path: Path) -> None:
     raw, expected, notes = tmp_path / "raw", Counter[str](), Counter[str]()
     digests = set()
 
@@ -189,17 +189,17 @@ def test_two_thousand_files_end_as_they_were_made_to_on_1_and_8_threads(tmp_path
         expected[reason.value] += 1
     assert len(digests) == FILES - expected["empty"] + 1  # no two are alike, except the empty ones
 
-    for threads in (1, 8):
+    for decoders in (1, 8):
         done = subprocess.run(
-            [sys.executable, "-m", "beam_jobs.convert", "--input", raw, "--output", tmp_path / f"{threads}"]
-            + ["--threads", str(threads), "--shards", "6", "--max_reject_fraction", "0.2", "--decode_timeout", "3"],
+            [sys.executable, "-m", "beam_jobs.convert", "--input", raw, "--output", tmp_path / f"{decoders}"]
+            + ["--decoders", str(decoders), "--shards", "6", "--max_reject_fraction", "0.2", "--decode_timeout", "3"],
             env={**os.environ, "PYTHONPATH": stand_in_path()},
             capture_output=True,
             text=True,
             timeout=300,
         )
         assert done.returncode == 0, done.stderr
-        manifest = manifest_of(tmp_path / f"{threads}")
+        manifest = manifest_of(tmp_path / f"{decoders}")
         skips = {reason.value for reason in SkipReason}
         assert manifest["inputs"] == {
             "listed": FILES,
@@ -245,7 +245,7 @@ def zlib_bomb_png() -> bytes:
 
 @pytest.mark.hostile
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
-def test_bombs_keep_a_worker_below_a_gibibyte(tmp_path: Path) -> None:
+def test_bombs_stay_within_the_memory_of_a_decoder(tmp_path: Path) -> None:
     raw = write_images(tmp_path / "raw", labelled(10))
     makers: dict[str, Callable[[], bytes]] = {
         "bomb.png": lambda: png_of_size(30_000, 30_000, rows=1000),
@@ -265,7 +265,7 @@ def test_bombs_keep_a_worker_below_a_gibibyte(tmp_path: Path) -> None:
     }
     for name, make in makers.items():  # nothing is kept: the peak of a child begins with what its parent holds
         (raw / "NORMAL" / name).write_bytes(make())
-    flags = ["--threads", "8", "--max_reject_fraction", "0.5"]
+    flags = ["--decoders", "8", "--max_reject_fraction", "0.5"]
     done = subprocess.run(
         [sys.executable, "-c", PEAK, "--input", raw, "--output", tmp_path / "out", *flags],
         capture_output=True,

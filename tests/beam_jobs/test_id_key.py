@@ -20,8 +20,8 @@ from google.cloud import secretmanager
 from google.cloud.secretmanager_v1.services.secret_manager_service.transports import SecretManagerServiceGrpcTransport
 
 from beam_jobs import id_key, releases
-from beam_jobs.convert import define_pipeline
 from beam_jobs.flags import config_of, parser
+from beam_jobs.pipeline import define_pipeline
 from beam_jobs.published import require_manifest
 from beam_jobs.show import read_examples
 from schemas.errors import JobFailed, UsageError

@@ -11,8 +11,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_jobs import releases, storage
 from beam_jobs.config import ConvertConfig
-from beam_jobs.convert import run
 from beam_jobs.flags import config_of, parser
+from beam_jobs.pipeline import run
 from schemas.errors import JobFailed
 from tests.conftest import Result, files_of, labelled, manifest_of, write_images
 

@@ -1,7 +1,6 @@
 """Whole local runs, as a user starts them, whose decoder crashes or hangs."""
 
 import contextlib
-import itertools
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ from tests.beam_jobs.standin_words import EXIT, HANG, SEGFAULT, stand_in_path
 from tests.conftest import files_of, labelled, manifest_of, write_images
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="runs are supervised on Linux only")
+PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 BAD = {"NORMAL/3.jpeg": EXIT, "PNEUMONIA/5.jpeg": SEGFAULT, "PNEUMONIA/7.jpeg": HANG}
 
 
@@ -33,14 +33,37 @@ def started(raw: Path, output: Path, *flags: object, temporary: Path | None = No
     )
 
 
-def running(output: Path) -> list[str]:
-    """The processes of the run that was `started` for this output, however far down, by the TMPDIR that they inherit."""
-    found = []
+def processes(output: Path) -> dict[int, str]:
+    """The processes of the run that was `started` for this output, by the TMPDIR that they inherit; without decoders, which
+    inherit nothing."""
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if f"TMPDIR={output.parent}/tmp of {output.name}\0".encode() in (folder / "environ").read_bytes():
-                found.append((folder / "cmdline").read_text().replace("\0", " "))
+                found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
     return found
+
+
+def running(output: Path) -> list[str]:
+    return list(processes(output).values())
+
+
+def decoders() -> set[int]:
+    """The decoding processes of this machine."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if b"schemas.decoder_child" in (folder / "cmdline").read_bytes():
+                found.add(int(folder.name))
+    return found
+
+
+def wait_until_it_decodes(run: subprocess.Popen[str], output: Path) -> None:
+    """Until a shard has been begun, and some time more, for the image that hangs."""
+    while not list(output.glob("_work/r1/.*.tmp")):
+        assert run.poll() is None, run.communicate()
+        sleep(0.05)
+    sleep(1)
 
 
 def marked(folder: Path, bad: dict[str, bytes]) -> Path:
@@ -50,14 +73,13 @@ def marked(folder: Path, bad: dict[str, bytes]) -> Path:
     return raw
 
 
-@pytest.mark.parametrize("beam", [(), ("--direct_running_mode=multi_processing", "--direct_num_workers=2")])
-def test_a_run_survives_its_decoder(tmp_path: Path, beam: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("beam", [(), PROCESSES], ids=["threads", "processes"])
+def test_a_run_survives_its_decoders(tmp_path: Path, beam: tuple[str, ...]) -> None:
     raw = marked(tmp_path / "raw", BAD)
     run = started(raw, tmp_path / "out", "--decode_timeout", 2, *beam)
     out, err = run.communicate(timeout=240)
     assert run.returncode == 0, err
     assert "Traceback" not in err
-    assert "in a process of its own" in err
     assert manifest_of(tmp_path / "out")["quarantined"] == {"decoder_crashed": 2, "decoder_timeout": 1}
     assert "40 listed = 37 written + 3 quarantined (2 decoder_crashed, 1 decoder_timeout)" in out
     lines = [json.loads(line) for line in (tmp_path / "out/quarantine.jsonl").read_text().splitlines()]
@@ -77,23 +99,11 @@ def test_a_run_survives_its_decoder(tmp_path: Path, beam: tuple[str, ...]) -> No
     assert shards[0] == shards[1]
 
 
-def test_a_stuck_decoder_keeps_no_memory_from_the_images_after_it(tmp_path: Path) -> None:
-    raw = marked(tmp_path / "raw", {"NORMAL/3.jpeg": HANG})
-    with (raw / "PNEUMONIA/5.jpeg").open("r+b") as file:
-        file.truncate(1 << 27)  # all that the threads may hold together
-    run = started(raw, tmp_path / "out", "--decode_timeout", 2, "--threads", 2)
-    _, err = run.communicate(timeout=240)
-    assert run.returncode == 0, err
-    assert manifest_of(tmp_path / "out")["quarantined"] == {"decoder_timeout": 1}
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_what_ends_the_launcher_ends_the_run(tmp_path: Path, number: int, code: int) -> None:
     raw = marked(tmp_path / "raw", {"NORMAL/3.jpeg": HANG})
     run = started(raw, tmp_path / "out", "--decode_timeout", 600)
-    while not list((tmp_path / "out").glob("_work/r1/attempt-*")):
-        assert run.poll() is None, run.communicate()
-        sleep(0.05)
+    wait_until_it_decodes(run, tmp_path / "out")
     (child,) = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
     run.send_signal(number)
     _, err = run.communicate(timeout=60)
@@ -147,6 +157,7 @@ LOST = """
 import os, signal, subprocess, sys, tempfile
 from beam_jobs import supervise
 from beam_jobs.config import ConvertConfig
+from schemas.errors import JobFailed
 
 WRITER = '''
 import os, sys, time
@@ -163,8 +174,8 @@ def run():
     os.kill(os.getpid(), signal.SIGKILL)
 
 try:
-    supervise.until_done(run, ConvertConfig("/none/in", "/none/out"), [])
-except supervise.WorkerLostError:
+    supervise.run_in_child(run, ConvertConfig("/none/in", "/none/out"), [])
+except JobFailed:
     sys.exit(7)
 """
 
@@ -182,39 +193,48 @@ def test_a_lost_run_says_so_on_a_line_of_its_own(tmp_path: Path) -> None:
         assert run.poll() is None, run.communicate()
         sleep(0.01)
     (child,) = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-    os.kill(int(child), signal.SIGSTOP)
-    for mark in (tmp_path / "out").glob("_work/r1/attempt-*"):  # as if it had been between two shards
-        mark.unlink()
     os.kill(int(child), signal.SIGKILL)
     _, err = run.communicate(timeout=60)
     assert run.returncode == 1, err
     assert err.split("\n")[-2] == "error: the process was lost, with signal 9; the same command again goes on"
 
 
-@pytest.mark.parametrize("everyone", [True, False], ids=["whole group", "launcher only"])
-@pytest.mark.parametrize("how", ["threads", "isolated", "processes"])
-def test_an_interrupt_is_one_line_and_ends_every_process(tmp_path: Path, how: str, everyone: bool) -> None:
+def test_a_lost_worker_process_ends_the_run_with_one_line(tmp_path: Path) -> None:
     raw, output = marked(tmp_path / "raw", {"NORMAL/3.jpeg": HANG}), tmp_path / "out"
-    flags = ("--direct_running_mode=multi_processing", "--direct_num_workers=2") if how == "processes" else ()
-    if how == "isolated":  # marks that lost workers left: every shard is decoded in a process of its own
-        (output / "_work/r1").mkdir(parents=True)
-        for split, shard in itertools.product(("train", "validation"), range(3)):
-            (output / f"_work/r1/attempt-{split}-{shard}").touch()
-    run = started(raw, output, "--decode_timeout", 600, *flags)
-    busy = "beam_jobs.isolation" if how == "isolated" else "beam_jobs.convert"
-    while not (list(output.glob("_work/r1/attempt-*")) and any(busy in line for line in running(output))):
-        assert run.poll() is None, run.communicate()
-        sleep(0.05)
-    sleep(1)  # into the image that hangs
+    run = started(raw, output, "--decode_timeout", 600, *PROCESSES)
+    wait_until_it_decodes(run, output)
+    workers = [number for number, command in processes(output).items() if "beam_jobs.workers" in command]
+    os.kill(workers[0], signal.SIGKILL)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 1, err
+    assert err.split("\n")[-2] == (
+        "error: a worker process was lost (killed, or out of memory); the same command again goes on"
+    )
+    assert not running(output)
+
+    again = started(raw, output, "--decode_timeout", 1)
+    _, err = again.communicate(timeout=240)
+    assert again.returncode == 0, err
+    assert manifest_of(output)["quarantined"] == {"decoder_timeout": 1}
+
+
+@pytest.mark.parametrize("everyone", [True, False], ids=["whole group", "launcher only"])
+@pytest.mark.parametrize("beam", [(), PROCESSES], ids=["threads", "processes"])
+def test_an_interrupt_is_one_line_and_ends_every_process(tmp_path: Path, beam: tuple[str, ...], everyone: bool) -> None:
+    raw, output = marked(tmp_path / "raw", {"NORMAL/3.jpeg": HANG}), tmp_path / "out"
+    before = decoders()
+    run = started(raw, output, "--decode_timeout", 600, *beam)
+    wait_until_it_decodes(run, output)
+    assert decoders() - before
     begun = monotonic()
     os.killpg(run.pid, signal.SIGINT) if everyone else run.send_signal(signal.SIGINT)
     out, err = run.communicate(timeout=60)
     assert not running(output)
+    assert not decoders() - before
     assert monotonic() - begun < 10
     assert (run.returncode, out) == (130, "")
     lines = [line for line in err.splitlines() if line.strip() and "images/s" not in line]
     assert lines == ["interrupted; nothing was published; the same command again goes on"]
-    assert not list(output.glob("_work/r1/attempt-*"))
     assert not [path for path in (tmp_path / "tmp of out").iterdir() if path.name.startswith("radrecords-")]
 
     again = started(raw, output, "--decode_timeout", 1)
@@ -222,6 +242,23 @@ def test_an_interrupt_is_one_line_and_ends_every_process(tmp_path: Path, how: st
     assert again.returncode == 0, err
     assert manifest_of(output)["quarantined"] == {"decoder_timeout": 1}
     assert not (output / "_work").exists()
+
+
+def test_an_interrupt_while_python_is_loading_is_one_line(tmp_path: Path) -> None:
+    raw = write_images(tmp_path / "raw", labelled(20))
+    for delay in (0.1, 0.2, 0.3, 0.5, 0.9):
+        run = subprocess.Popen(
+            [sys.executable, "-m", "beam_jobs.convert", "--input", raw, "--output", tmp_path / "out", "--overwrite"],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        sleep(delay)
+        run.send_signal(signal.SIGINT)
+        _, err = run.communicate(timeout=60)
+        lines = [line for line in err.splitlines() if line.strip() and "images/s" not in line]
+        assert run.returncode == 130, err
+        assert len(lines) == 1
+        assert lines[0].startswith("interrupted")
 
 
 def test_an_interrupted_dry_run_says_so(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ from PIL import Image
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
 
-from beam_jobs.decoder import Decode, decoder_of
+from beam_jobs import tfio_dicom
 from beam_jobs.tfio_dicom import pixels_alone
-from schemas.image import ImageRejected, ImageSettings, Reason
+from schemas.image import Decoded, ImageRejected, ImageSettings, Reason, decode
 from tests.conftest import Result, files_of, write_images
 from tests.schemas.image_files import (
     GOOD,
@@ -28,6 +29,7 @@ from tests.schemas.image_files import (
 )
 
 SETTINGS = ImageSettings(image_size=256)
+Decode = Callable[[bytes], Decoded]
 
 
 def chest(height: int, width: int, greatest: int) -> np.ndarray:
@@ -84,11 +86,11 @@ def test_the_op_gets_pixels_and_no_name() -> None:
 
 @pytest.fixture(scope="module")
 def decoders() -> tuple[Decode, Decode]:
-    return decoder_of(SETTINGS, "tfio"), decoder_of(SETTINGS, "pydicom")
+    return partial(tfio_dicom.decode, settings=SETTINGS), partial(decode, settings=SETTINGS)
 
 
 def far(decoders: tuple[Decode, Decode], data: bytes) -> int:
-    one, other = (decode(data).pixels.astype(int) for decode in decoders)
+    one, other = (decoder(data).pixels.astype(int) for decoder in decoders)
     assert one.std() > 10
     return int(np.abs(one - other).max())
 

@@ -1,0 +1,188 @@
+"""The pool gives what decoding here gives, and survives what this process would not."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from schemas.decoder_pool import DecoderPool
+from schemas.errors import JobFailed
+from schemas.image import Decoded, ImageRejected, ImageSettings, ImageSkipped, Reason, decode
+from tests.beam_jobs.standin_words import EXIT, GARBAGE, HANG, SEGFAULT, SWELL, stand_in_path
+from tests.conftest import ROOT
+from tests.schemas.image_files import GOOD, REJECTED, picture, png_of_size
+
+SETTINGS = ImageSettings(image_size=32, channels=3)
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*stand_in_path().split(os.pathsep), *sys.path])
+
+
+@pytest.fixture
+def pool(stand_in: None) -> Iterator[DecoderPool]:
+    with DecoderPool(2) as made:
+        yield made
+
+
+def said(answer: object) -> object:
+    if isinstance(answer, Decoded):
+        return answer.pixels.dtype, answer.pixels.tolist(), answer.format, answer.notes
+    if isinstance(answer, ImageRejected):
+        return answer.reason, answer.detail, answer.format
+    assert isinstance(answer, ImageSkipped)
+    return answer.reason
+
+
+def here(data: bytes, settings: ImageSettings = SETTINGS) -> object:
+    try:
+        return said(decode(data, settings))
+    except (ImageRejected, ImageSkipped) as error:
+        return said(error)
+
+
+def test_every_kind_of_file_has_the_same_outcome_as_here() -> None:
+    files = [make() for make in GOOD.values()] + [make() for make, _ in REJECTED.values()]
+    with DecoderPool(1) as pool:
+        assert [said(answer) for answer in pool.decode(files, SETTINGS)] == [here(data) for data in files]
+
+
+def test_settings_go_with_each_batch(pool: DecoderPool) -> None:
+    data = REJECTED["named.dcm"][0]()
+    for allow, size in ((True, 16), (False, 64), (True, 40)):
+        settings = ImageSettings(image_size=size, allow_burned_in=allow)
+        assert said(pool.decode([data], settings)[0]) == here(data, settings)
+
+
+@pytest.mark.parametrize(
+    ("word", "reason", "detail"),
+    [
+        (EXIT, Reason.DECODER_CRASHED, "the decoding process ended with exit code 3"),
+        (SEGFAULT, Reason.DECODER_CRASHED, "the decoding process ended with signal 11"),
+        (HANG, Reason.DECODER_TIMEOUT, "not decoded in 1 s"),
+        (GARBAGE, Reason.DECODER_CRASHED, "the decoding process gave an answer that cannot be one"),
+        (SWELL, Reason.OUT_OF_MEMORY, "it takes more than --decoder_memory"),
+    ],
+)
+def test_a_bad_image_costs_itself_alone(pool: DecoderPool, word: bytes, reason: Reason, detail: str) -> None:
+    good = picture("PNG")
+    answers = pool.decode([good, good + word, good], SETTINGS, timeout=1)
+    assert [said(answers[0]), said(answers[2])] == [here(good)] * 2
+    assert said(answers[1]) == (reason, detail, "png")
+    assert said(pool.decode([good + word], SETTINGS, timeout=1)[0]) == (reason, detail, "png")
+    assert said(pool.decode([good], SETTINGS)[0]) == here(good)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not heed the limit")
+def test_a_bomb_is_out_of_memory_and_the_next_image_is_not(pool: DecoderPool) -> None:
+    large = png_of_size(9_000, 9_000, rows=9_000)
+    with DecoderPool(1, memory=64 << 20) as small:
+        answers = small.decode([large, picture("PNG")], SETTINGS)
+    assert isinstance(answers[0], ImageRejected)
+    assert answers[0].reason is Reason.OUT_OF_MEMORY
+    assert said(answers[1]) == here(picture("PNG"))
+    assert isinstance(pool.decode([large], SETTINGS)[0], Decoded)
+
+
+def test_a_thousand_good_and_bad_images_in_turn(pool: DecoderPool) -> None:
+    good, bad = picture("PNG"), (picture("PNG")[:40], b"<html>")
+    images = [good if number % 2 else bad[number // 2 % 2] for number in range(1000)]
+    images[::50] = [good + EXIT] * 20
+    batches = [images[at : at + 25] for at in range(0, 1000, 25)]
+    with ThreadPoolExecutor(4) as threads:
+        answers = [a for batch in threads.map(lambda b: pool.decode(b, SETTINGS), batches) for a in batch]
+    crashed = (Reason.DECODER_CRASHED, "the decoding process ended with exit code 3", "png")
+    assert [said(answer) for answer in answers] == [crashed if EXIT in image else here(image) for image in images]
+
+
+def test_a_child_that_is_killed_is_begun_again(pool: DecoderPool) -> None:
+    good = picture("PNG")
+    pool.decode([good], SETTINGS)
+    for child in children_of(os.getpid()):
+        os.kill(child, signal.SIGKILL)
+    assert said(pool.decode([good], SETTINGS)[0]) == here(good)
+    answers: list[object] = []
+    slow = threading.Thread(target=lambda: answers.extend(pool.decode([good + HANG, good], SETTINGS, timeout=600)))
+    slow.start()
+    while slow.is_alive():  # whoever is at the image that hangs, and once more
+        time.sleep(0.3)
+        for child in children_of(os.getpid()):
+            os.kill(child, signal.SIGKILL)
+    assert said(answers[0]) == (Reason.DECODER_CRASHED, "the decoding process ended with signal 9", "png")
+    assert said(answers[1]) == here(good)
+
+
+def children_of(process: int) -> list[int]:
+    listed = (tasks.read_text().split() for tasks in Path(f"/proc/{process}/task").glob("*/children"))
+    running = [int(child) for children in listed for child in children]
+    return [child for child in running if b"schemas.decoder_child" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+def test_a_child_inherits_no_secret_and_no_open_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = tmp_path / "id key"
+    secret.write_text("hush")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(secret))
+    with secret.open() as file, DecoderPool(1) as pool:
+        os.set_inheritable(file.fileno(), True)
+        before = set(children_of(os.getpid()))
+        pool.decode([picture("PNG")], SETTINGS)
+        (child,) = set(children_of(os.getpid())) - before
+        assert b"GOOGLE" not in Path(f"/proc/{child}/environ").read_bytes()
+        held = {os.readlink(link) for link in Path(f"/proc/{child}/fd").iterdir()}
+    assert {name.partition(":")[0] for name in held} == {"/dev/null", "socket"}
+
+
+def test_a_child_loads_no_dicom_decoder_before_the_first_dicom_file() -> None:
+    code = "import sys, schemas.decoder_pool, schemas.image, schemas.dataset; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "pydicom" not in done.stdout.split()
+
+
+def test_a_parent_loads_no_decoder() -> None:
+    code = "import sys, schemas.decoder_pool, schemas.dataset; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"pydicom", "PIL", "simplejpeg"} & set(done.stdout.split())
+
+
+def test_a_child_that_cannot_start_fails_the_job_and_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import os\nos._exit(5)")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    with DecoderPool(1) as pool, pytest.raises(JobFailed, match="exit code 5"):
+        pool.decode([picture("PNG")], SETTINGS)
+
+
+def test_children_end_with_the_pool_and_with_the_parent(stand_in: None) -> None:
+    with DecoderPool(3) as pool:
+        before = set(children_of(os.getpid()))
+        pool.start()
+        begun = set(children_of(os.getpid())) - before
+        assert len(begun) == 3
+    assert not begun & set(children_of(os.getpid()))
+    code = (
+        "import os, sys; from schemas.decoder_pool import DecoderPool; from schemas.image_settings import ImageSettings;"
+        "pool = DecoderPool(1); pool.decode([b'x'], ImageSettings());"
+        "print(*open(f'/proc/{os.getpid()}/task/{os.getpid()}/children')); sys.stdout.flush(); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    (child,) = done.stdout.split()
+    for _ in range(100):
+        if not Path(f"/proc/{child}/cmdline").exists() or not Path(f"/proc/{child}/cmdline").read_bytes():
+            return
+        time.sleep(0.05)
+    pytest.fail("the child outlives its parent")
+
+
+def test_pixels_are_an_array_of_the_settings_shape(pool: DecoderPool) -> None:
+    (answer,) = pool.decode([picture("PNG")], SETTINGS)
+    assert isinstance(answer, Decoded)
+    assert (answer.pixels.shape, answer.pixels.dtype) == ((32, 32, 3), np.dtype(np.uint8))
