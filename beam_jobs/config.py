@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import uuid
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -31,6 +32,7 @@ _NOT_IN_SHARDS = (
     "local",
     "id_key_file",  # where the key lies; which key it is, the check value says
     "retry_quarantine",
+    "launch",
 )
 
 
@@ -42,9 +44,9 @@ class ConvertConfig:
     classes: in label order, () for those of the preset or, sorted, of the data. multi_label: an image may have several
     labels, even if none has. limit: 0 for no limit. threads: that read, 0 for a number that fits the machine and the
     input. decoders: child processes of each worker, 0 for one a core. decoder_memory: of each, in MiB. decode_timeout: in
-    seconds. local: the workers run on this machine. id_key_file: only the name of the place; the key itself is never in
-    here. id_key_check: a one-way value of it, "" without. Raises UsageError, naming the flag and the value, for a setting
-    that cannot be.
+    seconds. local: the workers run on this machine. launch: a name that no other launch has. id_key_file: only the name of
+    the place; the key itself is never in here. id_key_check: a one-way value of it, "" without. Raises UsageError, naming
+    the flag and the value, for a setting that cannot be.
     """
 
     input: str
@@ -76,6 +78,7 @@ class ConvertConfig:
     dry_run: bool = False
     overwrite: bool = False
     local: bool = True
+    launch: str = field(default_factory=lambda: uuid.uuid4().hex, compare=False)
 
     def __post_init__(self) -> None:
         check_name(self.name)

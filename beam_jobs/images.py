@@ -16,7 +16,7 @@ from beam_jobs.outcome import Converted, Outcome, Quarantined, Skipped
 from beam_jobs.plan import Plan
 from beam_jobs.splits import Reference
 from schemas.decoder_pool import BATCH_BYTES, BATCH_IMAGES, Answer, cores
-from schemas.errors import one_line
+from schemas.errors import JobFailed, one_line
 from schemas.example import Example, encode_example, frame_record
 from schemas.labels import encode_label
 from schemas.rejection import ImageRejected, ImageSkipped
@@ -55,7 +55,12 @@ def convert_all(references: list[Reference], plan: Plan, config: ConvertConfig, 
 
 
 def _finished(ahead: "collections.deque[Future[list[Outcome]]]", folder: str) -> list[Outcome]:
-    outcomes = ahead.popleft().result()
+    try:
+        outcomes = ahead.popleft().result()
+    except OSError as error:  # whoever writes what comes of this would take it for an error of writing
+        raise JobFailed(
+            f"cannot read or decode images: {error.strerror or error}; run again: finished shards are kept"
+        ) from error
     feedback.count_done(folder, len(outcomes))
     return outcomes
 

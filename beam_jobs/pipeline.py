@@ -71,9 +71,12 @@ def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True)
         else:
             run(config, release, told_folder(release), options)
     except BaseException as error:
-        if release and releases.abandon(config, release) and isinstance(error, Exception):
+        ours = release is not None and releases.is_ours(config, release)
+        published = release is not None and releases.abandon(config, release)
+        if not published or not isinstance(error, Exception):
+            raise
+        if not ours:
             raise releases.lost(config) from error
-        raise
     manifest = read_manifest(config.output)
     if manifest is None:
         raise JobFailed(f"the job ended and published nothing in {config.output}")

@@ -80,4 +80,8 @@ def _write(
             target, manifest.to_json().encode(), over=before.version if before else 0, staging=release.work
         )
     except storage.AlreadyExistsError as error:
-        raise lost(config) from error
+        now = read_manifest(config.output)
+        if (
+            now is None or now.to_json() != manifest.to_json()
+        ):  # else it is ours: an upload that was tried again finds itself
+            raise lost(config) from error

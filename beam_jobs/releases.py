@@ -10,7 +10,7 @@ folder of its own, `_work/r1` for the first, and that is the whole protocol:
     manifest.json            written last, only over the manifest of the release before
 
 Runs of equal content help each other, any other one ends. A work folder whose release is published is rubbish, whoever
-made it, and anybody may delete it.
+made it, and anybody may delete it. Any other only goes with the last launch at work in it, if that finished no shard.
 """
 
 import hashlib
@@ -25,6 +25,8 @@ from schemas.errors import JobFailed, RadrecordsError, UsageError
 
 _CONTENT = "release.json"
 _CLAIM = "settings.json"
+_LAUNCH, _OVERWRITES = "launch-", b"overwrites"
+_OURS = "announced-"  # and the launch: what release.json tells is what this launch would publish, too
 
 
 @dataclass(frozen=True)
@@ -44,23 +46,46 @@ def release_of(config: ConvertConfig, revision: int) -> Release:
 
 
 def begin(config: ConvertConfig) -> Release | None:
-    """Claims the next release of the output folder for these settings; None where an earlier run of them published and
-    was stopped while it tidied up, which is done now. Raises UsageError where a data set is published there already, or
-    where an unfinished conversion with other settings has begun there."""
+    """Claims the next release of the output folder for these settings; None where an earlier run of the same command
+    published and was stopped while it tidied up, which is done now. Raises UsageError where a data set is published there
+    already, or where an unfinished conversion with other settings has begun there."""
     published = _published(config)
     if published:
         last = release_of(config, published.revision)
-        stopped_late = _read(storage.join(last.work, _CLAIM)) == _claim_of(config)
+        stopped_late = _stopped_late(config, last)
         tidy(config, last)
         if stopped_late:
             return None
     release = _next_release(config, published)
     try:
         claim(config, release)
+        storage.write_bytes(_launch_file(config, release), _OVERWRITES if config.overwrite else b"")
+        claim(config, release)  # again: the last other launch may have ended, and taken its folder with it
     except OSError as error:
         storage.delete_if_empty(release.work, config.work)
         raise UsageError(f"--output {config.output} cannot be written: {error.strerror or error}") from error
     return release
+
+
+def _stopped_late(config: ConvertConfig, last: Release) -> bool:
+    """Whether a launch of the same command published `last` and was stopped before it had tidied up. With --overwrite such
+    a launch must have had it too, and have left its file: a new conversion is asked for after any other."""
+    if _read(storage.join(last.work, _CLAIM)) != _claim_of(config):
+        return False
+    return not config.overwrite or any(_read(file) == _OVERWRITES for file in _launches(last))
+
+
+def _launch_file(config: ConvertConfig, release: Release) -> str:
+    return storage.join(release.work, _LAUNCH + config.launch)
+
+
+def _launches(release: Release) -> list[str]:
+    """The files of the launches that are at work on the release, or were killed at it."""
+    try:
+        files = list(storage.list_files(release.work, release.work, recursive=False))
+    except JobFailed:  # there is no such folder
+        return []
+    return [file.uri for file in files if file.path.startswith(_LAUNCH)]
 
 
 def unclaimed(config: ConvertConfig) -> Release:
@@ -110,20 +135,34 @@ def _check_claim(config: ConvertConfig, release: Release) -> None:
 
 
 def abandon(config: ConvertConfig, release: Release) -> bool:
-    """After a run that failed: whether another one has published the release meanwhile. Leaves nothing behind then, and
-    nothing of a run that finished no shard."""
+    """After a run that failed: whether its release is published, by whomever. Leaves nothing behind then, and nothing of
+    the last launch at work in the folder if no shard is finished."""
     try:
         published = read_manifest(config.output)
         if published and published.revision >= release.revision:
             tidy(config, release)
             return True
+        own = _launch_file(config, release)
+        if not storage.exists(own):  # it had not begun: nothing here is its own
+            return False
+        storage.delete(own)
         finished = any(".tfrecord-" in file.path for file in storage.list_files(release.work, release.work))
-        if not finished:
+        if not finished and not _launches(release):
             storage.delete_folder(release.work)
             storage.delete_if_empty(config.work, config.output)
     except (RadrecordsError, OSError):  # the disk or the bucket that failed the run: its own error says more
         pass
     return False
+
+
+def is_ours(config: ConvertConfig, release: Release) -> bool:
+    """Whether this launch has announced what is published: a runner may fail, or be told so wrongly, after that."""
+    try:
+        published = read_manifest(config.output)
+        announced = storage.exists(storage.join(release.work, _OURS + config.launch))
+    except RadrecordsError:
+        return False
+    return announced and published is not None and published.revision == release.revision
 
 
 def after_interrupt(config: ConvertConfig) -> str:
@@ -187,3 +226,4 @@ def announce(
                 f"another run publishes other images in {config.output}; this one changed nothing. If none is at work, "
                 f"one was stopped while it published and the images were changed then: delete {config.work}, and run again"
             ) from None
+    storage.write_bytes(storage.join(release.work, _OURS + config.launch), b"")

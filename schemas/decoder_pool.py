@@ -161,17 +161,21 @@ class _Child:
         environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, sys.path))
         # More threads than one are address space, and no faster for images of this size.
         environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", child.__name__, str(theirs.fileno()), str(self._memory)]
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", child.__name__, str(theirs.fileno()), str(self._memory)],
-                pass_fds=[theirs.fileno()],
-                env=environment,
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # the last words of a decoder can quote attributes
-                start_new_session=True,  # an interrupt at the terminal is for the parent to handle
-            )
+            try:
+                self._process = subprocess.Popen(
+                    command,
+                    pass_fds=[theirs.fileno()],
+                    env=environment,
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,  # the last words of a decoder can quote attributes
+                    start_new_session=True,  # an interrupt at the terminal is for the parent to handle
+                )
+            except OSError as error:
+                raise JobFailed(f"the process that decodes does not start: {error.strerror}") from error
 
     def end(self) -> int:
         """Kills the process, if there is one that has not ended by itself; gives how it ended."""

@@ -5,11 +5,12 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_jobs import releases, storage
+from beam_jobs import pipeline, releases, storage
 from beam_jobs.config import ConvertConfig
 from beam_jobs.flags import config_of, parser
 from beam_jobs.pipeline import run
@@ -37,6 +38,7 @@ def test_a_run_that_was_stopped_while_it_tidied_up_is_through_when_run_again(
         work = tmp_path / f"out/_work/r{manifest_of(tmp_path / 'out')['revision']}"
         work.mkdir(parents=True)
         (work / "settings.json").write_text(config(raw, tmp_path / "out", *flags).fingerprint())
+        (work / "launch-0123").write_bytes(b"overwrites" if flags else b"")
         (work / "release.json").write_text(json.dumps({"sha256": "", "replaces": ["old.tfrecord"]}))
         (tmp_path / "out/old.tfrecord").write_bytes(b"replaced")
         again = convert(raw, tmp_path / "out", *flags)
@@ -111,7 +113,6 @@ def test_what_an_interrupt_leaves(tmp_path: Path, raw: Path, convert: Convert) -
     published = files_of(tmp_path / "out")
     assert releases.after_interrupt(first) == f"interrupted; {tmp_path}/out holds a published data set"
     assert releases.begin(second)
-    (tmp_path / "out/_work/r2/attempt-train-0").touch()
     shard = tmp_path / "out/_work/r2/cxr-r2-train.tfrecord-00000-of-00002.0123"
     shard.write_bytes(b"finished")
     assert releases.after_interrupt(second) == nothing
@@ -150,19 +151,79 @@ def test_a_write_over_another_version_is_refused(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"second"]
 
 
-def test_a_failed_run_leaves_nothing_but_the_mark_of_a_shard_that_a_worker_was_lost_in(
-    tmp_path: Path, raw: Path
-) -> None:
-    settings = config(raw, tmp_path / "out")
-    release = releases.begin(settings)
+@pytest.mark.parametrize("end", ["failure", "interrupt"])
+def test_a_launch_that_ends_early_leaves_what_an_equal_one_is_at(tmp_path: Path, raw: Path, end: str) -> None:
+    def stop(settings: ConvertConfig, release: releases.Release) -> None:
+        releases.abandon(settings, release) if end == "failure" else releases.after_interrupt(settings)
+
+    first, second, third = (config(raw, tmp_path / "out") for _ in range(3))
+    release = releases.begin(first)
     assert release
-    mark = Path(release.work) / "attempt-train-0"
-    mark.touch()
-    assert not releases.abandon(settings, release)
-    assert mark.exists()
-    mark.unlink()
-    assert not releases.abandon(settings, release)
+    assert releases.begin(second) == release
+    (Path(release.work) / ".0123.tmp").write_bytes(b"half a shard")
+    before = set(files_of(Path(release.work)))
+    stop(third, release)  # it had not begun
+    assert set(files_of(Path(release.work))) == before
+    stop(first, release)
+    assert before - set(files_of(Path(release.work))) == {f"launch-{first.launch}"}
+    stop(second, release)  # the last one, with no shard finished
     assert not (tmp_path / "out").exists()
+
+
+def test_overwrite_converts_anew_though_an_earlier_run_left_its_claim(
+    tmp_path: Path, raw: Path, convert: Convert
+) -> None:
+    assert convert(raw, tmp_path / "out").code == 0
+    for revision in (2, 3):
+        claim = tmp_path / f"out/_work/r{revision - 1}/settings.json"
+        claim.parent.mkdir(parents=True)
+        claim.write_text(config(raw, tmp_path / "out", "--overwrite").fingerprint())  # as a template's job leaves it
+        assert convert(raw, tmp_path / "out", "--overwrite").code == 0
+        assert manifest_of(tmp_path / "out")["revision"] == revision
+        assert not (tmp_path / "out/_work").exists()
+
+
+def test_the_same_overwriting_command_after_a_kill_publishes_once(tmp_path: Path, raw: Path, convert: Convert) -> None:
+    assert convert(raw, tmp_path / "out").code == 0
+    killed = config(raw, tmp_path / "out", "--overwrite")
+    release = releases.begin(killed)
+    assert release
+    run(killed, release, str(tmp_path), PipelineOptions([]))
+    assert manifest_of(tmp_path / "out")["revision"] == 2
+    assert convert(raw, tmp_path / "out", "--overwrite").code == 0  # only tidies up
+    assert manifest_of(tmp_path / "out")["revision"] == 2
+    assert not (tmp_path / "out/_work").exists()
+    assert convert(raw, tmp_path / "out", "--overwrite").code == 0
+    assert manifest_of(tmp_path / "out")["revision"] == 3
+
+
+def test_a_runner_that_fails_after_the_manifest_is_written_has_published(
+    tmp_path: Path, raw: Path, convert: Convert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_and_fail(*arguments: Any) -> None:
+        run(*arguments)
+        raise JobFailed("the runner lost sight of its workers")
+
+    monkeypatch.setattr(pipeline, "run", run_and_fail)
+    result = convert(raw, tmp_path / "out")
+    assert result.code == 0, result.err
+    assert "published cxr" in result.out
+    assert not (tmp_path / "out/_work").exists()
+
+
+def test_a_manifest_that_is_ours_already_is_no_other_runs(
+    tmp_path: Path, raw: Path, convert: Convert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = storage.write_bytes
+
+    def written_and_tried_again(uri: str, data: bytes, **options: Any) -> None:
+        write(uri, data, **options)
+        if uri.endswith("manifest.json"):
+            raise storage.AlreadyExistsError(uri)  # as a bucket says 412 to the second try of an upload
+
+    monkeypatch.setattr(storage, "write_bytes", written_and_tried_again)
+    result = convert(raw, tmp_path / "out")
+    assert result.code == 0, result.err
 
 
 def test_a_damaged_manifest_in_the_output_is_told_with_its_repair(tmp_path: Path, raw: Path, convert: Convert) -> None:
