@@ -22,8 +22,8 @@ from schemas.labels import encode_label
 from schemas.rejection import ImageRejected, ImageSkipped
 
 _READ_THREADS = 16  # a bucket answers in tens of milliseconds: that many requests at once keep the decoders busy
-_LARGE_BYTES = 16 << 20
-_large_files = threading.BoundedSemaphore(4)  # so many threads of a worker hold large files at a time
+_LARGE_BYTES = 64 << 20
+_large_files = threading.BoundedSemaphore(2)  # so many threads of a worker hold large files at a time
 _FORMAT_SUFFIXES = {
     "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "png": (".png",),

@@ -49,6 +49,7 @@ class DecoderPool:
     """
 
     def __init__(self, children: int = 0, memory: int = DEFAULT_MEMORY) -> None:
+        self._memory = memory
         self._all = [_Child(memory) for _ in range(children or cores())]
         self._free: queue.LifoQueue[_Child] = queue.LifoQueue()  # the one used last first: few images need few children
         for each in self._all:
@@ -90,8 +91,10 @@ class DecoderPool:
         answers, lost = self._ask(images, settings, timeout, task)
         if lost is None:
             return answers
-        late = len(answers) if lost.reason is Reason.DECODER_TIMEOUT else -1
-        return [lost if at == late else self._alone(image, settings, timeout, task) for at, image in enumerate(images)]
+        final = -1 if lost.reason is Reason.DECODER_CRASHED else len(answers)
+        return [
+            lost if at == final else self._alone(image, settings, timeout, task) for at, image in enumerate(images)
+        ]
 
     def _alone(self, image: bytes, settings: ImageSettings, timeout: float, task: bytes) -> Answer:
         answers, lost = self._ask([image], settings, timeout, task)
@@ -115,6 +118,8 @@ class DecoderPool:
             image = images[len(answers)]
             if late or code == -signal.SIGALRM:
                 return answers, _rejected(Reason.DECODER_TIMEOUT, f"not decoded in {timeout:g} s", image)
+            if len(image) > self._memory * 2 // 3:
+                return answers, _rejected(Reason.OUT_OF_MEMORY, "the file alone fills the memory of a decoder", image)
             ended = str(error) if isinstance(error, _LostError) and str(error) else _how(code)
             return answers, _rejected(Reason.DECODER_CRASHED, f"the decoding process {ended}", image)
         except BaseException:

@@ -6,9 +6,11 @@ closed set. It runs in the children of decoder_pool.py only, and loads the decod
 """
 
 import re
+import resource
 import struct
 import warnings
 from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +21,7 @@ from schemas.image_settings import RESIZE_MODES, ImageSettings
 from schemas.raster import Gray, read_jpeg, read_with_pillow
 from schemas.rejection import Decoded, ImageRejected, ImageSkipped, Reason, SkipReason
 from schemas.sniff import sniff
+from schemas.structure import Admit
 
 if TYPE_CHECKING:
     from schemas.dicom import StoredValues
@@ -36,6 +39,8 @@ __all__ = [
 ]
 
 SMALLEST_SIDE = 2
+# Formats whose decoders do not say that they ran out of memory, and the bytes that they take for a pixel, as measured.
+_MUTE = {"webp": 15, "dicom": 15}
 
 
 def decode(data: bytes, settings: ImageSettings) -> Decoded:
@@ -55,8 +60,15 @@ def decode_with(data: bytes, settings: ImageSettings, stored_values: "StoredValu
     """The same, with a DICOM decoder instead of pydicom's."""
     _quiet_warnings()
     format = sniff(data)
+    most_pixels = 0
+
+    def admit(width: int, height: int) -> None:
+        nonlocal most_pixels
+        _check_size(width, height, settings)
+        most_pixels = max(most_pixels, width * height)
+
     try:
-        gray = _read(data, format, settings, stored_values)
+        gray = _read(data, format, settings, admit, stored_values)
         return Decoded(_finish(gray, settings), format, gray.notes)
     except ImageSkipped:
         raise
@@ -69,15 +81,16 @@ def decode_with(data: bytes, settings: ImageSettings, stored_values: "StoredValu
     except Image.DecompressionBombError:
         raise ImageRejected(Reason.TOO_MANY_PIXELS, "a part is larger than Pillow allows", format) from None
     except Exception as error:
+        if format in _MUTE and most_pixels * _MUTE[format] > _room():
+            raise ImageRejected(Reason.OUT_OF_MEMORY, "it takes more than --decoder_memory", format) from None
         cut = isinstance(error, (EOFError, struct.error)) or "truncated" in str(error).lower()
         reason = Reason.TRUNCATED if cut else Reason.DAMAGED
         raise ImageRejected(reason, f"the decoder failed with {type(error).__name__}", format) from None
 
 
-def _read(data: bytes, format: str, settings: ImageSettings, stored_values: "StoredValues | None") -> Gray:
-    def admit(width: int, height: int) -> None:
-        _check_size(width, height, settings)
-
+def _read(
+    data: bytes, format: str, settings: ImageSettings, admit: Admit, stored_values: "StoredValues | None"
+) -> Gray:
     if format == "dicom":
         from schemas.dicom import read_dicom  # loads pydicom, which takes longer than all the others
 
@@ -87,6 +100,14 @@ def _read(data: bytes, format: str, settings: ImageSettings, stored_values: "Sto
         side = ceil(2 * settings.image_size / settings.crop)
         return read_jpeg(data, admit, side, longer_only=settings.resize_mode == "letterbox")
     return read_with_pillow(data, admit, format)
+
+
+def _room() -> float:
+    """The bytes that this process may still take."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return float("inf")
+    return limit - int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def _check_size(width: int, height: int, settings: ImageSettings) -> None:

@@ -64,14 +64,15 @@ def test_a_forestalled_run_changes_nothing_of_the_winner_or_of_the_next(
     release = releases.begin(slow)
     assert release
     assert convert(raw, tmp_path / "out").code == 0
-    following = releases.begin(config(raw, tmp_path / "out", "--overwrite", "--image_size", "32"))
+    next_settings = config(raw, tmp_path / "out", "--overwrite", "--image_size", "32")
+    following = releases.begin(next_settings)
     assert following
     (tmp_path / "out/_work/r1").mkdir()
     (tmp_path / "out/_work/r1/cxr-train.tfrecord-00000-of-00001.0123").write_bytes(b"late")
     before = files_of(tmp_path / "out")
     assert releases.abandon(slow, release)
     assert before.keys() - files_of(tmp_path / "out") == {"_work/r1/cxr-train.tfrecord-00000-of-00001.0123"}
-    assert not releases.abandon(slow, following)
+    assert not releases.abandon(next_settings, following)
     assert not (tmp_path / "out/_work").exists()
 
 
