@@ -17,10 +17,12 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
     from beam_jobs import retry, supervise
     from beam_jobs.decoder import pool
     from beam_jobs.flags import config_of, is_local, parser, uses_processes
+    from schemas.source import check_place
 
     flags, beam_flags = parser().parse_known_args(argv)
     if flags.retry_quarantine:
-        flags = retry.parse_with_settings(parser(), list(argv), flags.retry_quarantine.rstrip("/"))
+        dataset = check_place("--retry_quarantine", flags.retry_quarantine).rstrip("/")
+        flags = retry.parse_with_settings(parser(), list(argv), dataset)
     config = config_of(flags, local=is_local(beam_flags))
 
     def run() -> None:

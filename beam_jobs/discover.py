@@ -92,7 +92,7 @@ def list_prefixes(root: str, depth: int = 2) -> list[tuple[str, bool]]:
     whole: list[str] = []
     parts = [root]
     for _ in range(depth):
-        below = {part: storage.subfolders(part) for part in parts}
+        below = {part: storage.subfolders(part, root) for part in parts}
         deeper = [folder for folders in below.values() for folder in folders]
         if len(above) + len(whole) + len(deeper) > _MOST_PREFIXES:
             break

@@ -9,7 +9,7 @@ from beam_jobs import id_key, storage
 from beam_jobs.config import DICOM_DECODERS, ConvertConfig
 from schemas.errors import CommandParser, UsageError
 from schemas.image_settings import ImageSettings
-from schemas.source import PRESETS
+from schemas.source import PRESETS, check_place
 
 # The engine inside Beam's local runners. By name, because DirectRunner would first try to download another one.
 LOCAL_RUNNERS = ("", "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "SwitchingDirectRunner")
@@ -117,7 +117,8 @@ def auto_or_positive(text: str) -> int:
 def config_of(flags: argparse.Namespace, local: bool) -> ConvertConfig:
     """The checked settings of these flags, with absolute paths, so that workers may run in another folder."""
 
-    def absolute(path: str) -> str:
+    def absolute(name: str) -> str:
+        path = check_place(f"--{name}", getattr(flags, name))
         if storage.is_remote(path) and not path.removeprefix("gs://").strip("/"):
             raise UsageError(f"{path} names no bucket; write gs://BUCKET/FOLDER")
         return path.rstrip("/") if storage.is_remote(path) or not path else os.path.abspath(path)
@@ -129,15 +130,15 @@ def config_of(flags: argparse.Namespace, local: bool) -> ConvertConfig:
         for name, value in vars(flags).items()
         if name in ConvertConfig.__dataclass_fields__ and name not in places and value is not None
     }
-    key_place = id_key.absolute(flags.id_key_file)
+    key_place = id_key.absolute(check_place("--id_key_file", flags.id_key_file))
     id_key.check_place(key_place, local)
     return ConvertConfig(
-        input=absolute(flags.input),
-        output=absolute(flags.output),
-        manifest=absolute(flags.manifest),
+        input=absolute("input"),
+        output=absolute("output"),
+        manifest=absolute("manifest"),
         id_key_file=key_place,
         id_key_check=id_key.check_value(id_key.read_key(key_place)) if key_place else "",
-        retry_quarantine=absolute(flags.retry_quarantine),
+        retry_quarantine=absolute("retry_quarantine"),
         image=ImageSettings(**image),
         local=local,
         **given,

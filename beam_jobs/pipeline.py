@@ -13,7 +13,7 @@ from beam_jobs.config import ConvertConfig
 from beam_jobs.discover import Discover, check_input
 from beam_jobs.duplicates import DropDuplicates
 from beam_jobs.published import read_manifest
-from beam_jobs.runners import local_runner
+from beam_jobs.runners import check_places, local_runner
 from beam_jobs.scratch import scratch_folder
 from beam_jobs.splits import AssignSplits
 from beam_jobs.tally import TALLY
@@ -32,6 +32,7 @@ def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bo
 
         with feedback.quiet_workers(not debug):
             tfio_dicom.load()  # says at once where it does not work
+    check_places(config, options)
     check_input(config)
     if config.retry_quarantine:
         retry.check(config)

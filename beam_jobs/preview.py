@@ -13,7 +13,8 @@ from schemas.example import decode_example, read_records
 from schemas.labels import Label, positives
 
 _MOST_COLUMNS, _LEAST_WIDTH, _GAP, _TITLE_HEIGHT = 12, 400, 2, 22
-_SHOWN_SIDE = 96  # small tensors are enlarged to this, larger ones shown as they are
+_SHOWN_SIDE = 96  # small tensors are enlarged to this
+_MOST_SIDE = 256  # and large ones reduced to this
 _PREVIEW_EXAMPLES = 24  # of each class
 
 
@@ -26,10 +27,21 @@ def preview_images(manifest: Manifest, folder: str) -> dict[str, list[npt.NDArra
         for index in positives(label):
             block = found[manifest.classes[index]]
             if len(block) < _PREVIEW_EXAMPLES:
-                block.append(image)
+                block.append(reduced(image))
         if all(len(found[name]) == min(count, _PREVIEW_EXAMPLES) for name, count in wanted.items()):
             break
     return {f"{name}  ({split}, {len(block)} of {wanted[name]:,})": block for name, block in found.items()}
+
+
+def reduced(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The first channel of a uint8 [height, width, channels] image, no larger than a contact sheet shows it: uint8 [height,
+    width, 1]."""
+    gray = image[:, :, :1]  # radiographs are gray: further channels repeat the first
+    if max(gray.shape) <= _MOST_SIDE:
+        return gray.copy()
+    scale = _MOST_SIDE / max(gray.shape)
+    size = max(1, round(gray.shape[1] * scale)), max(1, round(gray.shape[0] * scale))
+    return np.asarray(Image.fromarray(gray[:, :, 0]).resize(size, Image.Resampling.BOX), np.uint8)[:, :, np.newaxis]
 
 
 def _examples(manifest: Manifest, split: str, folder: str) -> Iterator[tuple[npt.NDArray[np.uint8], Label]]:
@@ -41,7 +53,8 @@ def _examples(manifest: Manifest, split: str, folder: str) -> Iterator[tuple[npt
 
 
 def contact_sheet(images: Mapping[str, Sequence[npt.NDArray[np.uint8]]]) -> bytes:
-    """A PNG with a titled block of tiles for each entry. Images are uint8 [height, width, channels], all of one shape."""
+    """A PNG with a titled block of tiles for each entry. Images are uint8 [height, width, channels], all of one
+    shape."""
     tiles = {title: [_tile(image) for image in block] for title, block in images.items() if len(block)}
     if not tiles:
         tiles = {"no examples": []}
@@ -63,6 +76,6 @@ def contact_sheet(images: Mapping[str, Sequence[npt.NDArray[np.uint8]]]) -> byte
 
 
 def _tile(image: npt.NDArray[np.uint8]) -> Image.Image:
-    tile = Image.fromarray(image[:, :, 0])  # radiographs are gray: further channels repeat the first
+    tile = Image.fromarray(reduced(image)[:, :, 0])
     factor = max(1, round(_SHOWN_SIDE / max(tile.size)))
     return tile.resize((tile.width * factor, tile.height * factor), Image.Resampling.BICUBIC) if factor > 1 else tile

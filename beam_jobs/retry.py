@@ -13,20 +13,37 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from beam_jobs import storage
 from beam_jobs.config import ConvertConfig
 from beam_jobs.near_duplicates import difference_hash
 from beam_jobs.outcome import ShardResult
 from beam_jobs.published import require_manifest
-from schemas.dataset import Shard
+from schemas.dataset import Manifest, Shard, check_name
 from schemas.errors import UsageError
 from schemas.example import decode_example, frame_record, read_records
 from schemas.labels import Label
 
 REUSE = "reuse.json"
 QUARANTINE = "quarantine.jsonl"
+# What a new version takes over of the old one's settings beside those of its images: all that shapes a data set, and
+# nothing that says where or whether to write.
+_KEPT = (
+    "preset",
+    "classes",
+    "multi_label",
+    "group_pattern",
+    "validation_fraction",
+    "test_fraction",
+    "sample_fraction",
+    "limit",
+    "shards",
+    "seed",
+    "allow_group_overlap",
+    "include_source_uri",
+    "dicom_decoder",
+)
 
 
 class OldShard(NamedTuple):
@@ -59,13 +76,9 @@ def parse_with_settings(parser: argparse.ArgumentParser, argv: list[str], datase
     """The flags, with the settings of `dataset` for all that are not given. Raises UsageError for one that is given and
     differs, and where `dataset` is not one that can be retried."""
     manifest = require_manifest(dataset)
-    keyed = manifest.settings["keyed_ids"]
-    settings = {  # JSON knows no tuple
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in manifest.settings.items()
-        if name != "keyed_ids"
-    }
-    settings |= asdict(manifest.image) | {"name": manifest.name}
+    keyed = manifest.settings.get("keyed_ids") is True
+    settings = {name: _setting(name, manifest, dataset) for name in _KEPT if name in manifest.settings}
+    settings |= asdict(manifest.image) | {"name": check_name(str(manifest.name))}
     parser.set_defaults(**settings)
     flags, _ = parser.parse_known_args(argv)
     for name, value in settings.items():
@@ -78,6 +91,15 @@ def parse_with_settings(parser: argparse.ArgumentParser, argv: list[str], datase
         have, repair = ("keyed", "give the same --id_key_file") if keyed else ("unkeyed", "leave out --id_key_file")
         raise UsageError(f"{dataset} has {have} ids; {repair}")
     return flags
+
+
+def _setting(name: str, manifest: Manifest, dataset: str) -> Any:
+    value, default = manifest.settings[name], ConvertConfig.__dataclass_fields__[name].default
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        value = tuple(value)  # JSON knows no tuple
+    if type(value) is not type(default) and not (type(value) is int and isinstance(default, float)):
+        raise UsageError(f"{dataset}: its manifest gives {name} as {value!r}; convert anew without --retry_quarantine")
+    return value
 
 
 def check(config: ConvertConfig) -> None:

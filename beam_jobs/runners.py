@@ -16,6 +16,8 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
+from beam_jobs import storage
+from beam_jobs.config import ConvertConfig
 from beam_jobs.flags import LOCAL_RUNNERS
 from schemas.errors import UsageError
 
@@ -43,6 +45,18 @@ def beam_options(flags: list[str]) -> PipelineOptions:
     if runner == "DataflowRunner" and not setup.setup_file and Path("setup.py").exists():
         setup.setup_file = "./setup.py"
     return options
+
+
+def check_places(config: ConvertConfig, options: PipelineOptions) -> None:
+    """Raises UsageError where Dataflow's workers could not reach what the config names."""
+    if options.view_as(StandardOptions).runner != "DataflowRunner":
+        return
+    for flag in ("input", "output", "manifest", "retry_quarantine"):
+        place = getattr(config, flag)
+        if place and not storage.is_remote(place):
+            raise UsageError(
+                f"--{flag} {place} is local, and Dataflow's workers cannot reach it; copy it to a gs:// bucket"
+            )
 
 
 def local_runner(options: PipelineOptions) -> FnApiRunner:

@@ -7,13 +7,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from beam_jobs import storage
-from beam_jobs.preview import contact_sheet
+from beam_jobs.preview import contact_sheet, reduced
 from beam_jobs.published import require_manifest
 from schemas.dataset import Manifest
 from schemas.errors import CommandParser, JobFailed, UsageError, run_command
 from schemas.example import DamagedRecord, Example, decode_example, read_records
 from schemas.labels import label_text, positives
+from schemas.source import check_place
 
 
 def main(argv: Sequence[str]) -> None:
@@ -26,24 +30,23 @@ def main(argv: Sequence[str]) -> None:
     flags = parser.parse_args(argv)
     if flags.count < 1:
         raise UsageError(f"--count {flags.count}: must be at least 1")
-    folder = flags.dataset.rstrip("/")
+    folder = check_place("dataset", flags.dataset).rstrip("/")
     manifest = require_manifest(folder)
-    examples = list(itertools.islice(read_examples(folder, manifest, flags.split), flags.count))
     total = manifest.examples(flags.split)
-    print(f"{manifest.name} {manifest.version}, {flags.split}: {len(examples)} of {total:,} examples, {manifest.shape}")
+    shown = min(flags.count, total)
+    print(f"{manifest.name} {manifest.version}, {flags.split}: {shown} of {total:,} examples, {manifest.shape}")
     print(f"{'id':<32}  {'group':<32}  {'label':<20}  {'min':>3} {'mean':>5} {'max':>3}")
-    for example in examples:
+    sheet: dict[str, list[npt.NDArray[np.uint8]]] = {name: [] for name in manifest.classes}
+    for example in itertools.islice(read_examples(folder, manifest, flags.split), flags.count):
         image = example.image
         label = label_text(example.label, manifest.classes)
         uri = "" if example.source_uri is None else f"  {json.dumps(example.source_uri)}"  # safe whatever the name
         print(
             f"{example.id}  {example.group}  {label:<20}  {image.min():>3} {image.mean():>5.1f} {image.max():>3}{uri}"
         )
+        for index in positives(example.label) if flags.png else ():
+            sheet[manifest.classes[index]].append(reduced(image))
     if flags.png:
-        sheet = {
-            name: [example.image for example in examples if index in positives(example.label)]
-            for index, name in enumerate(manifest.classes)
-        }
         write_png(flags.png, contact_sheet(sheet))
 
 

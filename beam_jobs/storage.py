@@ -33,14 +33,15 @@ def join(folder: str, *names: str) -> str:
     return folder
 
 
-def subfolders(folder: str) -> list[str]:
-    """The folders directly inside `folder`, sorted."""
+def subfolders(folder: str, root: str) -> list[str]:
+    """The folders directly inside `folder`, sorted; without links that lead back to it or to one above it, up to `root`."""
     if is_remote(folder):
         return bucket.subfolders(folder)
     try:
+        above = {*_above(folder, root), _identity(folder)}
         with os.scandir(folder) as entries:
-            return sorted(entry.path for entry in entries if entry.is_dir())
-    except PermissionError as error:
+            return sorted(entry.path for entry in entries if _is_folder(entry) and _identity(entry.path) not in above)
+    except OSError as error:
         raise JobFailed(f"cannot read or write {folder}: {error.strerror}") from error
 
 
@@ -49,8 +50,19 @@ def list_files(folder: str, root: str, recursive: bool = True) -> Iterator[File]
     if is_remote(folder):
         yield from bucket.list_files(folder, root, recursive)
         return
-    for local in _walk(folder, recursive, frozenset()):
+    for local in _walk(folder, recursive, _above(folder, root)):
         yield _local_file(local, local.removeprefix(root.rstrip("/") + "/"))
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    info = os.stat(folder)
+    return info.st_dev, info.st_ino
+
+
+def _above(folder: str, root: str) -> frozenset[tuple[int, int]]:
+    """The folders from `root` down to the one that `folder` is in."""
+    names = folder.removeprefix(root.rstrip("/")).strip("/").split("/")[:-1] if folder != root else []
+    return frozenset(_identity(os.path.join(root, *names[:depth])) for depth in range(len(names) + (folder != root)))
 
 
 def _walk(folder: str, recursive: bool, above: frozenset[tuple[int, int]]) -> Iterator[str]:
@@ -58,8 +70,7 @@ def _walk(folder: str, recursive: bool, above: frozenset[tuple[int, int]]) -> It
     that lead back to one `above`."""
     folders = []
     try:
-        info = os.stat(folder)
-        here = info.st_dev, info.st_ino
+        here = _identity(folder)
         if here in above:
             return
         with os.scandir(folder) as entries:

@@ -15,6 +15,7 @@ from schemas.dataset import Manifest, Shard
 from schemas.errors import CommandParser, JobFailed, run_command
 from schemas.example import DamagedRecord, decode_example, read_records
 from schemas.labels import can_be, positives
+from schemas.source import check_place
 
 _THREADS = 4  # each holds one shard of about 100 MiB
 
@@ -24,7 +25,7 @@ def main(argv: Sequence[str]) -> None:
     JobFailed where a shard is damaged."""
     parser = CommandParser("beam_jobs.verify", "Re-reads every shard of a data set and compares it with the manifest.")
     parser.add_argument("dataset", metavar="DIR|gs://...", help="folder of the data set")
-    folder = parser.parse_args(argv).dataset.rstrip("/")
+    folder = check_place("dataset", parser.parse_args(argv).dataset).rstrip("/")
     manifest = require_manifest(folder)
     shards = [shard for split in manifest.splits for shard in manifest.shards(split)]
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -92,9 +92,7 @@ class DecoderPool:
         if lost is None:
             return answers
         final = -1 if lost.reason is Reason.DECODER_CRASHED else len(answers)
-        return [
-            lost if at == final else self._alone(image, settings, timeout, task) for at, image in enumerate(images)
-        ]
+        return [lost if at == final else self._alone(image, settings, timeout, task) for at, image in enumerate(images)]
 
     def _alone(self, image: bytes, settings: ImageSettings, timeout: float, task: bytes) -> Answer:
         answers, lost = self._ask([image], settings, timeout, task)

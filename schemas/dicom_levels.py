@@ -27,7 +27,10 @@ def display_levels(stored: NDArray[np.int64], dataset: Dataset) -> tuple[NDArray
     if dataset.get("ModalityLUTSequence"):
         values = _Table.of_item(dataset.ModalityLUTSequence[0]).entries(stored).astype(np.float64)
     elif dataset.get("RescaleSlope") is not None:
-        values = values * float(dataset.RescaleSlope) + float(dataset.get("RescaleIntercept") or 0)
+        slope, intercept = float(dataset.RescaleSlope), float(dataset.get("RescaleIntercept") or 0)
+        values = values * slope + intercept
+        if not np.isfinite(values).all():
+            raise ImageRejected(Reason.DAMAGED, "RescaleSlope or RescaleIntercept gives no finite number")
 
     centre, width = (first_number(dataset.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
     levels = None

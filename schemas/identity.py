@@ -2,8 +2,11 @@
 
 import hashlib
 import hmac
+import math
 
 from schemas.example import ID_LENGTH
+
+_BELOW_ONE = math.nextafter(1, 0)  # 56 bits are more than a float holds: the last of them round up to 1
 
 
 def pseudonym(kind: str, name: str, key: bytes = b"") -> str:
@@ -15,4 +18,4 @@ def pseudonym(kind: str, name: str, key: bytes = b"") -> str:
 def uniform(seed: int, purpose: str, name: str) -> float:
     """A number in [0, 1) that follows from the arguments alone; `purpose` keeps one choice from steering another."""
     digest = hashlib.sha256(f"{seed}\0{purpose}\0{name}".encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:7], "big") / (1 << 56)
+    return min(int.from_bytes(digest[:7], "big") / (1 << 56), _BELOW_ONE)

@@ -142,6 +142,14 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
+def check_place(flag: str, place: str) -> str:
+    """`place` where it can name a file or folder, local or gs://. Raises UsageError for any other scheme."""
+    scheme, separator, _ = place.partition("://")
+    if separator and scheme.isidentifier() and scheme != "gs":
+        raise UsageError(f"{flag} {place}: {scheme}:// is not supported; give a local path or gs://BUCKET/...")
+    return place
+
+
 def source_of(file: File, label: str, split: str, group: str | None, known: Preset) -> Source:
     """The Source of `file`; without a `group` it is its own."""
     split = known.merge_splits.get(split, split)

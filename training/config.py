@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from schemas.errors import UsageError
+from schemas.source import check_place
 from training.recipes import Recipe
 
 
@@ -28,6 +29,7 @@ class TrainConfig:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        check_place("--data", self.data)
         if "://" in self.output:
             raise UsageError(f"--output {self.output}: a run folder is local; copy it to the bucket afterwards")
         if not 0 <= self.seed < 2**31:
@@ -54,6 +56,7 @@ class EvaluateConfig:
     verify_data: bool = False
 
     def __post_init__(self) -> None:
+        check_place("--data", self.data)
         for flag, folder in (("run", self.run), ("output", self.output or "")):
             if "://" in folder:
                 raise UsageError(f"--{flag} {folder}: must be a local folder")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from schemas.errors import CommandParser, run_command
 from training.config import EvaluateConfig
+from training.loading import LEVEL, quiet_loading
 
 
 def parse(argv: Sequence[str]) -> EvaluateConfig:
@@ -18,14 +19,15 @@ def parse(argv: Sequence[str]) -> EvaluateConfig:
     parser.add_argument("--verify_data", action="store_true", help="check the SHA-256 of the split's shards first")
     flags = vars(parser.parse_args(argv))
     if flags.pop("debug"):
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
+        os.environ[LEVEL] = "0"
     return EvaluateConfig(**flags)
 
 
 def main(argv: Sequence[str]) -> None:
     config = parse(argv)
     # Importing TensorFlow takes seconds; a wrong flag and --help do not wait for it.
-    from training.assess import evaluate
+    with quiet_loading():
+        from training.assess import evaluate
 
     evaluate(config)
 

@@ -91,10 +91,15 @@ def class_weights(counts: tuple[int, ...]) -> list[float]:
     return [sum(counts) / (len(counts) * count) for count in counts]
 
 
+def best_epoch(rows: list[dict[str, float]]) -> int:
+    """The index of the epoch with the highest validation AUC; of several such the one with the lowest validation loss, and
+    then the first."""
+    return max(range(len(rows)), key=lambda index: (rows[index][MONITOR], -rows[index]["val_loss"], -index))
+
+
 def epochs_since_best(rows: list[dict[str, float]]) -> int:
-    """The number of epochs after the first one with the highest validation AUC."""
-    values = [row[MONITOR] for row in rows]
-    return len(values) - 1 - values.index(max(values)) if values else 0
+    """The number of epochs after the best one."""
+    return len(rows) - 1 - best_epoch(rows) if rows else 0
 
 
 class RunLog(keras.callbacks.Callback):
@@ -202,7 +207,7 @@ def _finish(config: TrainConfig, run: RunConfig, validation: Split) -> RunConfig
         "value": youden_threshold(labels, probabilities),
         "source": f"maximises Youden's J (sensitivity + specificity - 1) on split validation, {len(labels)} examples",
     }
-    run = replace(run, best=max(rows, key=lambda row: row[MONITOR]), threshold=threshold)
+    run = replace(run, best=rows[best_epoch(rows)], threshold=threshold)
     curves(rows).savefig(f"{config.output}/{run_folder.CURVES}")
     run_folder.write_config(config.output, run)
     return run

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from schemas.errors import CommandParser, run_command
 from training.config import PredictConfig
+from training.loading import LEVEL, quiet_loading
 
 
 def parse(argv: Sequence[str]) -> PredictConfig:
@@ -16,14 +17,15 @@ def parse(argv: Sequence[str]) -> PredictConfig:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, or a folder for all files below it")
     flags = vars(parser.parse_args(argv))
     if flags.pop("debug"):
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
+        os.environ[LEVEL] = "0"
     return PredictConfig(images=tuple(flags.pop("images")), **flags)
 
 
 def main(argv: Sequence[str]) -> None:
     config = parse(argv)
     # Importing TensorFlow takes seconds; a wrong flag and --help do not wait for it.
-    from training.predictions import predict_files
+    with quiet_loading():
+        from training.predictions import predict_files
 
     predict_files(config)
 

@@ -3,8 +3,9 @@
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 import keras
 import numpy as np
@@ -12,12 +13,14 @@ import numpy.typing as npt
 import tensorflow as tf
 from tqdm import tqdm
 
+from schemas.decoder_pool import BATCH_IMAGES, Answer, DecoderPool, cores
 from schemas.errors import JobFailed
-from schemas.image import ImageRejected, ImageSettings, ImageSkipped, decode
+from schemas.image_settings import ImageSettings
+from schemas.rejection import Decoded, ImageRejected, ImageSkipped
 from training.config import PredictConfig
 from training.input_pipeline import identified_batches, steps
 from training.records import Split, naming_damaged_shards
-from training.run_folder import load_run
+from training.run_folder import RunConfig, load_run
 
 BATCH = 256
 
@@ -54,23 +57,37 @@ def predict_files(config: PredictConfig) -> None:
     An image that cannot be read is a line on stderr instead, and the others go on. Raises JobFailed at the end then.
     """
     model, run = load_run(config.run)
-    assert run.threshold is not None  # load_run takes finished runs only
     paths = _files(config.images)
     read = bad = 0
-    while group := list(islice(paths, BATCH)):
-        decoded = [(path, pixels) for path in group if (pixels := _pixels(path, run.image)) is not None]
-        read, bad = read + len(group), bad + len(group) - len(decoded)
-        if not decoded:
-            continue
-        probabilities = _probabilities(model, np.stack([pixels for _, pixels in decoded]))
-        for (path, _), probability in zip(decoded, probabilities.tolist(), strict=True):
-            name = run.classes[int(probability >= run.threshold["value"])]
-            if config.json:
-                print(json.dumps({"path": path, "probability": probability, "class": name}))
-            else:
-                print(f"{path}\t{probability:.6f}\t{name}")
+    with DecoderPool() as pool, ThreadPoolExecutor(cores() + 1) as threads:
+        while group := list(islice(paths, BATCH)):
+            parts = [group[at : at + BATCH_IMAGES] for at in range(0, len(group), BATCH_IMAGES)]
+            answers = chain.from_iterable(threads.map(lambda part: _answers(part, run.image, pool), parts))
+            decoded = []
+            for path, answer in answers:
+                if isinstance(answer, Decoded):
+                    decoded.append((path, answer.pixels))
+                else:
+                    _complain(path, answer)
+            read, bad = read + len(group), bad + len(group) - len(decoded)
+            _print(decoded, model, run, config.json)
     if bad or not read:
         raise JobFailed(f"{bad} of {read} images could not be read" if read else "no image in the given folders")
+
+
+def _print(
+    decoded: Sequence[tuple[str, npt.NDArray[np.uint8]]], model: keras.Model, run: RunConfig, as_json: bool
+) -> None:
+    if not decoded:
+        return
+    assert run.threshold is not None  # load_run takes finished runs only
+    probabilities = _probabilities(model, np.stack([pixels for _, pixels in decoded]))
+    for (path, _), probability in zip(decoded, probabilities.tolist(), strict=True):
+        name = run.classes[int(probability >= run.threshold["value"])]
+        if as_json:
+            print(json.dumps({"path": path, "probability": probability, "class": name}))
+        else:
+            print(f"{path}\t{probability:.6f}\t{name}")
 
 
 def _files(images: Sequence[str]) -> Iterator[str]:
@@ -82,20 +99,29 @@ def _files(images: Sequence[str]) -> Iterator[str]:
             yield from (f"{folder.rstrip('/')}/{name}" for name in sorted(names) if not name.startswith("."))
 
 
-def _pixels(path: str, settings: ImageSettings) -> npt.NDArray[np.uint8] | None:
+def _answers(paths: Sequence[str], settings: ImageSettings, pool: DecoderPool) -> list[tuple[str, Answer | str]]:
+    """What becomes of each file, or in words why it cannot be read."""
+    contents = [_read(path) for path in paths]
+    answers = iter(pool.decode([data for data in contents if isinstance(data, bytes)], settings))
+    return [
+        (path, data if isinstance(data, str) else next(answers)) for path, data in zip(paths, contents, strict=True)
+    ]
+
+
+def _read(path: str) -> bytes | str:
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
-            return decode(file.read(), settings).pixels
+            content: bytes = file.read()
+            return content
     except tf.errors.NotFoundError:
-        reason = "there is no such file"
+        return "there is no such file"
     except tf.errors.OpError as error:
-        reason = f"cannot be read: {error.message}"
-    except ImageRejected as error:
-        reason = f"rejected, {error}"
-    except ImageSkipped as error:
-        reason = f"not an image: {error}"
-    print(f"{path}: {reason}", file=sys.stderr)
-    return None
+        return f"cannot be read: {error.message}"
+
+
+def _complain(path: str, answer: ImageRejected | ImageSkipped | str) -> None:
+    what = "rejected, " if isinstance(answer, ImageRejected) else "not an image: "
+    print(f"{path}: {answer if isinstance(answer, str) else f'{what}{answer}'}", file=sys.stderr)
 
 
 def _probabilities(model: keras.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:

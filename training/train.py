@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from schemas.errors import CommandParser, run_command
 from training.config import TrainConfig
+from training.loading import LEVEL, quiet_loading
 from training.recipes import RECIPES, recipe
 
 
@@ -30,7 +31,7 @@ def parse(argv: Sequence[str]) -> TrainConfig:
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --output")
     flags = vars(parser.parse_args(argv))
     if flags.pop("debug"):
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
+        os.environ[LEVEL] = "0"
     given = {name: flags.pop(name) for name in ("epochs", "batch_size", "learning_rate", "augment", "balanced")}
     changes = {name: value for name, value in given.items() if value is not None and value is not False}
     return TrainConfig(recipe=replace(recipe(flags.pop("recipe")), **changes), **flags)
@@ -39,7 +40,8 @@ def parse(argv: Sequence[str]) -> TrainConfig:
 def main(argv: Sequence[str]) -> None:
     config = parse(argv)
     # Importing TensorFlow takes seconds; a wrong flag and --help do not wait for it.
-    from training.fit import train
+    with quiet_loading():
+        from training.fit import train
 
     train(config)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from beam_jobs import show, verify
 from beam_jobs.flags import config_of, parser
 from beam_jobs.runners import beam_options
 from schemas.errors import UsageError
@@ -58,3 +59,25 @@ def test_beam_options_pass_and_dataflow_gets_what_it_needs() -> None:
 def test_a_job_on_another_runner_needs_no_key() -> None:
     flags = parser().parse_args(["--input", "gs://bucket/raw", "--output", "gs://bucket/out"])
     assert config_of(flags, local=False).id_key_file == ""
+
+
+@pytest.mark.parametrize("flag", ["input", "output", "manifest", "id_key_file", "retry_quarantine"])
+@pytest.mark.parametrize("place", ["s3://bucket/scans", "hdfs://host/scans", "https://host/scans"])
+def test_other_schemes_are_no_local_folders(tmp_path: Path, convert: Convert, flag: str, place: str) -> None:
+    flags = {"input": tmp_path, "output": tmp_path / "out", flag: place}
+    source, output = flags.pop("input"), flags.pop("output")
+    result = convert(source, output, *(word for name, value in flags.items() for word in (f"--{name}", value)))
+    assert result.code == 2
+    assert result.error.startswith(f"error: --{flag} {place}: {place.partition(':')[0]}:// is not supported")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("main", [verify.main, show.main])
+def test_other_schemes_are_no_data_sets(command: Callable[..., Result], main: Callable[..., None]) -> None:
+    assert "s3:// is not supported" in command(main, "s3://bucket/cxr/1.0.0").error
+
+
+def test_dataflow_is_not_given_local_folders(tmp_path: Path, convert: Convert) -> None:
+    result = convert(tmp_path, "gs://bucket/out", "--runner=DataflowRunner", "--project=p", "--region=r")
+    assert result.code == 2
+    assert f"--input {tmp_path} is local, and Dataflow's workers cannot reach it" in result.error

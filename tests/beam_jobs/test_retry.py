@@ -200,3 +200,30 @@ def test_in_a_bucket(raw: Path, tmp_path: Path, bucket: Bucket, convert: Convert
     for name in names:
         assert bucket.read(f"new/{name}") == bucket.read(f"full/{name}"), name
     assert json.loads(bucket.read("new/1.1.0/manifest.json"))["inputs"]["quarantined"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("overwrite", True, 1),
+        ("dry_run", True, 1),
+        ("max_reject_fraction", 1.0, 1),
+        ("seed", "7; rm", 2),
+        ("limit", True, 2),
+    ],
+)
+def test_a_manifest_sets_what_shapes_a_data_set_and_no_other_flag(
+    tmp_path: Path, convert: Convert, name: str, value: object, code: int
+) -> None:
+    raw = write_images(tmp_path / "raw", labelled(10))
+    for number in range(3):
+        (raw / f"NORMAL/bad {number}.png").write_bytes(b"<html>%d" % number)
+    assert convert(raw, tmp_path / "1.0.0", "--max_reject_fraction", 0.5).code == 0
+    manifest = manifest_of(tmp_path / "1.0.0")
+    manifest["settings"][name] = value
+    (tmp_path / "1.0.0/manifest.json").write_text(json.dumps(manifest))
+    result = convert(raw, tmp_path / "1.1.0", "--retry_quarantine", tmp_path / "1.0.0")
+    assert result.code == code, result
+    told = f"its manifest gives {name} as {value!r}" if code == 2 else "3 of 23 images were rejected"
+    assert told in result.error
+    assert not (tmp_path / "1.1.0/manifest.json").exists()

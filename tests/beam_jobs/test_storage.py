@@ -1,6 +1,7 @@
 """Local files as storage lists and reads them; tests/gcs has the bucket's side."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from beam_jobs import storage
 from beam_jobs.discover import list_prefix, list_prefixes
 from schemas.errors import JobFailed
+from schemas.source import File
+from tests.conftest import Result, labelled, manifest_of, write_images
 
 
 def test_linked_folders_are_listed_and_circles_end(tmp_path: Path) -> None:
@@ -53,3 +56,28 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(JobFailed, match=f"cannot list {tmp_path}/none: No such file"):
         list(storage.list_files(f"{tmp_path}/none", str(tmp_path)))
+
+
+def test_links_that_lead_back_are_followed_once_at_any_depth(tmp_path: Path, convert: Callable[..., Result]) -> None:
+    raw = write_images(tmp_path / "raw", labelled(6))
+    elsewhere = write_images(tmp_path / "elsewhere", {"PNEUMONIA/other.png": 90, "PNEUMONIA/more.png": 91})
+    plain = {file.path for file in discovered(raw)}
+    (raw / "itself").symlink_to(raw / "itself")
+    (raw / "here").symlink_to(raw)
+    (raw / "NORMAL/parent").symlink_to(raw)
+    (raw / "NORMAL/sibling").symlink_to(raw / "NORMAL")
+    (raw / "linked").symlink_to(elsewhere)
+    found = [file.path for file in discovered(raw)]
+    assert sorted(found) == sorted(plain | {"itself", "linked/PNEUMONIA/other.png", "linked/PNEUMONIA/more.png"})
+    result = convert(raw, tmp_path / "out")
+    assert result.code == 0, result.err
+    assert manifest_of(tmp_path / "out")["inputs"]["written"] == 14
+
+
+def discovered(root: Path) -> list[File]:
+    """Every file as the workers list them: in parts."""
+    return [
+        file
+        for folder, recursive in list_prefixes(str(root))
+        for file in storage.list_files(folder, str(root), recursive)
+    ]

@@ -1,13 +1,16 @@
 """Reading a data set back: each kind of damage is named, and records are shown as they are."""
 
+import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from beam_jobs import show, verify
+from beam_jobs.preview import contact_sheet, reduced
 from tests.conftest import Result, labelled, manifest_of, write_images
 
 Command = Callable[..., Result]
@@ -149,3 +152,15 @@ def test_show_refuses_what_cannot_be(dataset: Path, command: Command) -> None:
         result = command(show.main, dataset, *flags)
         assert result.code == 2
         assert says in result.error
+
+
+def test_large_images_are_reduced_on_a_contact_sheet() -> None:
+    pixels = np.zeros((2048, 2048, 3), np.uint8)
+    pixels[:1024, :, :] = 200
+    small = reduced(pixels)
+    assert small.shape == (256, 256, 1)
+    assert (small[:127] == 200).all()
+    assert not small[129:].any()
+    with Image.open(io.BytesIO(contact_sheet({"A": [pixels] * 24}))) as sheet:
+        assert sheet.width < 12 * 260
+        assert sheet.height < 2 * 260 + 30

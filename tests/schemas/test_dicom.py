@@ -314,3 +314,13 @@ def test_names_reach_no_text_and_no_log(caplog: pytest.LogCaptureFixture, capfd:
     said += "".join(record.getMessage() for record in caplog.records) + "".join(capfd.readouterr())
     assert "truncated" in said.lower()
     assert not [name for name in NAMES if name[:7] in said]
+
+
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400"])
+def test_a_rescale_that_is_no_number_is_damage(keyword: str, value: str) -> None:
+    elements = {"RescaleSlope": "1000000", "RescaleIntercept": "1000000", keyword: "7777777"}
+    data = image_files.dicom_file(image_files.twelve_bits(), **elements).replace(b"7777777", value.ljust(7).encode())
+    with pytest.raises(ImageRejected) as caught:
+        decode(data, SETTINGS)
+    assert caught.value.reason is Reason.DAMAGED

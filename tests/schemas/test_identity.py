@@ -1,5 +1,10 @@
 """Pseudonyms and hashed choices."""
 
+import hashlib
+from types import SimpleNamespace
+
+import pytest
+
 from schemas.identity import pseudonym, uniform
 
 
@@ -16,3 +21,8 @@ def test_uniform_is_uniform_and_independent_of_purpose() -> None:
     both = sum(uniform(0, "sample", name) < 0.1 and value < 0.1 for name, value in zip(names, first, strict=True))
     assert abs(both / len(names) - 0.01) < 0.005
     assert all(0 <= value < 1 for value in first)
+
+
+def test_a_number_is_below_one_whatever_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashlib, "sha256", lambda _: SimpleNamespace(digest=lambda: b"\xff" * 32))
+    assert 0.999 < uniform(0, "split", "name") < 1

@@ -130,6 +130,15 @@ def test_a_damaged_backup_falls_back_to_the_one_before(dataset, tmp_path):
     assert_same_run(whole, parts)
 
 
+def test_of_epochs_with_equal_auc_the_one_with_the_lowest_loss_is_best():
+    rows = [
+        {"val_auc": auc, "val_loss": loss} for auc, loss in ((1.0, 0.6), (0.9, 0.1), (1.0, 0.2), (1.0, 0.2), (1.0, 0.3))
+    ]
+    assert fit.best_epoch(rows) == 2
+    assert fit.epochs_since_best(rows) == 2
+    assert fit.epochs_since_best(rows[:3]) == 0  # its weights are kept
+
+
 def test_early_stopping_counts_over_a_resume(dataset, tmp_path, capsys):
     output = tmp_path / "run"
     assert run_command(train.main, flags(dataset, output, "--epochs", "1", "--learning_rate", "1e-9")) == 0

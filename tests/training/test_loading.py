@@ -1,0 +1,47 @@
+"""What a training command writes to stderr: its own lines, and TensorFlow's only where they are asked for."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+COMMANDS = {
+    "train": ["--data", "absent", "--recipe", "model1", "--output", "run"],
+    "evaluate": ["--run", "absent", "--data", "absent"],
+    "predict": ["--run", "absent", "image.png"],
+}
+
+
+def said(command: str, *flags: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", f"training.{command}", *COMMANDS[command], *flags],
+        env={name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"} | environment,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode != 0
+    return done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_error_is_the_only_line(command: str) -> None:
+    (line,) = said(command).splitlines()
+    assert line.startswith("error: ")
+
+
+def test_debug_and_the_users_own_level_show_what_tensorflow_logs() -> None:
+    shown = "oneDNN" if sys.platform == "linux" else ""
+    assert shown in said("predict", "--debug")
+    assert shown in said("predict", TF_CPP_MIN_LOG_LEVEL="0")
+
+
+def test_what_was_written_is_shown_where_loading_fails() -> None:
+    code = (
+        "import os, training.loading\nwith training.loading.quiet_loading():\n os.write(2, b'why')\n raise ImportError"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stderr.startswith("why")

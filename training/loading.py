@@ -1,0 +1,33 @@
+"""Loads TensorFlow without the lines that its libraries log meanwhile, which say nothing about the command."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_STDERR = 2  # the descriptor: they write to it, past sys.stderr and whatever their level
+
+
+@contextlib.contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keeps what is written to stderr in the body of the `with` from the terminal, unless the body raises, or --debug or
+    the user's own TF_CPP_MIN_LOG_LEVEL (0 or 1) asks for it."""
+    if os.environ.get(LEVEL) in ("0", "1"):
+        yield
+        return
+    sys.stderr.flush()
+    terminal = os.dup(_STDERR)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), _STDERR)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(terminal, kept.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, _STDERR)
+            os.close(terminal)
