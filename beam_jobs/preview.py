@@ -41,7 +41,8 @@ def reduced(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         return gray.copy()
     scale = _MOST_SIDE / max(gray.shape)
     size = max(1, round(gray.shape[1] * scale)), max(1, round(gray.shape[0] * scale))
-    return np.asarray(Image.fromarray(gray[:, :, 0]).resize(size, Image.Resampling.BOX), np.uint8)[:, :, np.newaxis]
+    small: npt.NDArray[np.uint8] = np.asarray(Image.fromarray(gray[:, :, 0]).resize(size, Image.Resampling.BOX))
+    return small[:, :, np.newaxis]
 
 
 def _examples(manifest: Manifest, split: str, folder: str) -> Iterator[tuple[npt.NDArray[np.uint8], Label]]:

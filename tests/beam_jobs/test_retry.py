@@ -208,7 +208,7 @@ def test_in_a_bucket(raw: Path, tmp_path: Path, bucket: Bucket, convert: Convert
         ("overwrite", True, 1),
         ("dry_run", True, 1),
         ("max_reject_fraction", 1.0, 1),
-        ("seed", "7; rm", 2),
+        ("seed", "7", 2),
         ("limit", True, 2),
     ],
 )
