@@ -36,9 +36,11 @@ def preview_images(manifest: Manifest, folder: str) -> dict[str, list[npt.NDArra
 def reduced(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The first channel of a uint8 [height, width, channels] image, no larger than a contact sheet shows it: uint8 [height,
     width, 1]."""
-    gray = image[:, :, :1]  # radiographs are gray: further channels repeat the first
+    gray: npt.NDArray[np.uint8] = np.ascontiguousarray(
+        image[:, :, :1]
+    )  # radiographs are gray: further channels repeat the first
     if max(gray.shape) <= _MOST_SIDE:
-        return gray.copy()
+        return gray
     scale = _MOST_SIDE / max(gray.shape)
     size = max(1, round(gray.shape[1] * scale)), max(1, round(gray.shape[0] * scale))
     small: npt.NDArray[np.uint8] = np.asarray(Image.fromarray(gray[:, :, 0]).resize(size, Image.Resampling.BOX))
