@@ -1,6 +1,6 @@
 # Every target sets up .venv by itself, from the lock file. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo convert train evaluate test test-demo test-faults test-hostile test-memory test-tfio lint format bench
+.PHONY: help setup demo convert train evaluate test test-demo test-faults test-fuzz test-hostile test-memory test-tfio lint format bench
 .PHONY: lock clean
 
 # The first Python from 3.10 to 3.13 that can make a virtual environment; or say PYTHON=...
@@ -71,6 +71,9 @@ test-demo: demo ## Run the demo and check what it leaves
 
 test-faults: setup ## Kill, refuse and damage conversions, on disk and in a bucket (some minutes)
 	@$(RUN_PYTHON) -m pytest -m faults tests/faults $(ARGS)
+
+test-fuzz: setup ## [SECONDS=60] [SEED=0] [RADRECORDS_FUZZ_FOLDER=DIR]: spoil images, manifests, tables and shards
+	@SECONDS=$(or $(SECONDS),60) SEED=$(or $(SEED),0) $(RUN_PYTHON) -m pytest -m fuzz tests/fuzz $(ARGS)
 
 test-memory: setup ## Convert 10,000 and 100,000 images and compare the memory that takes (some minutes)
 	@$(RUN_PYTHON) -m pytest -m memory tests/test_memory.py

@@ -122,17 +122,26 @@ def read_old_dataset(folder: str) -> OldDataset:
     """What the data set in `folder` has to offer. Raises UsageError where it lacks the files that say so."""
     manifest = require_manifest(folder)
     try:
-        content = json.loads(storage.read_bytes(storage.join(folder, REUSE)))
-        lines = storage.read_bytes(storage.join(folder, QUARANTINE)).decode().splitlines()
+        content = storage.read_bytes(storage.join(folder, REUSE))
+        lines = storage.read_bytes(storage.join(folder, QUARANTINE))
     except FileNotFoundError as error:
         raise UsageError(f"{folder} lacks {REUSE} or {QUARANTINE}; convert anew without --retry_quarantine") from error
+    try:
+        return _old_dataset(folder, manifest, json.loads(content), [json.loads(line) for line in lines.splitlines()])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(
+            f"{folder}: {REUSE} or {QUARANTINE} is damaged ({type(error).__name__}); convert anew without --retry_quarantine"
+        ) from error
+
+
+def _old_dataset(folder: str, manifest: Manifest, content: Any, quarantined: list[Any]) -> OldDataset:
     published = {shard.file: shard for split in manifest.splits for shard in manifest.shards(split)}
     return OldDataset(
         folder,
         content["fingerprint"],
-        frozenset(json.loads(line)["uri"] for line in lines),
+        frozenset(entry["uri"] for entry in quarantined),
         {
-            inputs: OldShard(published[entry["file"]], entry["skipped"], entry["notes"])
+            inputs: OldShard(published[entry["file"]], dict(entry["skipped"]), dict(entry["notes"]))
             for inputs, entry in content["shards"].items()
         },
     )

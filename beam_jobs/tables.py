@@ -1,5 +1,6 @@
 """Tables that name images: CSV with a header, AutoML's CSV without one, and Parquet. Read row by row, never whole."""
 
+import contextlib
 import csv
 import itertools
 import urllib.parse
@@ -85,8 +86,8 @@ def is_parquet(uri: str) -> bool:
 
 def _columns(uri: str) -> Sequence[str]:
     if is_parquet(uri):
-        with storage.open_binary(uri) as file:
-            names: list[str] = _parquet(file).schema_arrow.names
+        with storage.open_binary(uri) as file, _readable_parquet():
+            names: list[str] = pyarrow.parquet.ParquetFile(file).schema_arrow.names
             return names
     first, _ = next(_csv_lines(uri), ([], 0))
     return _AUTOML if _is_automl(first) else _names(first)
@@ -143,25 +144,23 @@ def _is_automl(first: Sequence[str]) -> bool:
     return "/" in image or bool(PurePosixPath(image).suffix)
 
 
-def _parquet(file: Any) -> Any:
+@contextlib.contextmanager
+def _readable_parquet() -> Iterator[None]:
     try:
-        return pyarrow.parquet.ParquetFile(file)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UnreadableTable("not a Parquet file") from error
+        yield
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # names that are no UTF-8, odd dates
+        raise UnreadableTable("not a Parquet file, or a damaged one") from error
 
 
 def _parquet_records(uri: str, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, str]]]:
-    with storage.open_binary(uri) as file:
-        table = _parquet(file)
+    with storage.open_binary(uri) as file, _readable_parquet():
+        table = pyarrow.parquet.ParquetFile(file)
         present = [name for name in dict.fromkeys(columns) if name in table.schema_arrow.names]
         # Group by group: pyarrow cannot read lists of dictionary values across two.
         groups = (table.iter_batches(_PARQUET_ROWS, [n], present) for n in range(table.num_row_groups))
         rows = (row for batch in itertools.chain.from_iterable(groups) for row in batch.to_pylist())
-        try:
-            for line, row in enumerate(rows, start=1):
-                yield line, {name: _text(name, value) for name, value in row.items()}
-        except (pyarrow.ArrowException, OSError) as error:
-            raise UnreadableTable("a damaged Parquet file") from error
+        for line, row in enumerate(rows, start=1):
+            yield line, {name: _text(name, value) for name, value in row.items()}
 
 
 def _text(column: str, value: Any) -> str:
