@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from beam_jobs.config import ConvertConfig
 from schemas.decoder_pool import DECODER, Answer, DecoderPool
 
-_DECODERS = {"pydicom": DECODER, "tfio": "beam_jobs.tfio_dicom:decode"}
+_DECODERS = {"pydicom": DECODER, "tfio": "beam_jobs.tfio_dicom:decoder"}
 
 
 def decode(images: Sequence[bytes], config: ConvertConfig) -> list[Answer]:

@@ -10,6 +10,7 @@ import importlib.metadata
 import io
 import os
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,12 @@ from schemas.rejection import Decoded, ImageRejected, Reason
 _WORKS_WITH = "tensorflow-cpu 2.16.2 with tensorflow-io 0.37.1 on Python 3.10 or 3.11"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _KEPT = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
+
+
+def decoder() -> Callable[[bytes, ImageSettings], Decoded]:
+    """`decode`, its op loaded. Raises UsageError where that does not work."""
+    load()
+    return decode
 
 
 def decode(data: bytes, settings: ImageSettings) -> Decoded:

@@ -5,9 +5,11 @@ pickles, and the pool checks each field. An image that takes too long ends it by
 interpreter nor the parent to be alive.
 """
 
+import fcntl
 import functools
 import importlib
 import json
+import os
 import resource
 import signal
 import socket
@@ -36,6 +38,7 @@ def serve(descriptor: int, memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold an image of a patient
     importlib.import_module("schemas.image")  # what most files need, while the parent is still getting ready
     with socket.socket(fileno=descriptor) as line, line.makefile("rb") as requests:
+        fcntl.fcntl(line, fcntl.F_SETOWN, os.getpid())  # a parent that is killed ends a decoder that hangs, by SIGIO
         line.sendall(READY)
         while head := requests.read(REQUEST.size):
             count, task_length = REQUEST.unpack(head)
@@ -44,18 +47,21 @@ def serve(descriptor: int, memory: int) -> None:
             decode, image_settings = _decoder(name, memory), ImageSettings(**settings)
             images = [requests.read(length) for length in lengths]
             images.reverse()
+            fcntl.fcntl(line, fcntl.F_SETFL, os.O_ASYNC)
             while images:
                 signal.setitimer(signal.ITIMER_REAL, seconds)
                 answer = _answer(decode, images.pop(), image_settings)
                 signal.setitimer(signal.ITIMER_REAL, 0)
+                if not images:  # after the last answer the parent may send more, which is a signal too
+                    fcntl.fcntl(line, fcntl.F_SETFL, 0)
                 line.sendall(answer)
 
 
 @functools.cache
 def _decoder(name: str, memory: int) -> Callable[[bytes, ImageSettings], Decoded]:
-    """The function of a `module:function` name, with a limit on what it may take beyond what the libraries take."""
+    """What the function of a `module:function` name gives, with a limit on what it may take beyond what is loaded then."""
     module, _, function = name.partition(":")
-    decode: Callable[[bytes, ImageSettings], Decoded] = getattr(importlib.import_module(module), function)
+    decode: Callable[[bytes, ImageSettings], Decoded] = getattr(importlib.import_module(module), function)()
     if sys.platform == "linux":  # other systems do not heed the limit
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         _, hard = resource.getrlimit(resource.RLIMIT_AS)

@@ -27,7 +27,7 @@ from schemas.sniff import sniff
 
 BATCH_IMAGES, BATCH_BYTES = 32, 1 << 20  # what fits a message: enough that small images cost no round trip each
 DEFAULT_MEMORY, DEFAULT_SECONDS = 1 << 30, 60.0
-DECODER = "schemas.image:decode"
+DECODER = "schemas.image:decoder"
 
 # What Python and its libraries need of the environment to start at all and to compute the same; no credentials.
 _INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "LANG", "TZ")
@@ -83,7 +83,7 @@ class DecoderPool:
         """What becomes of each image, in order: its tensor, or the ImageRejected or ImageSkipped that says why not.
 
         Images are the bytes of whole files. `timeout`: seconds that each may take. `decoder`: the `module:function` that
-        decodes, as schemas.image.decode does. Best called with about BATCH_IMAGES images or BATCH_BYTES; from any thread.
+        loads what it needs and gives a function such as schemas.image.decode. Best called with about BATCH_IMAGES images or BATCH_BYTES; from any thread.
         An image in whose turn a child is lost twice, the second time alone, is DECODER_CRASHED; one that takes too long is
         DECODER_TIMEOUT. Raises JobFailed where no child can be started.
         """
@@ -159,6 +159,7 @@ class _Child:
         if self._process is not None:
             return
         self._line, theirs = socket.socketpair()
+        theirs.setblocking(True)  # Beam sets a default timeout for sockets, and the child would inherit half of it
         self._answers, self._ready = self._line.makefile("rb"), False
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, sys.path))

@@ -9,6 +9,7 @@ import re
 import resource
 import struct
 import warnings
+from collections.abc import Callable
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +42,11 @@ __all__ = [
 SMALLEST_SIDE = 2
 # Formats whose decoders do not say that they ran out of memory, and the bytes that they take for a pixel, as measured.
 _MUTE = {"webp": 15, "dicom": 15}
+
+
+def decoder() -> Callable[[bytes, ImageSettings], Decoded]:
+    """`decode`, for a decoder_pool.py that is given no other."""
+    return decode
 
 
 def decode(data: bytes, settings: ImageSettings) -> Decoded:

@@ -102,6 +102,7 @@ def test_a_run_survives_its_decoders(tmp_path: Path, beam: tuple[str, ...]) -> N
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_what_ends_the_launcher_ends_the_run(tmp_path: Path, number: int, code: int) -> None:
     raw = marked(tmp_path / "raw", {"NORMAL/3.jpeg": HANG})
+    before = decoders()
     run = started(raw, tmp_path / "out", "--decode_timeout", 600)
     wait_until_it_decodes(run, tmp_path / "out")
     (child,) = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
@@ -115,6 +116,8 @@ def test_what_ends_the_launcher_ends_the_run(tmp_path: Path, number: int, code: 
         sleep(0.05)
     else:
         pytest.fail("the run goes on without its launcher")
+    sleep(1)
+    assert not decoders() - before
 
     # The same command again, with a shorter limit, finishes where it was.
     again = started(raw, tmp_path / "out", "--decode_timeout", 1)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -180,6 +181,35 @@ def test_children_end_with_the_pool_and_with_the_parent(stand_in: None) -> None:
             return
         time.sleep(0.05)
     pytest.fail("the child outlives its parent")
+
+
+def test_a_default_timeout_of_sockets_changes_nothing() -> None:
+    socket.setdefaulttimeout(60)  # as Beam does where it meets Google Cloud
+    try:
+        with DecoderPool(1) as pool:
+            assert said(pool.decode([picture("PNG")] * 3, SETTINGS)[2]) == here(picture("PNG"))
+    finally:
+        socket.setdefaulttimeout(None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+def test_a_decoder_that_hangs_ends_with_a_parent_that_is_killed() -> None:
+    code = (
+        "import sys; from schemas.decoder_pool import DecoderPool; from schemas.image_settings import ImageSettings;"
+        f"sys.path[:0] = {stand_in_path().split(os.pathsep)!r};"
+        f"DecoderPool(1).decode([{picture('PNG') + HANG!r}], ImageSettings(), timeout=600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    while not (found := children_of(parent.pid)):
+        time.sleep(0.05)
+    time.sleep(1)  # into the image that hangs
+    parent.kill()
+    parent.wait()
+    for _ in range(100):
+        if not Path(f"/proc/{found[0]}").exists():
+            return
+        time.sleep(0.05)
+    pytest.fail("the decoder outlives its parent")
 
 
 def test_pixels_are_an_array_of_the_settings_shape(pool: DecoderPool) -> None:
