@@ -83,9 +83,9 @@ class DecoderPool:
         """What becomes of each image, in order: its tensor, or the ImageRejected or ImageSkipped that says why not.
 
         Images are the bytes of whole files. `timeout`: seconds that each may take. `decoder`: the `module:function` that
-        loads what it needs and gives a function such as schemas.image.decode. Best called with about BATCH_IMAGES images or BATCH_BYTES; from any thread.
-        An image in whose turn a child is lost twice, the second time alone, is DECODER_CRASHED; one that takes too long is
-        DECODER_TIMEOUT. Raises JobFailed where no child can be started.
+        loads what it needs and gives a function such as schemas.image.decode. Best called with about BATCH_IMAGES images or
+        BATCH_BYTES; from any thread. An image in whose turn a child is lost twice, the second time alone, is
+        DECODER_CRASHED; one that takes too long is DECODER_TIMEOUT. Raises JobFailed where no child can be started.
         """
         task = json.dumps([decoder, asdict(settings), timeout]).encode()
         answers, lost = self._ask(images, settings, timeout, task)
