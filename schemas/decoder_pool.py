@@ -179,6 +179,8 @@ class _Child:
                     start_new_session=True,  # an interrupt at the terminal is for the parent to handle
                 )
             except OSError as error:
+                self._answers.close()
+                self._line.close()
                 raise JobFailed(f"the process that decodes does not start: {error.strerror}") from error
 
     def end(self) -> int:

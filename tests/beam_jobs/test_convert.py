@@ -380,3 +380,14 @@ def test_a_link_to_nowhere_is_quarantined(tmp_path: Path, convert: Convert) -> N
     assert convert(raw, tmp_path / "out", "--max_reject_fraction", 0.5).code == 0
     assert accounted(tmp_path / "out")["quarantined"] == 1
     assert manifest_of(tmp_path / "out")["quarantined"] == {"missing": 1}
+
+
+def test_an_error_of_decoding_is_not_told_as_one_of_writing(
+    tmp_path: Path, convert: Convert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = write_images(tmp_path / "raw", labelled(6))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no python"))
+    result = convert(raw, tmp_path / "out", "--decoders", 5)  # a number of their own, so that none runs already
+    assert result.code == 1
+    assert result.error == "error: the process that decodes does not start: No such file or directory"
+    assert not (tmp_path / "out").exists()
