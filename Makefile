@@ -29,7 +29,7 @@ $(READY): requirements-$(TARGET).lock setup.py
 	@echo "Installing into $(VENV) for $(TARGET) (once, some minutes) ..."
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
-	@$(RUN_PYTHON) -m pip install --quiet --disable-pip-version-check --use-pep517 --require-hashes \
+	@$(RUN_PYTHON) -m pip install --quiet --disable-pip-version-check --use-pep517 --no-deps --require-hashes \
 	  -r requirements-$(TARGET).lock
 	@$(RUN_PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . \
 	  2>$(VENV)/install.log || { cat $(VENV)/install.log >&2; exit 1; }
@@ -90,7 +90,7 @@ $(TFIO)/ready: requirements-tfio.lock
 	@echo "Installing into $(TFIO) (once, some minutes) ..."
 	@rm -rf $(TFIO)
 	@$(TFIO_PYTHON) -m venv $(TFIO)
-	@$(TFIO)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 --require-hashes \
+	@$(TFIO)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 --no-deps --require-hashes \
 	  -r requirements-tfio.lock
 	@touch $@
 
