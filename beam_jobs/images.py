@@ -11,9 +11,9 @@ from pathlib import PurePosixPath
 from beam_jobs import feedback, storage
 from beam_jobs.config import ConvertConfig, most_bytes
 from beam_jobs.decoder import decode
-from beam_jobs.near_duplicates import difference_hash
 from beam_jobs.outcome import Converted, Outcome, Quarantined, Skipped
 from beam_jobs.plan import Plan
+from beam_jobs.signature import signature
 from beam_jobs.splits import Reference
 from schemas.decoder_pool import BATCH_BYTES, BATCH_IMAGES, Answer, cores
 from schemas.errors import JobFailed, one_line
@@ -131,7 +131,7 @@ def _outcome(reference: Reference, data: bytes, image: Answer, plan: Plan, confi
     suffix = PurePosixPath(source.path).suffix.lower()
     mislabelled = suffix in _IMAGE_SUFFIXES and suffix not in _FORMAT_SUFFIXES.get(image.format, ())
     notes = (*image.notes, *(("mislabelled",) if mislabelled else ()))
-    return Converted(record, label, notes, reference.id, difference_hash(image.pixels))
+    return Converted(record, label, notes, reference.id, signature(image.pixels))
 
 
 def _quarantined(

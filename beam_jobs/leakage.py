@@ -19,16 +19,16 @@ LEAKAGE = "leakage.json"
 
 @dataclass
 class FindNearDuplicates(beam.PTransform):  # type: ignore[misc]
-    """(split, HASHED rows as bytes) of each shard -> Found of each part of the search. Hashes move in blocks, not one by
-    one: a block is a shard's rows for one part."""
+    """(split, HASHED rows as bytes) of each shard -> Found of each part of the search. Signatures move in blocks, not one
+    by one: a block is a shard's rows for one part."""
 
     plan: Any  # the one Plan, as a side input: the number of parts follows from its number of images
     spill: str
 
-    def expand(self, hashes: Any) -> Any:
+    def expand(self, signatures: Any) -> Any:
         return (
-            hashes
-            | "SpreadHashes" >> beam.FlatMap(spread_shard, self.plan, self.spill)
+            signatures
+            | "SpreadSignatures" >> beam.FlatMap(spread_shard, self.plan, self.spill)
             | "ByPart" >> beam.GroupByKey()
             | "SearchPart" >> beam.Map(search_part, self.plan)
         )
@@ -36,9 +36,9 @@ class FindNearDuplicates(beam.PTransform):  # type: ignore[misc]
 
 def spread_shard(shard: tuple[str, bytes], plan: Plan, spill: str) -> Iterator[tuple[int, tuple[str, Block[bytes]]]]:
     """The blocks of one shard, keyed by the part that they go to."""
-    split, hashes = shard
-    rows = np.frombuffer(hashes, HASHED)
-    for part, some in near_duplicates.spread(rows, near_duplicates.parity_bits(plan.planned)):
+    split, signatures = shard
+    rows = np.frombuffer(signatures, HASHED)
+    for part, some in near_duplicates.spread(rows, near_duplicates.part_count(plan.planned)):
         yield part, (split, Block([some.tobytes()], spill))
 
 
@@ -49,7 +49,7 @@ def search_part(keyed: tuple[int, Iterable[tuple[str, Block[bytes]]]], plan: Pla
     for split, block in blocks:
         rows[split].extend(block)
     by_split = [np.frombuffer(b"".join(rows[split]), HASHED) for split in SPLITS]
-    return near_duplicates.search(part, near_duplicates.parity_bits(plan.planned), by_split)
+    return near_duplicates.search(part, near_duplicates.part_count(plan.planned), by_split)
 
 
 def report(found: Iterable[Found], plan: Plan, overlap_allowed: bool) -> dict[str, Any]:
@@ -67,9 +67,10 @@ def report(found: Iterable[Found], plan: Plan, overlap_allowed: bool) -> dict[st
         "identical_images_in_several_splits": 0,
         "identical_images_with_several_labels": 0,
         "near_duplicates_across_splits": {
-            "measure": f"64-bit difference hashes of the stored pixels, Hamming distance up to {MOST_DISTANCE}",
+            "measure": f"signs of 256 DCT coefficients of the stored pixels, of which up to {MOST_DISTANCE} differ",
             "total": sum(counts),
-            "by_distance": {str(distance): count for distance, count in enumerate(counts)},
+            "by_distance": {str(distance): count for distance, count in enumerate(counts) if count},
+            "not_compared": sum(part.not_compared for part in parts),
             "shown": len(pairs),
             "pairs": [
                 {
@@ -86,11 +87,10 @@ def report(found: Iterable[Found], plan: Plan, overlap_allowed: bool) -> dict[st
 def summary(leakage: Mapping[str, Any]) -> str:
     """One line for the summary of a run."""
     near = leakage["near_duplicates_across_splits"]
-    by_distance = ", ".join(f"{count:,} at distance {distance}" for distance, count in near["by_distance"].items())
     return (
         f"leaks: {leakage['groups_in_several_splits']['total']:,} groups in several splits, "
         f"{leakage['identical_images_in_several_splits']:,} byte-identical images across splits and "
         f"{leakage['identical_images_with_several_labels']:,} across labels, "
-        f"{near['total']:,} near-duplicate pairs across splits{f' ({by_distance})' if near['total'] else ''}; "
+        f"{near['total']:,} pairs of near-duplicates across splits; "
         f"see {LEAKAGE}"
     )

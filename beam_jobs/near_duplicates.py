@@ -1,42 +1,40 @@
-"""Which images look alike: 64-bit difference hashes, and all pairs of them within a Hamming distance of 2.
+"""Which records hold the same exposure: all pairs whose signatures (signature.py) differ in at most 30 of 256 signs.
 
-The search never compares all with all. Two hashes within distance 2 have a *middle*: a value within distance 1 of both.
-So each hash stands for itself and for its 64 neighbours, and those that meet at a value are pairs. Pairs are counted from
-the numbers that meet there, not one by one. Bands of equal bits, the usual way, would be quadratic here: the hashes of
-chest X-rays are so alike that two of four 16-bit bands are equal in up to 4% of all pairs (measured on 2,500 of them).
+The search does not compare all with all. Each record has 20 *values*: of each of the four words of its signs, the 40 key
+signs, as they are, with the weakest or the second weakest or both of them turned, and those of the cropped signature.
+Records that have a value in common are compared, sign by sign. A pair that has several in common is found at the lowest.
 
-The values are cut in parts that workers search one at a time. The part of a value is made of parities, each of its own
-share of the 64 bits, so that flipping one bit changes one parity: a hash is sent to its own part and to one for each parity.
+The values are cut in parts that workers search one at a time; a record goes, whole, to the parts of its values. Where more
+than _WINDOW records have one value, each is compared with the next _WINDOW in the order of signatures and ids,
+and the meetings that are left out are counted: a million pictures of one test card take no longer than others.
 """
 
-import functools
-import heapq
-import itertools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.dataset import SPLITS
+from beam_jobs.signature import KEY_BITS, SIGNATURE, WORDS
 
-MOST_DISTANCE = 2
-PAIRS_SHOWN = 1000
-_ROWS, _COLUMNS = 8, 9
-_BITS = 64
-_VALUES_IN_A_PART = 1 << 19  # about 50 MB while they are sorted
+MOST_DISTANCE = 30
+PAIRS_SHOWN = 100_000
+_WINDOW = 50
+_COMPARED_AT_ONCE = 1 << 16
+_VALUES = 5 * WORDS  # of one record
+_VALUES_IN_A_PART = 1 << 17  # about 100 MB while they are searched
 
-# One record: its hash and its id, whose 32 hexadecimal digits are two numbers here, so that arrays sort as ids do.
-HASHED = np.dtype([("hash", ">u8"), ("id_head", ">u8"), ("id_tail", ">u8")])
+# One record: its signature and its id, whose 32 hexadecimal digits are two numbers here, so that arrays sort as ids do.
+HASHED = np.dtype([("signature", SIGNATURE), ("id_head", ">u8"), ("id_tail", ">u8")])
+_PAIR = np.dtype([("distance", "u1"), ("ids", "<u8", 4), ("splits", "u1", 2)])
 
 Integers = NDArray[np.int64]
-Hashes = NDArray[np.uint64]
+Values = NDArray[np.uint64]
 Rows = NDArray[np.void]
 
 
 class Pair(NamedTuple):
-    """Two records that look alike, in the order of a report. The splits are indices into SPLITS, the earlier
-    first."""
+    """Two records of one exposure, in the order of a report. The splits are indices into SPLITS, the earlier first."""
 
     distance: int
     first_id: str
@@ -46,177 +44,148 @@ class Pair(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What one part holds: how often a pair at each distance 0, 1, 2 was met (those at 1 and 2 meet twice over all parts,
-    see `pair_counts`), and the first PAIRS_SHOWN pairs."""
+    """What one part holds: how many pairs at each distance, how many meetings at a crowded value were not compared, and
+    the first PAIRS_SHOWN pairs, as _PAIR rows."""
 
-    meetings: tuple[int, int, int]
-    pairs: list[Pair]
-
-
-def difference_hash(image: NDArray[np.uint8]) -> int:
-    """The 64-bit difference hash (dHash) of a uint8 [height, width, channels] image, by its first channel: reduced by
-    area to 8 rows of 9 grays, each bit says whether a gray is darker than its right neighbour.
-
-    Source: N. Krawetz, "Kind of Like That", The Hacker Factor Blog, 2013. The areas are weighed with whole numbers, so
-    that equal grays are equal on every machine.
-    """
-    height, width = image.shape[:2]
-    grays = _shares(height, _ROWS) @ image[:, :, 0].astype(np.float64) @ _shares(width, _COLUMNS).T
-    return int.from_bytes(np.packbits(grays[:, :-1] < grays[:, 1:]).tobytes(), "big")
+    by_distance: tuple[int, ...]
+    not_compared: int
+    pairs: bytes
 
 
-@functools.cache
-def _shares(side: int, cells: int) -> NDArray[np.float64]:
-    """[cells, side]: how much of each pixel lies in each of `cells` equal parts of `side` pixels, in units of a `cells`th
-    of a pixel. Whole numbers in float64: exact in any order of summing, and fast."""
-    pixel, cell = np.arange(side) * cells, np.arange(cells)[:, np.newaxis] * side
-    overlap = np.minimum(pixel + cells, cell + side) - np.maximum(pixel, cell)
-    return overlap.clip(0).astype(np.float64)
+def hashed(signatures: Iterable[bytes], ids: Iterable[str]) -> Rows:
+    """HASHED rows of these records; none for one without a signature."""
+    content = b"".join(s + bytes.fromhex(i) for s, i in zip(signatures, ids, strict=True) if s)
+    return np.frombuffer(content, HASHED)
 
 
-def hashed(hashes: Iterable[int], ids: Iterable[str]) -> Rows:
-    """HASHED rows of these records."""
-    return np.array([(h, int(i[:16], 16), int(i[16:], 16)) for h, i in zip(hashes, ids, strict=True)], HASHED)
+def part_count(records: int) -> int:
+    """In how many parts of bounded size so many records are searched."""
+    return max(1, -(-records * _VALUES // _VALUES_IN_A_PART))
 
 
-def parity_bits(records: int) -> int:
-    """How many parities cut the search of so many records in parts of bounded size: 2 ** this many parts."""
-    parts = -(-records * (_BITS + 1) // _VALUES_IN_A_PART)
-    return (parts - 1).bit_length()
+def spread(rows: Rows, parts: int) -> Iterator[tuple[int, Rows]]:
+    """(part, the rows that have a value in it)."""
+    if not len(rows):
+        return
+    part = _part_of(_values(rows), parts)
+    order = np.argsort(part, axis=None, kind="stable")
+    member, sorted_parts = order // _VALUES, part.ravel()[order]
+    starts = np.flatnonzero(np.diff(sorted_parts, prepend=-1))
+    for start, end in zip(starts, np.append(starts[1:], len(order)), strict=True):
+        yield int(sorted_parts[start]), rows[np.unique(member[start:end])]
 
 
-def spread(rows: Rows, bits: int) -> Iterator[tuple[int, Rows]]:
-    """(part, the rows that have a middle in it)."""
-    own = _part_of(rows["hash"].astype(np.uint64), bits)
-    for part in np.unique(own[:, np.newaxis] ^ np.array([0, *(1 << bit for bit in range(bits))])).tolist():
-        away = own ^ part
-        yield part, rows[away & (away - 1) == 0]  # the same part, or one parity away
+def search(part: int, parts: int, splits: list[Rows]) -> Found:
+    """The pairs across splits whose lowest common value is in `part`; `splits` holds the rows sent to it, for each of
+    SPLITS."""
+    rows = np.concatenate(splits)
+    split = np.repeat(np.arange(len(splits)), [len(of_split) for of_split in splits])
+    order = np.lexsort((rows["id_tail"], rows["id_head"], *rows["signature"]["plain"].T[::-1]))
+    rows, split = rows[order], split[order]
+    every = np.sort(_values(rows), axis=1)
+    mine = _part_of(every, parts) == part
+    mine[:, 1:] &= every[:, 1:] != every[:, :-1]
+    member, column = np.nonzero(mine)
+    order = np.argsort(every[member, column], kind="stable")
+    values, member = every[member, column][order], member[order]
 
-
-def _part_of(values: Hashes, bits: int) -> Integers:
-    part = np.zeros(len(values), np.int64)
-    for parity in range(bits):
-        mask = np.uint64(sum(1 << bit for bit in range(parity, _BITS, bits)))
-        part |= (np.bitwise_count(values & mask).astype(np.int64) & 1) << parity
-    return part
-
-
-def search(part: int, bits: int, splits: list[Rows]) -> Found:
-    """The pairs across splits that meet in `part`; `splits` holds the rows sent to it, for each of SPLITS. A pair at
-    distance 0 is found in the part of its hash; one at distance 1 or 2 meets at two values, and is shown at the lower."""
-    table = _Table(splits)
-    own = np.flatnonzero(_part_of(table.hashes, bits) == part)
-    values, members = _values_in(table.hashes, part, bits)
-    order = np.argsort(values, kind="stable")
-    values, members = values[order], members[order]
-    starts = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1]))) if len(values) else np.zeros(0, int)
-    run = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(values))))
-    met = np.add.reduceat(table.counts[members], starts) if len(starts) else np.zeros((0, len(SPLITS)), np.int64)
-    all_met = _across(met, met) // 2  # of each value
-    same = _across(table.counts, table.counts) // 2  # of each hash
-    centre = np.flatnonzero(values == table.hashes[members])
-    centre_counts = table.counts[members[centre]]
-    at_1 = int(_across(centre_counts, met[run[centre]] - centre_counts).sum())
-    at_0_or_more = int(all_met.sum()) - int(same[members].sum())
-    meetings = (int(same[own].sum()), at_1, at_0_or_more - at_1)
-
-    shown = table.first_pairs(0, own, own)
-    if len(shown) < PAIRS_SHOWN and at_1:
-        hub = np.full(len(starts), -1)
-        hub[run[centre]] = members[centre]
-        one = hub[run]
-        lower = (one >= 0) & (one < members)  # hashes are sorted: the lower index is the lower hash
-        shown += table.first_pairs(1, one[lower], members[lower])
-    if len(shown) < PAIRS_SHOWN and meetings[2]:
-        shown += _pairs_at_2(table, values, members)
-    return Found(meetings, heapq.nsmallest(PAIRS_SHOWN, shown))
+    by_distance = np.zeros(MOST_DISTANCE + 1, np.int64)
+    found = [np.zeros(0, _PAIR)]
+    at = np.arange(len(values))
+    for step in range(1, _WINDOW + 1):
+        at = at[at + step < len(values)]
+        at = at[values[at] == values[at + step]]
+        if not len(at):
+            break
+        for start in range(0, len(at), _COMPARED_AT_ONCE):
+            some = at[start : start + _COMPARED_AT_ONCE]
+            pairs = _pairs(rows, split, every, values[some], member[some], member[some + step])
+            by_distance += np.bincount(pairs["distance"], minlength=MOST_DISTANCE + 1)
+            found.append(pairs)
+        if sum(map(len, found)) > 4 * PAIRS_SHOWN:
+            found = [_first(found)]
+    _, met = np.unique(values, return_counts=True)
+    beyond = (met - _WINDOW - 1).clip(0)  # how many the first of a crowd is not compared with; the next one less
+    return Found(tuple(by_distance.tolist()), int((beyond * (beyond + 1) // 2).sum()), _first(found).tobytes())
 
 
 def pair_counts(found: Iterable[Found]) -> tuple[int, ...]:
     """The number of pairs at each distance, from what all parts found."""
-    sums = np.array([part.meetings for part in found], dtype=object).reshape(-1, MOST_DISTANCE + 1).sum(0)
-    return int(sums[0]), int(sums[1]) // 2, int(sums[2]) // 2
+    sums: Integers = sum((np.array(part.by_distance) for part in found), np.zeros(MOST_DISTANCE + 1, np.int64))
+    return tuple(sums.tolist())
 
 
 def first_pairs(found: Iterable[Found]) -> list[Pair]:
     """The first PAIRS_SHOWN pairs of all parts: by distance, then by ids."""
-    return heapq.nsmallest(PAIRS_SHOWN, itertools.chain.from_iterable(part.pairs for part in found))
+    first = np.zeros(0, _PAIR)
+    for part in found:
+        first = _first([first, np.frombuffer(part.pairs, _PAIR)])
+    columns = (first[name].tolist() for name in ("distance", "ids", "splits"))
+    return [
+        Pair(distance, f"{a:016x}{b:016x}", f"{c:016x}{d:016x}", *splits)
+        for distance, (a, b, c, d), splits in zip(*columns, strict=True)
+    ]
 
 
-def _across(one: Integers, other: Integers) -> Integers:
-    """Of rows of counts by split: in how many ways something of `one` and something of `other` are of unlike splits."""
-    ways: Integers = one.sum(1) * other.sum(1) - (one * other).sum(1)
-    return ways
+def distance_of(one: Rows, other: Rows) -> Integers:
+    """Of SIGNATURE rows, in pairs: in how many signs they differ, or one and the other cropped, whichever is least."""
+    plain, cropped = (one["plain"], other["plain"]), (one["cropped"], other["cropped"])
+    ways = [_differing(*plain), _differing(plain[0], cropped[1]), _differing(cropped[0], plain[1])]
+    least: Integers = np.minimum.reduce(ways)
+    return least
 
 
-def _values_in(hashes: Hashes, part: int, bits: int) -> tuple[Hashes, Integers]:
-    """The values of `part` within distance 1 of the hashes, and whose they are."""
-    away = _part_of(hashes, bits) ^ part
-    values, members = [hashes[away == 0]], [np.flatnonzero(away == 0)]
-    for bit in range(_BITS):
-        mine = np.flatnonzero(away == (1 << bit % bits if bits else 0))
-        values.append(hashes[mine] ^ np.uint64(1 << bit))
-        members.append(mine)
-    return np.concatenate(values), np.concatenate(members)
+def _differing(one: Values, other: Values) -> Integers:
+    """The number of bits in which rows of words differ. Not np.bitwise_count: NumPy 1.26, which tensorflow-io needs, has
+    none. Source: H. Warren, Hacker's Delight, 2nd edition, section 5-1."""
+    x = (one ^ other).astype(np.uint64)
+    x -= (x >> np.uint64(1)) & np.uint64(0x5555_5555_5555_5555)
+    x = (x & np.uint64(0x3333_3333_3333_3333)) + ((x >> np.uint64(2)) & np.uint64(0x3333_3333_3333_3333))
+    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F_0F0F_0F0F_0F0F)
+    x = (x * np.uint64(0x0101_0101_0101_0101)) >> np.uint64(56)
+    bits: Integers = x.sum(-1).astype(np.int64)
+    return bits
 
 
-def _pairs_at_2(table: "_Table", values: Hashes, members: Integers) -> list[Pair]:
-    """The first pairs at distance 2 among those (sorted) that meet at a value; at most 64 do, however many hashes."""
-    beside = values != table.hashes[members]
-    values, members = values[beside], members[beside]
-    shown: list[Pair] = []
-    for step in range(1, _BITS):
-        meet = np.flatnonzero(values[step:] == values[:-step])
-        if not len(meet):
-            break
-        one, other = members[meet], members[meet + step]
-        lower = values[meet] < (table.hashes[one] ^ table.hashes[other] ^ values[meet])
-        shown = heapq.nsmallest(PAIRS_SHOWN, shown + table.first_pairs(2, one[lower], other[lower]))
-    return shown
+def _values(rows: Rows) -> Values:
+    """[rows, _VALUES]: the values of each."""
+    of_rows = rows["signature"]
+    number = np.arange(WORDS, dtype=np.uint64)
+    plain = of_rows["plain"].astype(np.uint64) & np.uint64(KEY_BITS) | number
+    cropped = of_rows["cropped"].astype(np.uint64) & np.uint64(KEY_BITS) | number
+    turn = np.uint64(1) << of_rows["weak"].astype(np.uint64)
+    one, two = turn[:, :, 0], turn[:, :, 1]
+    return np.concatenate([plain, plain ^ one, plain ^ two, plain ^ one ^ two, cropped], axis=1)
 
 
-class _Table:
-    """The rows by hash and split. `hashes`: each once, sorted. `counts`: [hashes, splits] rows of each."""
+def _part_of(values: Values, parts: int) -> Integers:
+    mixed = (values * np.uint64(0x9E37_79B9_7F4A_7C15)) >> np.uint64(32)  # Fibonacci hashing: the upper bits are mixed
+    part: Integers = (mixed % np.uint64(parts)).astype(np.int64)
+    return part
 
-    def __init__(self, splits: list[Rows]) -> None:
-        rows = np.concatenate(splits)
-        split = np.repeat(np.arange(len(splits)), [len(of_split) for of_split in splits])
-        order = np.lexsort((rows["id_tail"], rows["id_head"], split, rows["hash"]))
-        self._rows, split = rows[order], split[order]
-        self.hashes, index = np.unique(self._rows["hash"].astype(np.uint64), return_inverse=True)
-        self.counts = np.bincount(index * len(SPLITS) + split, minlength=len(self.hashes) * len(SPLITS)).reshape(
-            -1, len(SPLITS)
-        )
-        # The rows of each hash and split lie together, in the order of their ids.
-        self._starts = np.concatenate(([0], self.counts.ravel().cumsum()))[:-1].reshape(-1, len(SPLITS))
-        by_id = np.lexsort((self._rows["id_tail"], self._rows["id_head"]))
-        self._rank = np.empty(len(rows), np.int64)
-        self._rank[by_id] = np.arange(len(rows))
 
-    def first_pairs(self, distance: int, one: Integers, other: Integers) -> list[Pair]:
-        """The first PAIRS_SHOWN pairs between the rows of hashes one[i] and other[i], for each i."""
-        places = []
-        for a, b in itertools.combinations(range(len(SPLITS)), 2):
-            for left, right in ((one, other), (other, one))[: 2 if distance else 1]:
-                some = (self.counts[left, a] > 0) & (self.counts[right, b] > 0)
-                left, right = left[some], right[some]
-                key = self._rank[self._starts[left, a]] * len(self._rank) + self._rank[self._starts[right, b]]
-                places += [
-                    (int(key[i]), int(left[i]), a, int(right[i]), b)
-                    for i in np.argsort(key, kind="stable")[:PAIRS_SHOWN]
-                ]
-        # A pair among the first of all is one of the places with the lowest first pairs.
-        lowest = heapq.nsmallest(PAIRS_SHOWN, places)
-        return list(
-            itertools.islice(heapq.merge(*(self._pairs(distance, *place[1:]) for place in lowest)), PAIRS_SHOWN)
-        )
+def _pairs(rows: Rows, split: Integers, every: Values, values: Values, one: Integers, other: Integers) -> Rows:
+    """_PAIR rows of those of the (one, other) that meet at `values` which are pairs and have no lower value in common."""
+    across = np.flatnonzero(split[one] != split[other])
+    one, other, values = one[across], other[across], values[across]
+    distance = distance_of(rows["signature"][one], rows["signature"][other])
+    near = np.flatnonzero(distance <= MOST_DISTANCE)
+    common = every[one[near], :, np.newaxis] == every[other[near], np.newaxis, :]
+    lowest = np.where(common.any(2), every[one[near]], np.uint64(0xFFFF_FFFF_FFFF_FFFF)).min(1)
+    near = near[lowest == values[near]]
+    one, other = one[near], other[near]
+    swap = split[one] > split[other]
+    one, other = np.where(swap, other, one), np.where(swap, one, other)
+    pairs = np.zeros(len(near), _PAIR)
+    pairs["distance"] = distance[near]
+    ids = np.stack([rows["id_head"], rows["id_tail"]], axis=1)
+    pairs["ids"] = np.concatenate([ids[one], ids[other]], axis=1)
+    pairs["splits"] = np.stack([split[one], split[other]], axis=1)
+    return pairs
 
-    def _pairs(self, distance: int, one: int, a: int, other: int, b: int) -> Iterator[Pair]:
-        for first in self._ids(one, a):
-            for second in self._ids(other, b):
-                yield Pair(distance, first, second, a, b)
 
-    def _ids(self, index: int, split: int) -> Iterator[str]:
-        start = self._starts[index, split]
-        for row in self._rows[start : start + self.counts[index, split]]:
-            yield f"{int(row['id_head']):016x}{int(row['id_tail']):016x}"
+def _first(found: list[Rows]) -> Rows:
+    """The first PAIRS_SHOWN of these."""
+    pairs = np.concatenate(found).astype(_PAIR)  # NumPy makes numbers native where it joins arrays
+    order = np.lexsort((*pairs["ids"].T[::-1], pairs["distance"]))
+    return pairs[order[:PAIRS_SHOWN]]

@@ -138,9 +138,9 @@ def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: release
         | "ByShard" >> beam.GroupByKey()
         | "WriteShards" >> beam.Map(shards.write_shard, the_plan, config, release.prefix, release.work, folder)
     )
-    hashes = results | "Hashes" >> beam.Map(shards.hashes_of)
-    near = hashes | "NearDuplicates" >> leakage.FindNearDuplicates(the_plan, spill)
-    finished = beam.pvalue.AsList(results | "Finished" >> beam.Map(shards.without_hashes))
+    signatures = results | "Signatures" >> beam.Map(shards.signatures_of)
+    near = signatures | "NearDuplicates" >> leakage.FindNearDuplicates(the_plan, spill)
+    finished = beam.pvalue.AsList(results | "Finished" >> beam.Map(shards.without_signatures))
     _ = (
         root
         | "End" >> beam.Create([None])

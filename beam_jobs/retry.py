@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 from beam_jobs import storage
 from beam_jobs.config import ConvertConfig
-from beam_jobs.near_duplicates import difference_hash
 from beam_jobs.outcome import ShardResult
 from beam_jobs.published import require_manifest
+from beam_jobs.signature import signature
 from schemas.dataset import Manifest, Shard, check_name
 from schemas.errors import UsageError
 from schemas.example import decode_example, frame_record, read_records
@@ -64,12 +64,12 @@ class OldDataset(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """A record of an old shard: its id, framed bytes, label and difference hash."""
+    """A record of an old shard: its id, framed bytes, label and signature."""
 
     id: str
     record: bytes
     label: Label
-    hash: int
+    signature: bytes
 
 
 def parse_with_settings(parser: argparse.ArgumentParser, argv: list[str], dataset: str) -> argparse.Namespace:
@@ -161,7 +161,7 @@ def kept_records(folder: str, old: OldShard, shape: tuple[int, int, int]) -> Ite
 def _records(data: bytes, shape: tuple[int, int, int]) -> Iterator[Kept]:
     for record in read_records(io.BytesIO(data)):
         example = decode_example(record, shape)
-        yield Kept(example.id, frame_record(record), example.label, difference_hash(example.image))
+        yield Kept(example.id, frame_record(record), example.label, signature(example.image))
 
 
 def reuse_json(fingerprint: str, results: Iterable[ShardResult]) -> str:

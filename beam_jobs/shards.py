@@ -54,14 +54,14 @@ def write_shard(
         return result
 
 
-def hashes_of(result: ShardResult) -> tuple[str, bytes]:
-    """The split of a shard and the difference hashes of its records, on their way to the search for near-duplicates."""
-    return result.split, result.hashes
+def signatures_of(result: ShardResult) -> tuple[str, bytes]:
+    """The split of a shard and the signatures of its records, on their way to the search for near-duplicates."""
+    return result.split, result.signatures
 
 
-def without_hashes(result: ShardResult) -> ShardResult:
+def without_signatures(result: ShardResult) -> ShardResult:
     """The result as it is gathered with all others in one worker, without the part that grows with its records."""
-    return replace(result, hashes=b"")
+    return replace(result, signatures=b"")
 
 
 def shard_in_work(work: str, shard: Shard) -> str:
@@ -132,7 +132,7 @@ def merge(
         if reference.id in retried:
             yield next(converted)
         elif record is not None and record.id == reference.id:
-            yield Converted(record.record, record.label, (), record.id, record.hash)
+            yield Converted(record.record, record.label, (), record.id, record.signature)
             record = next(kept, None)
 
 
@@ -150,7 +150,7 @@ def _write(
     skipped: collections.Counter[str] = collections.Counter()
     quarantined = []
     digest = hashlib.sha256()
-    hashes: list[int] = []
+    signatures: list[bytes] = []
     ids: list[str] = []
     with storage.writing(storage.join(work, name)), storage.new_file(work) as file:
         for outcome in outcomes:
@@ -164,11 +164,11 @@ def _write(
                 for index in positives(outcome.label):
                     labels[index] += 1
                 notes.update(outcome.notes)
-                hashes.append(outcome.hash)
+                signatures.append(outcome.signature)
                 ids.append(outcome.id)
         shard = Shard(name, file.tell(), digest.hexdigest(), len(ids), tuple(labels))
         storage.keep(file, shard_in_work(work, shard))
     bad = {entry.uri for entry in quarantined}
     inputs = _inputs_hash([reference for reference in references if reference.source.uri not in bad], plan, config)
-    blob = hashed(hashes, ids).tobytes()
+    blob = hashed(signatures, ids).tobytes()
     return ShardResult(*key, shard, tuple(quarantined), dict(skipped), dict(notes), inputs, blob)

@@ -1,0 +1,83 @@
+"""What an image looks like, in 72 bytes that stay nearly the same when it is saved again.
+
+The stored pixels are reduced by area to 32 x 32 grays, and of their two-dimensional cosine transform (DCT-II) the signs of
+256 coefficients are kept: those of the lowest orders but for the very lowest, in which all radiographs of a view are alike.
+Brightness and contrast do not change signs. A cut edge moves everything, so the same is done once more with the pixels
+without their outer 2%: a copy that was cropped has nearly these signs as its own.
+
+Everything is counted in whole numbers, exact in float64, so that it is the same on every machine and in any order of adding.
+"""
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+
+WORDS = 4  # of 64 signs each
+WEAK = 2  # of each word: which of its signs a copy is most likely to have changed
+_CELLS = 32
+_PARTS = 50  # a side is cut in so many; the cropped signature is that of all but the first and the last: 2% a side
+_SIGNS = 64 * WORDS
+_LEAST_ORDER = 4  # horizontal and vertical order together
+_ORDERS = 18
+_UNIT = 256  # of the rounded cosines
+_MOST_ZEROS = 32  # an image with more coefficients that are exactly 0 is blank, or drawn: its signs say nothing
+
+# Of each word these signs make the key by which pairs are looked for. The free bits below hold the number of the word.
+KEY_BITS = 0xF8F8_F8F8_F8F8_F8F8
+
+# Signs of all pixels and of the cropped ones; of each word the WEAK key signs nearest to 0, as shifts from the lowest bit.
+SIGNATURE = np.dtype([("plain", ">u8", WORDS), ("cropped", ">u8", WORDS), ("weak", "u1", (WORDS, WEAK))])
+
+
+def signature(image: NDArray[np.uint8]) -> bytes:
+    """One SIGNATURE of a uint8 [height, width, channels] image, by its first channel; b"" for one that is blank, or so
+    regular that more than 32 of the 256 coefficients are 0."""
+    pixels = image[:, :, 0].astype(np.float64)
+    plain, cropped = _coefficients(pixels, 0), _coefficients(pixels, 1)
+    if (plain == 0).sum() > _MOST_ZEROS:
+        return b""
+    shifts = np.arange(63, -1, -1)
+    certain = np.abs(plain).reshape(WORDS, 64)
+    certain[:, (KEY_BITS >> shifts.astype(np.uint64)) & np.uint64(1) == 0] = np.inf
+    weak = shifts[np.argsort(certain, axis=1, kind="stable")[:, :WEAK]]
+    return np.packbits(plain > 0).tobytes() + np.packbits(cropped > 0).tobytes() + weak.astype(np.uint8).tobytes()
+
+
+def _coefficients(pixels: NDArray[np.float64], margin: int) -> NDArray[np.float64]:
+    """The _SIGNS coefficients, whole numbers, of the pixels without `margin` of _PARTS at each side."""
+    height, width = pixels.shape
+    areas = _shares(height, margin) @ pixels @ _shares(width, margin).T
+    whole = height * width * (_PARTS - 2 * margin) ** 2
+    grays = areas.astype(np.int64) * 16 // whole  # 0 to 4080
+    grays = grays * grays.size - grays.sum()  # without their mean, which rounded cosines would let through
+    cosines = _cosines()
+    horizontal, vertical = _chosen()
+    found: NDArray[np.float64] = (cosines @ grays.astype(np.float64) @ cosines.T)[vertical, horizontal]
+    return found
+
+
+@functools.cache
+def _shares(side: int, margin: int) -> NDArray[np.float64]:
+    """[cells, side]: how much of each pixel lies in each of the equal cells that the side has without its margins, in units
+    of a pixel / (_CELLS * _PARTS)."""
+    unit = _CELLS * _PARTS
+    pixel = np.arange(side) * unit
+    cell = (np.arange(_CELLS)[:, np.newaxis] * (_PARTS - 2 * margin) + margin * _CELLS) * side
+    overlap = np.minimum(pixel + unit, cell + side * (_PARTS - 2 * margin)) - np.maximum(pixel, cell)
+    return overlap.clip(0).astype(np.float64)
+
+
+@functools.cache
+def _cosines() -> NDArray[np.float64]:
+    places = (np.arange(_CELLS) + 0.5) / _CELLS
+    return np.round(_UNIT * np.cos(np.pi * np.outer(np.arange(_ORDERS), places)))
+
+
+@functools.cache
+def _chosen() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The horizontal and the vertical orders of the coefficients: from the lowest up, dealt to the words in turn."""
+    orders = [(u, v) for u in range(_ORDERS) for v in range(_ORDERS) if u + v >= _LEAST_ORDER]
+    orders.sort(key=lambda order: (order[0] ** 2 + order[1] ** 2, order))
+    chosen = np.array(orders[:_SIGNS]).reshape(64, WORDS, 2).transpose(1, 0, 2).reshape(_SIGNS, 2)
+    return chosen[:, 0], chosen[:, 1]
