@@ -32,7 +32,9 @@ def main(argv: Sequence[str]) -> None:
         checks = pool.map(partial(check_shard, folder, manifest=manifest), shards)
         problems = list(tqdm(checks, total=len(shards), desc="verifying", unit=" shards", disable=None))
     damaged = sum(problem is not None for problem in problems)
-    if damaged and require_manifest(folder).revision != manifest.revision:  # before it names files that are not to blame
+    if (
+        damaged and require_manifest(folder).revision != manifest.revision
+    ):  # before it names files that are not to blame
         raise JobFailed(f"{folder} was overwritten while it was verified; verify it again")
     for shard, problem in zip(shards, problems, strict=True):
         if problem:
