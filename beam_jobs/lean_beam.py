@@ -1,6 +1,6 @@
 """Loads Beam for a job on this machine, without the clients of services that such a job never calls.
 
-Beam looks for every client that is installed, Google's above all, and uses those that it finds: half of the second that
+Beam looks for every client that is installed, Google's above all, and uses those that it finds: a quarter of the second that
 it takes to load. A local job reaches buckets and Secret Manager by itself (bucket.py, id_key.py), never through Beam.
 """
 
