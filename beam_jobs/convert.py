@@ -17,6 +17,7 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
     from beam_jobs import retry, supervise
     from beam_jobs.decoder import pool
     from beam_jobs.flags import config_of, is_local, parser, uses_processes
+    from beam_jobs.lean_beam import load_beam
     from schemas.source import check_place
 
     flags, beam_flags = parser().parse_known_args(argv)
@@ -28,6 +29,8 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
     def run() -> None:
         if config.local and not config.dry_run and not uses_processes(beam_flags):
             pool(config).start()
+        if config.local:
+            load_beam()
         from beam_jobs import pipeline, runners
 
         pipeline.convert_and_print(config, runners.beam_options(beam_flags), flags.debug)

@@ -12,6 +12,7 @@ from apache_beam.options.pipeline_options import (
     PipelineOptions,
     SetupOptions,
     StandardOptions,
+    TypeOptions,
 )
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
@@ -40,6 +41,8 @@ def beam_options(flags: list[str]) -> PipelineOptions:
         raise UsageError("--template_location needs --runner=DataflowRunner, whose templates it makes")
     if runner in LOCAL_RUNNERS:
         options.view_as(StandardOptions).runner = None
+        # A sixth of a second, for what the graph of a template is checked for in the tests.
+        options.view_as(TypeOptions).pipeline_type_check = False
     setup = options.view_as(SetupOptions)
     setup.save_main_session = False  # every function lives in an installed module
     if runner == "DataflowRunner" and not setup.setup_file and Path("setup.py").exists():

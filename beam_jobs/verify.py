@@ -31,15 +31,17 @@ def main(argv: Sequence[str]) -> None:
     with ThreadPoolExecutor(_THREADS) as pool:
         checks = pool.map(partial(check_shard, folder, manifest=manifest), shards)
         problems = list(tqdm(checks, total=len(shards), desc="verifying", unit=" shards", disable=None))
+    damaged = sum(problem is not None for problem in problems)
+    if (
+        damaged and require_manifest(folder).revision != manifest.revision
+    ):  # before it names files that are not to blame
+        raise JobFailed(f"{folder} was overwritten while it was verified; verify it again")
     for shard, problem in zip(shards, problems, strict=True):
         if problem:
             print(f"damaged: {shard.file}: {problem}")
     for name in manifest.strangers(file.path for file in storage.list_files(folder, folder, recursive=False)):
         print(f"not in the manifest: {name} (no reader reads it)")
-    damaged = sum(problem is not None for problem in problems)
     if damaged:
-        if require_manifest(folder).revision != manifest.revision:
-            raise JobFailed(f"{folder} was overwritten while it was verified; verify it again")
         raise JobFailed(
             f"{damaged} of {len(shards)} shards in {folder} are damaged; copy or convert the data set again"
         )

@@ -20,6 +20,9 @@ def _end_with_launcher(launcher: int) -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=_end_with_launcher, args=(int(sys.argv[1]),), daemon=True).start()
+    from beam_jobs.lean_beam import load_beam
+
+    load_beam()
     from apache_beam.runners.worker import sdk_worker_main
 
     sdk_worker_main.main(sys.argv)

@@ -1,12 +1,15 @@
-"""How near is the whole conversion to the bare work? `python -m benchmarks.conversion [--images DIR]`
+"""How near is the whole conversion to the bare work, and to other ways? `python -m benchmarks.conversion --help`
 
-Peer: a plain loop over two processes that reads, decodes and appends records to one file each, with no plan, no checksums,
-no splits and no Beam. Both convert the same folder in turn; the median of the pairwise ratios is what to quote.
+All ways convert the same folder, in turn, and each is timed as a whole process, start included; what to quote is the median
+of the ratios of a round. The bare loop is the limit: two processes that read, decode and append records to a file each,
+with no plan, no checksums, no splits and no Beam. The peers (conversion_peers.py) are what people write instead.
 """
 
 import argparse
 import json
 import multiprocessing
+import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -18,59 +21,114 @@ from schemas.example import Example, encode_example, frame_record
 from schemas.image import ImageRejected, ImageSettings, decode
 
 _PSEUDONYM = "0" * 32
+_PEERS = Path(__file__).with_name("conversion_peers.py")
+_PEER_PACKAGES = ["apache-beam>=2.77,<3", "pillow", "tensorflow-cpu>=2.21,<2.22", "tensorflow-datasets>=4.9.9"]
 
 
 def main() -> None:
-    """Prints seconds of each run and the ratio, and writes them as JSON."""
+    """Prints wall and CPU seconds of each way and its ratio to ours, and writes them as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=Path, help="folder of LABEL/FILE images; sample images without it")
+    parser.add_argument("--images", type=Path, action="append", help="folder of LABEL/FILE images; may be repeated")
+    parser.add_argument(
+        "--copies", type=int, default=1, help="convert each JPEG this often, with a comment that differs"
+    )
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--peers", type=Path, metavar="VENV", help="time the peers too, in this environment; made if absent"
+    )
     parser.add_argument("--json", type=Path, default=Path("benchmarks/conversion.json"))
     flags = parser.parse_args()
+    if flags.peers and not flags.peers.exists():
+        _make_environment(flags.peers)
     with tempfile.TemporaryDirectory() as folder:
-        images = flags.images or _sample(Path(folder) / "sample")
-        files = sorted(path for path in images.rglob("*") if path.is_file() and path.suffix != ".txt")
-        _read_all(files)  # both sides then read from the page cache
-        rounds = []
-        for number in range(flags.rounds):
-            ours = _timed(_convert, images, Path(folder) / f"out{number}")
-            bare = _timed(_bare_loop, files, Path(folder) / f"bare{number}")
-            rounds.append({"ours_s": ours, "bare_s": bare, "ratio": ours / bare})
-            print(f"round {number + 1}: ours {ours:.2f} s, bare loop {bare:.2f} s, ratio {ours / bare:.2f}")
-    ratio = statistics.median(entry["ratio"] for entry in rounds)
-    print(f"{len(files)} images: whole conversion / bare two-process loop = {ratio:.2f} (median of {flags.rounds})")
-    flags.json.write_text(json.dumps({"images": len(files), "rounds": rounds, "median_ratio": ratio}, indent=1) + "\n")
+        sample = _sample(Path(folder) / "few", 40)
+        folders = {"start-up (40 sample images)": sample}
+        for images in flags.images or [_sample(Path(folder) / "sample", 600)]:
+            folders[str(images)] = (
+                _copied(images, Path(folder) / images.name, flags.copies) if flags.copies > 1 else images
+            )
+        result = {
+            name: _compare(name, images, Path(folder), flags.rounds, None if images is sample else flags.peers)
+            for name, images in folders.items()
+        }
+    flags.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def _sample(folder: Path) -> Path:
-    subprocess.run([sys.executable, "-m", "beam_jobs.sample", "--output", folder, "--images", "600"], check=True)
-    return folder
-
-
-def _read_all(files: list[Path]) -> None:
+def _compare(name, images, folder, rounds, peers):
+    files = sorted(path for path in images.rglob("*") if path.is_file() and path.suffix != ".txt")
     for file in files:
-        file.read_bytes()
+        file.read_bytes()  # every way then reads from the page cache
+    ways = {"ours": lambda output: _convert(images, output), "bare loop": lambda output: _bare_loop(files, output)}
+    for peer in ("pillow", "tfds") if peers else ():
+        command = [peers / "bin" / "python", _PEERS, peer, images]
+        ways[peer] = lambda output, command=command: _run([*command, output])
+    measured = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, function in ways.items():
+            output = folder / "output"
+            measured[way].append(_timed(function, output))
+            for left in folder.glob("output*"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+    print(f"{name}: {len(files)} files, medians of {rounds}")
+    table = {}
+    for way, runs in measured.items():
+        wall, cpu = (statistics.median(column) for column in zip(*runs, strict=True))
+        ratio = statistics.median(run[0] / ours[0] for run, ours in zip(runs, measured["ours"], strict=True))
+        table[way] = {"wall_s": round(wall, 2), "cpu_s": round(cpu, 2), "wall_to_ours": round(ratio, 3), "runs": runs}
+        print(f"  {way:10} wall {wall:6.2f} s  CPU {cpu:6.2f} s  wall / ours {ratio:.2f}")
+    return {"files": len(files), "ways": table}
 
 
-def _timed(function, *arguments) -> float:
-    start = time.perf_counter()
-    function(*arguments)
-    return time.perf_counter() - start
+def _timed(function, output):
+    """Wall seconds, and CPU seconds of all processes that it started."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    function(output)
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def _convert(images: Path, output: Path) -> None:
-    command = [sys.executable, "-m", "beam_jobs.convert", "--input", images, "--output", output]
-    done = subprocess.run([*command, "--max_reject_fraction", "1"], capture_output=True, text=True)
+def _run(command):
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr)
 
 
-def _bare_loop(files: list[Path], output: Path) -> None:
+def _make_environment(venv):
+    print(f"Installing the peers into {venv} (once, some minutes) ...")
+    _run([sys.executable, "-m", "venv", venv])
+    _run([venv / "bin" / "python", "-m", "pip", "install", "--quiet", *_PEER_PACKAGES])
+
+
+def _sample(folder, images):
+    _run([sys.executable, "-m", "beam_jobs.sample", "--output", folder, "--images", str(images)])
+    return folder
+
+
+def _copied(images, folder, copies):
+    """Each JPEG several times, as images that are not byte-identical: a comment (segment FF FE) tells them apart."""
+    for file in sorted(images.rglob("*.jp*g")):
+        data = file.read_bytes()
+        for number in range(copies):
+            comment = f"{number:08d}".encode()
+            copy = folder / file.relative_to(images).with_name(f"copy{number}-{file.name}")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(data[:2] + b"\xff\xfe\x00" + bytes([len(comment) + 2]) + comment + data[2:])
+    return folder
+
+
+def _convert(images, output):
+    command = [sys.executable, "-m", "beam_jobs.convert", "--input", images, "--output", output / "1.0.0"]
+    _run([*command, "--max_reject_fraction", "1"])
+
+
+def _bare_loop(files, output):
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         pool.starmap(_bare_part, [(files[part::2], output.with_suffix(f".{part}")) for part in range(2)])
+        pool.close()
+        pool.join()
 
 
-def _bare_part(files: list[Path], output: Path) -> None:
+def _bare_part(files, output):
     settings = ImageSettings()
     with output.open("wb") as shard:
         for file in files:
