@@ -131,7 +131,7 @@ def _outcome(reference: Reference, data: bytes, image: Answer, plan: Plan, confi
     suffix = PurePosixPath(source.path).suffix.lower()
     mislabelled = suffix in _IMAGE_SUFFIXES and suffix not in _FORMAT_SUFFIXES.get(image.format, ())
     notes = (*image.notes, *(("mislabelled",) if mislabelled else ()))
-    return Converted(record, label, notes, reference.id, signature(image.pixels))
+    return Converted(record, label, notes, reference.id, signature(image.pixels, config.image.letterboxed))
 
 
 def _quarantined(

@@ -10,17 +10,22 @@ import numpy as np
 
 from beam_jobs import near_duplicates
 from beam_jobs.blocks import Block
-from beam_jobs.near_duplicates import HASHED, MOST_DISTANCE, Found
+from beam_jobs.crowds import HASHED, ROW
+from beam_jobs.near_duplicates import MOST_DISTANCE, Found
 from beam_jobs.plan import Plan
 from schemas.dataset import SPLITS
 
 LEAKAGE = "leakage.json"
 
 
+# What the distance of a pair counts. Another text, in an older data set, says that its pairs are others.
+MEASURE = f"signs of 256 DCT coefficients of the stored pixels, of which up to {MOST_DISTANCE} differ"
+
+
 @dataclass
 class FindNearDuplicates(beam.PTransform):  # type: ignore[misc]
-    """(split, HASHED rows as bytes) of each shard -> Found of each part of the search. Signatures move in blocks, not one
-    by one: a block is a shard's rows for one part."""
+    """(split, HASHED rows as bytes) of each shard -> the one Found. Signatures move in blocks, not one by one: a block is a
+    shard's rows for one part of the search."""
 
     plan: Any  # the one Plan, as a side input: the number of parts follows from its number of images
     spill: str
@@ -31,14 +36,15 @@ class FindNearDuplicates(beam.PTransform):  # type: ignore[misc]
             | "SpreadSignatures" >> beam.FlatMap(spread_shard, self.plan, self.spill)
             | "ByPart" >> beam.GroupByKey()
             | "SearchPart" >> beam.Map(search_part, self.plan)
+            | "MergeParts" >> beam.CombineGlobally(near_duplicates.merged)
         )
 
 
 def spread_shard(shard: tuple[str, bytes], plan: Plan, spill: str) -> Iterator[tuple[int, tuple[str, Block[bytes]]]]:
     """The blocks of one shard, keyed by the part that they go to."""
     split, signatures = shard
-    rows = np.frombuffer(signatures, HASHED)
-    for part, some in near_duplicates.spread(rows, near_duplicates.part_count(plan.planned)):
+    records = np.frombuffer(signatures, HASHED)
+    for part, some in near_duplicates.spread(records, near_duplicates.part_count(plan.planned)):
         yield part, (split, Block([some.tobytes()], spill))
 
 
@@ -48,16 +54,14 @@ def search_part(keyed: tuple[int, Iterable[tuple[str, Block[bytes]]]], plan: Pla
     part, blocks = keyed
     for split, block in blocks:
         rows[split].extend(block)
-    by_split = [np.frombuffer(b"".join(rows[split]), HASHED) for split in SPLITS]
+    by_split = [np.frombuffer(b"".join(rows[split]), ROW) for split in SPLITS]
     return near_duplicates.search(part, near_duplicates.part_count(plan.planned), by_split)
 
 
-def report(found: Iterable[Found], plan: Plan, overlap_allowed: bool) -> dict[str, Any]:
+def report(found: Found, plan: Plan, overlap_allowed: bool) -> dict[str, Any]:
     """The content of leakage.json. Byte-identical images in several splits or with several labels, and groups in several
     splits that were not allowed, have failed the job before anything was written: those counts are zero."""
-    parts = list(found)
-    counts = near_duplicates.pair_counts(parts)
-    pairs = near_duplicates.first_pairs(parts)
+    pairs = near_duplicates.pairs_of(found)
     return {
         "groups_in_several_splits": {
             "allowed": overlap_allowed,
@@ -67,10 +71,10 @@ def report(found: Iterable[Found], plan: Plan, overlap_allowed: bool) -> dict[st
         "identical_images_in_several_splits": 0,
         "identical_images_with_several_labels": 0,
         "near_duplicates_across_splits": {
-            "measure": f"signs of 256 DCT coefficients of the stored pixels, of which up to {MOST_DISTANCE} differ",
-            "total": sum(counts),
-            "by_distance": {str(distance): count for distance, count in enumerate(counts) if count},
-            "not_compared": sum(part.not_compared for part in parts),
+            "measure": MEASURE,
+            "total": sum(found.by_distance),
+            "by_distance": {str(distance): count for distance, count in enumerate(found.by_distance) if count},
+            "not_compared": found.not_compared,
             "shown": len(pairs),
             "pairs": [
                 {

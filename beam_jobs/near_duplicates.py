@@ -1,36 +1,39 @@
 """Which records hold the same exposure: all pairs whose signatures (signature.py) differ in at most 30 of 256 signs.
 
 The search does not compare all with all. Each record has 20 *values*: of each of the four words of its signs, the 40 key
-signs, as they are, with the weakest or the second weakest or both of them turned, and those of the cropped signature.
+signs, as they are, with the weakest or the second weakest of them turned, and those of the two cropped signatures.
 Records that have a value in common are compared, sign by sign. A pair that has several in common is found at the lowest.
 
-The values are cut in parts that workers search one at a time; a record goes, whole, to the parts of its values. Where more
-than _WINDOW records have one value, each is compared with the next _WINDOW in the order of signatures and ids,
-and the meetings that are left out are counted: a million pictures of one test card take no longer than others.
+The values are cut in parts that workers search one at a time; a record goes, whole, to the parts of its values. Records of
+equal signatures are one (crowds.py). Where more than _MOST_MEETING different signatures have one value, each is compared
+with the next in the order of signatures, as many as make as much work, and the meetings that are left out are counted.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from beam_jobs.signature import KEY_BITS, SIGNATURE, WORDS
+from beam_jobs.crowds import HASHED, Crowds, Integers, Rows, crowds, shortened
+from beam_jobs.signature import KEY_BITS, MARGINS, WORDS
 
 MOST_DISTANCE = 30
 PAIRS_SHOWN = 100_000
-_WINDOW = 50
-_COMPARED_AT_ONCE = 1 << 16
-_VALUES = 5 * WORDS  # of one record
+_MOST_MEETING = 4_000
+_LEAST_COMPARED = 50
+_COMPARED_AT_ONCE = 1 << 15
+_OF_WORD = 3 + len(MARGINS)
+_VALUES = _OF_WORD * WORDS  # of one record
 _VALUES_IN_A_PART = 1 << 17  # about 100 MB while they are searched
+_NO_VALUE = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
-# One record: its signature and its id, whose 32 hexadecimal digits are two numbers here, so that arrays sort as ids do.
-HASHED = np.dtype([("signature", SIGNATURE), ("id_head", ">u8"), ("id_tail", ">u8")])
 _PAIR = np.dtype([("distance", "u1"), ("ids", "<u8", 4), ("splits", "u1", 2)])
+# Two crowds: their indices, and the first ids of both, to order them by.
+_MATCH = np.dtype([("distance", "u1"), ("crowds", "<i8", 2), ("ids", "<u8", 4)])
 
-Integers = NDArray[np.int64]
 Values = NDArray[np.uint64]
-Rows = NDArray[np.void]
 
 
 class Pair(NamedTuple):
@@ -44,7 +47,7 @@ class Pair(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What one part holds: how many pairs at each distance, how many meetings at a crowded value were not compared, and
+    """What some parts hold: how many pairs at each distance, how many meetings at a crowded value were not compared, and
     the first PAIRS_SHOWN pairs, as _PAIR rows."""
 
     by_distance: tuple[int, ...]
@@ -63,11 +66,12 @@ def part_count(records: int) -> int:
     return max(1, -(-records * _VALUES // _VALUES_IN_A_PART))
 
 
-def spread(rows: Rows, parts: int) -> Iterator[tuple[int, Rows]]:
-    """(part, the rows that have a value in it)."""
-    if not len(rows):
+def spread(records: Rows, parts: int) -> Iterator[tuple[int, Rows]]:
+    """(part, the ROWs that have a value in it) of these HASHED records of one split."""
+    if not len(records):
         return
-    part = _part_of(_values(rows), parts)
+    rows = shortened(records)
+    part = _part_of(_values(rows["signature"]), parts)
     order = np.argsort(part, axis=None, kind="stable")
     member, sorted_parts = order // _VALUES, part.ravel()[order]
     starts = np.flatnonzero(np.diff(sorted_parts, prepend=-1))
@@ -76,51 +80,43 @@ def spread(rows: Rows, parts: int) -> Iterator[tuple[int, Rows]]:
 
 
 def search(part: int, parts: int, splits: list[Rows]) -> Found:
-    """The pairs across splits whose lowest common value is in `part`; `splits` holds the rows sent to it, for each of
+    """The pairs across splits whose lowest common value is in `part`; `splits` holds the ROWs sent to it, for each of
     SPLITS."""
-    rows = np.concatenate(splits)
-    split = np.repeat(np.arange(len(splits)), [len(of_split) for of_split in splits])
-    order = np.lexsort((rows["id_tail"], rows["id_head"], *rows["signature"]["plain"].T[::-1]))
-    rows, split = rows[order], split[order]
-    every = np.sort(_values(rows), axis=1)
+    found = crowds(splits)
+    every = _values(found.signatures)
     mine = _part_of(every, parts) == part
-    mine[:, 1:] &= every[:, 1:] != every[:, :-1]
-    member, column = np.nonzero(mine)
-    order = np.argsort(every[member, column], kind="stable")
-    values, member = every[member, column][order], member[order]
-
     by_distance = np.zeros(MOST_DISTANCE + 1, np.int64)
-    found = [np.zeros(0, _PAIR)]
+    equal = np.flatnonzero(mine[np.arange(len(every)), every.argmin(1)]) if len(every) else np.zeros(0, np.int64)
+    matches = [_matches(found, equal, equal, np.zeros(len(equal), np.int64), by_distance)]
+    values, member = _meetings(found, every, mine)
+    reach, not_compared = _reach(values)
     at = np.arange(len(values))
-    for step in range(1, _WINDOW + 1):
-        at = at[at + step < len(values)]
-        at = at[values[at] == values[at + step]]
-        if not len(at):
-            break
+    step = 0
+    while len(at := at[reach[at] > step]):
+        step += 1
         for start in range(0, len(at), _COMPARED_AT_ONCE):
             some = at[start : start + _COMPARED_AT_ONCE]
-            pairs = _pairs(rows, split, every, values[some], member[some], member[some + step])
-            by_distance += np.bincount(pairs["distance"], minlength=MOST_DISTANCE + 1)
-            found.append(pairs)
-        if sum(map(len, found)) > 4 * PAIRS_SHOWN:
-            found = [_first(found)]
-    _, met = np.unique(values, return_counts=True)
-    beyond = (met - _WINDOW - 1).clip(0)  # how many the first of a crowd is not compared with; the next one less
-    return Found(tuple(by_distance.tolist()), int((beyond * (beyond + 1) // 2).sum()), _first(found).tobytes())
+            near = _near(found, every, values[some], member[some], member[some + step])
+            matches.append(_matches(found, *near, by_distance))
+        if sum(map(len, matches)) > 4 * PAIRS_SHOWN:
+            matches = [_first(matches)]
+    return Found(tuple(by_distance.tolist()), not_compared, _named(found, _first(matches)).tobytes())
 
 
-def pair_counts(found: Iterable[Found]) -> tuple[int, ...]:
-    """The number of pairs at each distance, from what all parts found."""
-    sums: Integers = sum((np.array(part.by_distance) for part in found), np.zeros(MOST_DISTANCE + 1, np.int64))
-    return tuple(sums.tolist())
-
-
-def first_pairs(found: Iterable[Found]) -> list[Pair]:
-    """The first PAIRS_SHOWN pairs of all parts: by distance, then by ids."""
-    first = np.zeros(0, _PAIR)
+def merged(found: Iterable[Found]) -> Found:
+    """What several parts found, as if it had been found in one."""
+    by_distance = np.zeros(MOST_DISTANCE + 1, np.int64)
+    not_compared, pairs = 0, np.zeros(0, _PAIR)
     for part in found:
-        first = _first([first, np.frombuffer(part.pairs, _PAIR)])
-    columns = (first[name].tolist() for name in ("distance", "ids", "splits"))
+        by_distance += part.by_distance
+        not_compared += part.not_compared
+        pairs = _first([pairs, np.frombuffer(part.pairs, _PAIR)])
+    return Found(tuple(by_distance.tolist()), not_compared, pairs.tobytes())
+
+
+def pairs_of(found: Found) -> list[Pair]:
+    """The pairs that are named: by distance, then by ids."""
+    columns = (np.frombuffer(found.pairs, _PAIR)[name].tolist() for name in ("distance", "ids", "splits"))
     return [
         Pair(distance, f"{a:016x}{b:016x}", f"{c:016x}{d:016x}", *splits)
         for distance, (a, b, c, d), splits in zip(*columns, strict=True)
@@ -129,9 +125,10 @@ def first_pairs(found: Iterable[Found]) -> list[Pair]:
 
 def distance_of(one: Rows, other: Rows) -> Integers:
     """Of SIGNATURE rows, in pairs: in how many signs they differ, or one and the other cropped, whichever is least."""
-    plain, cropped = (one["plain"], other["plain"]), (one["cropped"], other["cropped"])
-    ways = [_differing(*plain), _differing(plain[0], cropped[1]), _differing(cropped[0], plain[1])]
-    least: Integers = np.minimum.reduce(ways)
+    least = _differing(one["plain"], other["plain"])
+    for margin in range(len(MARGINS)):
+        least = np.minimum(least, _differing(one["plain"], other["cropped"][:, margin]))
+        least = np.minimum(least, _differing(one["cropped"][:, margin], other["plain"]))
     return least
 
 
@@ -147,15 +144,14 @@ def _differing(one: Values, other: Values) -> Integers:
     return bits
 
 
-def _values(rows: Rows) -> Values:
-    """[rows, _VALUES]: the values of each."""
-    of_rows = rows["signature"]
-    number = np.arange(WORDS, dtype=np.uint64)
-    plain = of_rows["plain"].astype(np.uint64) & np.uint64(KEY_BITS) | number
-    cropped = of_rows["cropped"].astype(np.uint64) & np.uint64(KEY_BITS) | number
-    turn = np.uint64(1) << of_rows["weak"].astype(np.uint64)
-    one, two = turn[:, :, 0], turn[:, :, 1]
-    return np.concatenate([plain, plain ^ one, plain ^ two, plain ^ one ^ two, cropped], axis=1)
+def _values(signatures: Rows) -> Values:
+    """[signatures, _VALUES]: the values of each, those of the first word first."""
+    key, number = np.uint64(KEY_BITS), np.arange(WORDS, dtype=np.uint64)
+    plain = signatures["plain"].astype(np.uint64) & key | number
+    cropped = signatures["cropped"].astype(np.uint64) & key | number
+    turn = np.uint64(1) << signatures["weak"].astype(np.uint64)
+    values = np.stack([plain, plain ^ turn[:, :, 0], plain ^ turn[:, :, 1], *cropped.transpose(1, 0, 2)], axis=2)
+    return values.reshape(len(signatures), _VALUES)
 
 
 def _part_of(values: Values, parts: int) -> Integers:
@@ -164,28 +160,94 @@ def _part_of(values: Values, parts: int) -> Integers:
     return part
 
 
-def _pairs(rows: Rows, split: Integers, every: Values, values: Values, one: Integers, other: Integers) -> Rows:
-    """_PAIR rows of those of the (one, other) that meet at `values` which are pairs and have no lower value in common."""
-    across = np.flatnonzero(split[one] != split[other])
+def _meetings(found: Crowds, every: Values, mine: NDArray[np.bool_]) -> tuple[Values, Integers]:
+    """The values of this part, in order, and the crowds that have them; those of one value in the order of signatures."""
+    rank = np.empty(len(every), np.int64)
+    rank[np.lexsort(found.signatures["plain"].T[::-1])] = np.arange(len(every))
+    member, column = np.nonzero(mine)
+    values = every[member, column]
+    order = np.lexsort((rank[member], values))
+    values, member = values[order], member[order]
+    once = np.ones(len(values), bool)
+    once[1:] = (values[1:] != values[:-1]) | (member[1:] != member[:-1])
+    return values[once], member[once]
+
+
+def _reach(values: Values) -> tuple[Integers, int]:
+    """With how many of those that follow it each is compared, and how many meetings are left out."""
+    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]])[: len(values)])
+    sizes = np.diff(starts, append=len(values))
+    window = np.where(
+        sizes <= _MOST_MEETING, sizes, (_MOST_MEETING**2 // 2 // sizes.clip(1)).clip(_LEAST_COMPARED)
+    )
+    beyond = (sizes - 1 - window).clip(0)  # how many the first of a value is not compared with; the next one less
+    last = np.repeat(starts + sizes - 1, sizes)
+    return np.minimum(last - np.arange(len(values)), np.repeat(window, sizes)), int((beyond * (beyond + 1) // 2).sum())
+
+
+def _near(
+    found: Crowds, every: Values, values: Values, one: Integers, other: Integers
+) -> tuple[Integers, Integers, Integers]:
+    """Those of the (one, other) that meet at `values`, are in different splits and near, and have no lower value in common;
+    and their distances."""
+    where = found.where[one]
+    across = np.flatnonzero((where != found.where[other]) | (where & (where - 1) > 0))
     one, other, values = one[across], other[across], values[across]
-    distance = distance_of(rows["signature"][one], rows["signature"][other])
+    distance = distance_of(found.signatures[one], found.signatures[other])
     near = np.flatnonzero(distance <= MOST_DISTANCE)
-    common = every[one[near], :, np.newaxis] == every[other[near], np.newaxis, :]
-    lowest = np.where(common.any(2), every[one[near]], np.uint64(0xFFFF_FFFF_FFFF_FFFF)).min(1)
-    near = near[lowest == values[near]]
-    one, other = one[near], other[near]
-    swap = split[one] > split[other]
+    one, other, values, distance = one[near], other[near], values[near], distance[near]
+    words = every[one].reshape(-1, WORDS, _OF_WORD), every[other].reshape(-1, WORDS, _OF_WORD)
+    common = (words[0][:, :, :, np.newaxis] == words[1][:, :, np.newaxis, :]).any(3)
+    lowest = np.where(common, words[0], _NO_VALUE).min((1, 2)) == values
+    return one[lowest], other[lowest], distance[lowest]
+
+
+def _matches(found: Crowds, one: Integers, other: Integers, distance: Integers, by_distance: Integers) -> Rows:
+    """_MATCH rows of these near crowds, whose pairs across splits are added to `by_distance`; `one` may be the `other`."""
+    here, there = found.records[one], found.records[other]
+    pairs = here.sum(1) * there.sum(1) - (here * there).sum(1)
+    pairs[one == other] //= 2
+    np.add.at(by_distance, distance, pairs)
+    some = np.flatnonzero(pairs)
+    one, other = one[some], other[some]
+    of_one, of_other = (np.argmax(found.records[crowd] > 0, axis=1) for crowd in (one, other))
+    swap = of_one > of_other
     one, other = np.where(swap, other, one), np.where(swap, one, other)
-    pairs = np.zeros(len(near), _PAIR)
-    pairs["distance"] = distance[near]
-    ids = np.stack([rows["id_head"], rows["id_tail"]], axis=1)
-    pairs["ids"] = np.concatenate([ids[one], ids[other]], axis=1)
-    pairs["splits"] = np.stack([split[one], split[other]], axis=1)
-    return pairs
+    of_one, of_other = np.where(swap, of_other, of_one), np.where(swap, of_one, of_other)
+    rows = np.zeros(len(some), _MATCH)
+    rows["distance"] = distance[some]
+    rows["crowds"] = np.stack([one, other], axis=1)
+    rows["ids"] = np.hstack([found.ids[found.first[one, of_one]], found.ids[found.first[other, of_other]]])
+    return rows
+
+
+def _named(found: Crowds, matches: Rows) -> Rows:
+    """_PAIR rows of the named records of these crowds, until there are PAIRS_SHOWN."""
+    one, other = matches["crowds"].T
+    here, there = found.named[one], found.named[other]
+    pairs = np.cumsum(here.sum(1) * there.sum(1) - (here * there).sum(1))
+    matches = matches[: np.searchsorted(pairs, 2 * PAIRS_SHOWN) + 1]  # of a crowd with itself half of them are others
+    one, other = matches["crowds"].T
+    named = [np.zeros(0, _PAIR)]
+    for split, another in itertools.permutations(range(found.named.shape[1]), 2):
+        many = found.named[other, another] * ((one != other) | (split < another))
+        number = found.named[one, split] * many
+        match = np.repeat(np.arange(len(matches)), number)
+        place = np.arange(len(match)) - np.repeat(np.cumsum(number) - number, number)
+        ids = [
+            found.ids[found.first[one, split][match] + place // many[match]],
+            found.ids[found.first[other, another][match] + place % many[match]],
+        ]
+        rows = np.zeros(len(match), _PAIR)
+        rows["distance"] = matches["distance"][match]
+        rows["ids"] = np.hstack(ids if split < another else ids[::-1])
+        rows["splits"] = sorted((split, another))
+        named.append(rows)
+    return _first(named)
 
 
 def _first(found: list[Rows]) -> Rows:
     """The first PAIRS_SHOWN of these."""
-    pairs = np.concatenate(found).astype(_PAIR)  # NumPy makes numbers native where it joins arrays
-    order = np.lexsort((*pairs["ids"].T[::-1], pairs["distance"]))
-    return pairs[order[:PAIRS_SHOWN]]
+    rows = np.concatenate(found).astype(found[0].dtype)  # NumPy makes numbers native where it joins arrays
+    order = np.lexsort((*rows["ids"].T[::-1], rows["distance"]))
+    return rows[order[:PAIRS_SHOWN]]

@@ -45,7 +45,7 @@ Outcome: TypeAlias = Converted | Quarantined | Skipped
 @dataclass(frozen=True)
 class ShardResult:
     """A finished shard and what became of the inputs that fell into it. `inputs`: a hash of those that were not
-    quarantined. `signatures`: those of its records, as near_duplicates.HASHED rows."""
+    quarantined. `signatures`: those of its records, as crowds.HASHED rows."""
 
     split: str
     index: int

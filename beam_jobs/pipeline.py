@@ -144,5 +144,5 @@ def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: release
     _ = (
         root
         | "End" >> beam.Create([None])
-        | "Publish" >> beam.Map(publish.publish, finished, beam.pvalue.AsIter(near), the_plan, config, release, folder)
+        | "Publish" >> beam.Map(publish.publish, finished, beam.pvalue.AsSingleton(near), the_plan, config, release, folder)
     )

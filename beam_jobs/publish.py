@@ -21,7 +21,7 @@ from schemas.interchange import interchange_files
 def publish(
     _: Any,
     results: Iterable[ShardResult],
-    near: Iterable[Found],
+    near: Found,
     plan: Plan,
     config: ConvertConfig,
     release: Release,

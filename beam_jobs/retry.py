@@ -23,6 +23,7 @@ from beam_jobs.signature import signature
 from schemas.dataset import Manifest, Shard, check_name
 from schemas.errors import UsageError
 from schemas.example import decode_example, frame_record, read_records
+from schemas.image_settings import ImageSettings
 from schemas.labels import Label
 
 REUSE = "reuse.json"
@@ -147,7 +148,7 @@ def _old_dataset(folder: str, manifest: Manifest, content: Any, quarantined: lis
     )
 
 
-def kept_records(folder: str, old: OldShard, shape: tuple[int, int, int]) -> Iterator[Kept] | None:
+def kept_records(folder: str, old: OldShard, image: ImageSettings) -> Iterator[Kept] | None:
     """The records of an old shard, in the order of their ids; None where it is not what the manifest says any more."""
     try:
         data = storage.read_bytes(storage.join(folder, old.shard.file))
@@ -155,13 +156,13 @@ def kept_records(folder: str, old: OldShard, shape: tuple[int, int, int]) -> Ite
         return None
     if hashlib.sha256(data).hexdigest() != old.shard.sha256:
         return None
-    return _records(data, shape)
+    return _records(data, image)
 
 
-def _records(data: bytes, shape: tuple[int, int, int]) -> Iterator[Kept]:
+def _records(data: bytes, image: ImageSettings) -> Iterator[Kept]:
     for record in read_records(io.BytesIO(data)):
-        example = decode_example(record, shape)
-        yield Kept(example.id, frame_record(record), example.label, signature(example.image))
+        example = decode_example(record, image.shape)
+        yield Kept(example.id, frame_record(record), example.label, signature(example.image, image.letterboxed))
 
 
 def reuse_json(fingerprint: str, results: Iterable[ShardResult]) -> str:

@@ -109,7 +109,7 @@ def _retried(
     again = [reference for reference in references if reference.source.uri in old.quarantined]
     others = [reference for reference in references if reference.source.uri not in old.quarantined]
     found = old.shards.get(_inputs_hash(others, plan, config))
-    kept = retry.kept_records(old.folder, found, config.image.shape) if found else None
+    kept = retry.kept_records(old.folder, found, config.image) if found else None
     if found is None or kept is None:
         return None
     feedback.count_done(folder, len(others))

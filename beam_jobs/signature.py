@@ -1,9 +1,10 @@
-"""What an image looks like, in 72 bytes that stay nearly the same when it is saved again.
+"""What an image looks like, in 104 bytes that stay nearly the same when it is saved again.
 
-The stored pixels are reduced by area to 32 x 32 grays, and of their two-dimensional cosine transform (DCT-II) the signs of
-256 coefficients are kept: those of the lowest orders but for the very lowest, in which all radiographs of a view are alike.
-Brightness and contrast do not change signs. A cut edge moves everything, so the same is done once more with the pixels
-without their outer 2%: a copy that was cropped has nearly these signs as its own.
+The stored pixels, without the bars of a letterbox, are reduced by area to 32 x 32 grays, and of their two-dimensional cosine
+transform (DCT-II) the signs of 256 coefficients are kept: those of the lowest orders but for the very lowest, in which all
+radiographs of a view are alike. Brightness and contrast do not change signs. A cut edge moves everything, so the same is done
+once more without the outer 1% and without the outer 2% of the pixels: a copy that was cropped has nearly these signs as its
+own.
 
 Everything is counted in whole numbers, exact in float64, so that it is the same on every machine and in any order of adding.
 """
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 
 WORDS = 4  # of 64 signs each
 WEAK = 2  # of each word: which of its signs a copy is most likely to have changed
+MARGINS = (1, 2)  # of the cropped signatures, at each side, in _PARTS
+_PARTS = 100
+_LEAST_SIDE = 16  # of the pixels: fewer have not so many coefficients to tell
 _CELLS = 32
-_PARTS = 50  # a side is cut in so many; the cropped signature is that of all but the first and the last: 2% a side
 _SIGNS = 64 * WORDS
 _LEAST_ORDER = 4  # horizontal and vertical order together
 _ORDERS = 18
@@ -27,21 +30,40 @@ _MOST_ZEROS = 32  # an image with more coefficients that are exactly 0 is blank,
 KEY_BITS = 0xF8F8_F8F8_F8F8_F8F8
 
 # Signs of all pixels and of the cropped ones; of each word the WEAK key signs nearest to 0, as shifts from the lowest bit.
-SIGNATURE = np.dtype([("plain", ">u8", WORDS), ("cropped", ">u8", WORDS), ("weak", "u1", (WORDS, WEAK))])
+SIGNATURE = np.dtype(
+    [("plain", ">u8", WORDS), ("cropped", ">u8", (len(MARGINS), WORDS)), ("weak", "u1", (WORDS, WEAK))]
+)
 
 
-def signature(image: NDArray[np.uint8]) -> bytes:
-    """One SIGNATURE of a uint8 [height, width, channels] image, by its first channel; b"" for one that is blank, or so
-    regular that more than 32 of the 256 coefficients are 0."""
-    pixels = image[:, :, 0].astype(np.float64)
-    plain, cropped = _coefficients(pixels, 0), _coefficients(pixels, 1)
+def signature(image: NDArray[np.uint8], letterboxed: bool) -> bytes:
+    """One SIGNATURE of a uint8 [height, width, channels] image, by its first channel. b"" for one that is blank, or so
+    regular that more than 32 of the 256 coefficients are 0, or has fewer than 16 rows or columns."""
+    pixels = image[:, :, 0]
+    if letterboxed:
+        pixels = _without_bars(pixels)
+    if min(pixels.shape) < _LEAST_SIDE:
+        return b""
+    plain, *cropped = (_coefficients(pixels.astype(np.float64), margin) for margin in (0, *MARGINS))
     if (plain == 0).sum() > _MOST_ZEROS:
         return b""
     shifts = np.arange(63, -1, -1)
     certain = np.abs(plain).reshape(WORDS, 64)
     certain[:, (KEY_BITS >> shifts.astype(np.uint64)) & np.uint64(1) == 0] = np.inf
     weak = shifts[np.argsort(certain, axis=1, kind="stable")[:, :WEAK]]
-    return np.packbits(plain > 0).tobytes() + np.packbits(cropped > 0).tobytes() + weak.astype(np.uint8).tobytes()
+    return np.packbits(np.stack([plain, *cropped]) > 0).tobytes() + weak.astype(np.uint8).tobytes()
+
+
+def _without_bars(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The pixels that --resize_mode letterbox put between two black bars, the second of which may be a pixel wider. In black
+    bars all images are alike, and where one is a pixel narrower in a copy, everything between them has moved."""
+    inside = [np.flatnonzero(pixels.any(axis)) for axis in (1, 0)]
+    if not len(inside[0]):
+        return pixels
+    black = [(int(some[0]), side - 1 - int(some[-1])) for some, side in zip(inside, pixels.shape, strict=True)]
+    if min(black[0]) < min(black[1]):
+        return _without_bars(pixels.T).T  # the bars are at the left and the right
+    first = min(black[0])
+    return pixels[first : len(pixels) - min(black[0][1], first + 1)]
 
 
 def _coefficients(pixels: NDArray[np.float64], margin: int) -> NDArray[np.float64]:
@@ -57,7 +79,7 @@ def _coefficients(pixels: NDArray[np.float64], margin: int) -> NDArray[np.float6
     return found
 
 
-@functools.cache
+@functools.lru_cache(64)
 def _shares(side: int, margin: int) -> NDArray[np.float64]:
     """[cells, side]: how much of each pixel lies in each of the equal cells that the side has without its margins, in units
     of a pixel / (_CELLS * _PARTS)."""

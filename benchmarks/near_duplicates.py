@@ -15,8 +15,10 @@ import numpy as np
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from beam_jobs import leakage, near_duplicates
-from beam_jobs.near_duplicates import HASHED, Found
+from beam_jobs.crowds import HASHED
+from beam_jobs.near_duplicates import Found
 from beam_jobs.plan import Plan
+from beam_jobs.scratch import scratch_folder
 from beam_jobs.signature import KEY_BITS
 from schemas.dataset import SPLITS
 
@@ -38,9 +40,9 @@ def main() -> None:
         start = time.perf_counter()
         found = _search(rows, splits)
         seconds = time.perf_counter() - start
-        total = sum(near_duplicates.pair_counts(found))
+        total = sum(found.by_distance)
         if turned:
-            shown = {(int(pair.first_id, 16), int(pair.second_id, 16)) for pair in near_duplicates.first_pairs(found)}
+            shown = {(int(pair.first_id, 16), int(pair.second_id, 16)) for pair in near_duplicates.pairs_of(found)}
             missed = {pair for pair in _planted() if pair not in shown and pair[::-1] not in shown}
             assert not missed, missed
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
@@ -60,31 +62,32 @@ def _signatures(rng: np.random.Generator, count: int, turned: float) -> np.ndarr
     signs turned."""
     rows = np.zeros(count, HASHED)
     rows["id_tail"] = np.arange(count)
-    for name in ("plain", "cropped"):
+    signatures = rows["signature"]
+    for kind in (signatures["plain"], *signatures["cropped"].transpose(1, 0, 2)):
         words = np.full((count, 4), 0x0123_4567_89AB_CDEF, np.uint64)
         for bit in range(64 if turned else 0):
             words ^= (rng.random((count, 4), np.float32) < turned).astype(np.uint64) << np.uint64(bit)
         for one, other in _planted() if turned else ():
             words[other] = words[one] ^ np.array([3, 0, 0, 1 << 40], np.uint64)
-        rows["signature"][name] = words
+        kind[:] = words
     key = [bit for bit in range(64) if KEY_BITS >> bit & 1]
     weak = rng.integers(0, len(key) - 1, (count, 4, 1)) if turned else np.zeros((count, 4, 1), int)
     rows["signature"]["weak"] = np.array(key)[np.concatenate([weak, weak + 1], axis=2)]
     return rows
 
 
-def _search(rows: np.ndarray, splits: np.ndarray) -> list[Found]:
+def _search(rows: np.ndarray, splits: np.ndarray) -> Found:
     shards = []
     for index, split in enumerate(SPLITS):
         some = rows[splits == index]
         shards += [(split, some[at : at + _SHARD].tobytes()) for at in range(0, len(some), _SHARD)]
     plan = Plan(("A",), {"train": {"A": len(rows)}}, {}, 0, {}, {})
     _FOUND.clear()
-    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+    with scratch_folder() as folder, beam.Pipeline(runner=FnApiRunner()) as pipeline:
         the_plan = beam.pvalue.AsSingleton(pipeline | "Plan" >> beam.Create([plan]))
-        found = pipeline | "Shards" >> beam.Create(shards) | leakage.FindNearDuplicates(the_plan, "")
+        found = pipeline | "Shards" >> beam.Create(shards) | leakage.FindNearDuplicates(the_plan, folder)
         _ = found | beam.Map(_keep)
-    return list(_FOUND)
+    return _FOUND[0]
 
 
 def _keep(found: Found) -> None:
