@@ -45,7 +45,7 @@ def spread_shard(shard: tuple[str, bytes], plan: Plan, spill: str) -> Iterator[t
     split, signatures = shard
     records = np.frombuffer(signatures, HASHED)
     for part, some in near_duplicates.spread(records, near_duplicates.part_count(plan.planned)):
-        yield part, (split, Block([some.tobytes()], spill))
+        yield part, (split, Block([some.tobytes()], spill, noise=True))
 
 
 def search_part(keyed: tuple[int, Iterable[tuple[str, Block[bytes]]]], plan: Plan) -> Found:

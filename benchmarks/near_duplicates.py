@@ -77,21 +77,28 @@ def _signatures(rng: np.random.Generator, count: int, turned: float) -> np.ndarr
 
 
 def _search(rows: np.ndarray, splits: np.ndarray) -> Found:
-    shards = []
-    for index, split in enumerate(SPLITS):
-        some = rows[splits == index]
-        shards += [(split, some[at : at + _SHARD].tobytes()) for at in range(0, len(some), _SHARD)]
     plan = Plan(("A",), {"train": {"A": len(rows)}}, {}, 0, {}, {})
     _FOUND.clear()
-    with scratch_folder() as folder, beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        the_plan = beam.pvalue.AsSingleton(pipeline | "Plan" >> beam.Create([plan]))
-        found = pipeline | "Shards" >> beam.Create(shards) | leakage.FindNearDuplicates(the_plan, folder)
-        _ = found | beam.Map(_keep)
+    with scratch_folder() as folder:
+        shards = []
+        for index, split in enumerate(SPLITS):
+            some = rows[splits == index]
+            for at in range(0, len(some), _SHARD):
+                shards.append((split, f"{folder}/{split}{at}"))
+                some[at : at + _SHARD].tofile(shards[-1][1])
+        with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+            the_plan = beam.pvalue.AsSingleton(pipeline | "Plan" >> beam.Create([plan]))
+            signatures = pipeline | "Shards" >> beam.Create(shards) | "Read" >> beam.MapTuple(_read)
+            _ = signatures | leakage.FindNearDuplicates(the_plan, folder) | "Keep" >> beam.Map(_keep)
     return _FOUND[0]
 
 
 def _keep(found: Found) -> None:
     _FOUND.append(found)
+
+
+def _read(split: str, path: str) -> tuple[str, bytes]:
+    return split, Path(path).read_bytes()
 
 
 if __name__ == "__main__":
