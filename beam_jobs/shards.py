@@ -17,6 +17,7 @@ from beam_jobs.blocks import Block
 from beam_jobs.config import ConvertConfig
 from beam_jobs.id_key import id_key
 from beam_jobs.images import convert_all
+from beam_jobs.crowds import HASHED
 from beam_jobs.near_duplicates import hashed
 from beam_jobs.outcome import Converted, Outcome, Quarantined, ShardResult, Skipped
 from beam_jobs.plan import Plan
@@ -84,6 +85,7 @@ def _inputs_hash(references: list[Reference], plan: Plan, config: ConvertConfig)
 def _finished(mark: str, work: str, config: ConvertConfig) -> ShardResult | None:
     try:
         result = ShardResult.from_json(storage.read_bytes(mark).decode())
+        np.frombuffer(result.signatures, HASHED)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     # A run that was stopped while publishing has moved some already.

@@ -51,7 +51,7 @@ def leakage_of(folder: Path) -> dict[str, Any]:
 def compared_one_by_one(folder: Path) -> list[dict[str, Any]]:
     manifest = require_manifest(str(folder))
     records = [
-        (split, example.id, signature(example.image))
+        (split, example.id, signature(example.image, manifest.image.letterboxed))
         for split in manifest.splits
         for example in read_examples(str(folder), manifest, split)
     ]
