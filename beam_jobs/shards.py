@@ -12,12 +12,14 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from beam_jobs import feedback, retry, storage
 from beam_jobs.blocks import Block
 from beam_jobs.config import ConvertConfig
+from beam_jobs.crowds import HASHED
 from beam_jobs.id_key import id_key
 from beam_jobs.images import convert_all
-from beam_jobs.crowds import HASHED
 from beam_jobs.near_duplicates import hashed
 from beam_jobs.outcome import Converted, Outcome, Quarantined, ShardResult, Skipped
 from beam_jobs.plan import Plan
