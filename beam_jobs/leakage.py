@@ -1,7 +1,7 @@
 """Leaks between splits: near-duplicates searched over all records, and what `leakage.json` tells of every kind."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +11,10 @@ import numpy as np
 from beam_jobs import near_duplicates
 from beam_jobs.blocks import Block
 from beam_jobs.crowds import HASHED, ROW
-from beam_jobs.near_duplicates import MOST_DISTANCE, Found
+from beam_jobs.known_pairs import ACTED_ON, LEAKAGE, Ids
+from beam_jobs.near_duplicates import MEASURE, Found
 from beam_jobs.plan import Plan
 from schemas.dataset import SPLITS
-
-LEAKAGE = "leakage.json"
-
-
-# What the distance of a pair counts. Another text, in an older data set, says that its pairs are others.
-MEASURE = f"signs of 256 DCT coefficients of the stored pixels, of which up to {MOST_DISTANCE} differ"
 
 
 @dataclass
@@ -58,8 +53,9 @@ def search_part(keyed: tuple[int, Iterable[tuple[str, Block[bytes]]]], plan: Pla
     return near_duplicates.search(part, near_duplicates.part_count(plan.planned), by_split)
 
 
-def report(found: Found, plan: Plan, overlap_allowed: bool) -> dict[str, Any]:
-    """The content of leakage.json. Byte-identical images in several splits or with several labels, and groups in several
+def report(found: Found, plan: Plan, overlap_allowed: bool, acted_on: Sequence[Ids] | None) -> dict[str, Any]:
+    """The content of leakage.json; `acted_on`: the pairs of --near_duplicates_of, if it was given, so that the version after
+    this one can keep them together too. Byte-identical images in several splits or with several labels, and groups in several
     splits that were not allowed, have failed the job before anything was written: those counts are zero."""
     pairs = near_duplicates.pairs_of(found)
     return {
@@ -85,6 +81,7 @@ def report(found: Found, plan: Plan, overlap_allowed: bool) -> dict[str, Any]:
                 for pair in pairs
             ],
         },
+        **({} if acted_on is None else {ACTED_ON: acted_on}),
     }
 
 

@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beam_jobs.crowds import HASHED, Crowds, Integers, Rows, crowds, shortened
-from beam_jobs.signature import KEY_BITS, MARGINS, WORDS
+from beam_jobs.signature import KEY_BITS, MARGINS, WORDS, distance_of
 
 MOST_DISTANCE = 30
+# What the distance of a pair counts. Another text, in an older data set, says that its pairs are others.
+MEASURE = f"signs of 256 DCT coefficients of the stored pixels, of which up to {MOST_DISTANCE} differ"
 PAIRS_SHOWN = 100_000
 _MOST_MEETING = 4_000
 _LEAST_COMPARED = 50
@@ -123,27 +125,6 @@ def pairs_of(found: Found) -> list[Pair]:
     ]
 
 
-def distance_of(one: Rows, other: Rows) -> Integers:
-    """Of SIGNATURE rows, in pairs: in how many signs they differ, or one and the other cropped, whichever is least."""
-    least = _differing(one["plain"], other["plain"])
-    for margin in range(len(MARGINS)):
-        least = np.minimum(least, _differing(one["plain"], other["cropped"][:, margin]))
-        least = np.minimum(least, _differing(one["cropped"][:, margin], other["plain"]))
-    return least
-
-
-def _differing(one: Values, other: Values) -> Integers:
-    """The number of bits in which rows of words differ. Not np.bitwise_count: NumPy 1.26, which tensorflow-io needs, has
-    none. Source: H. Warren, Hacker's Delight, 2nd edition, section 5-1."""
-    x = (one ^ other).astype(np.uint64)
-    x -= (x >> np.uint64(1)) & np.uint64(0x5555_5555_5555_5555)
-    x = (x & np.uint64(0x3333_3333_3333_3333)) + ((x >> np.uint64(2)) & np.uint64(0x3333_3333_3333_3333))
-    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F_0F0F_0F0F_0F0F)
-    x = (x * np.uint64(0x0101_0101_0101_0101)) >> np.uint64(56)
-    bits: Integers = x.sum(-1).astype(np.int64)
-    return bits
-
-
 def _values(signatures: Rows) -> Values:
     """[signatures, _VALUES]: the values of each, those of the first word first."""
     key, number = np.uint64(KEY_BITS), np.arange(WORDS, dtype=np.uint64)
@@ -177,9 +158,7 @@ def _reach(values: Values) -> tuple[Integers, int]:
     """With how many of those that follow it each is compared, and how many meetings are left out."""
     starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]])[: len(values)])
     sizes = np.diff(starts, append=len(values))
-    window = np.where(
-        sizes <= _MOST_MEETING, sizes, (_MOST_MEETING**2 // 2 // sizes.clip(1)).clip(_LEAST_COMPARED)
-    )
+    window = np.where(sizes <= _MOST_MEETING, sizes, (_MOST_MEETING**2 // 2 // sizes.clip(1)).clip(_LEAST_COMPARED))
     beyond = (sizes - 1 - window).clip(0)  # how many the first of a value is not compared with; the next one less
     last = np.repeat(starts + sizes - 1, sizes)
     return np.minimum(last - np.arange(len(values)), np.repeat(window, sizes)), int((beyond * (beyond + 1) // 2).sum())

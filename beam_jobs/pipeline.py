@@ -17,6 +17,7 @@ from beam_jobs.runners import check_places, local_runner
 from beam_jobs.scratch import scratch_folder
 from beam_jobs.splits import AssignSplits
 from beam_jobs.tally import TALLY
+from beam_jobs.together import KeepTogether
 from schemas.dataset import Manifest
 from schemas.errors import JobFailed, RadrecordsError
 
@@ -123,8 +124,11 @@ def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: release
     found = root | "Discover" >> Discover(config, spill)
     chosen = found["sources"] | "Sample" >> plan.Sample(config)
     unique = chosen["sources"] | "DropDuplicates" >> DropDuplicates(config, spill)
-    assigned = unique["sources"] | "AssignSplits" >> AssignSplits(config, spill)
-    tally = tuple(step[TALLY] for step in (found, chosen, unique, assigned) if step is not chosen or TALLY in chosen)
+    steps = [found, chosen, unique]
+    if config.near_duplicates_of:
+        steps.append(unique["sources"] | "KeepTogether" >> KeepTogether(config, folder))
+    assigned = steps[-1]["sources"] | "AssignSplits" >> AssignSplits(config, spill)
+    tally = tuple(step[TALLY] for step in (*steps, assigned) if step is not chosen or TALLY in chosen)
     everything = {"references": assigned["references"], TALLY: tally | "Tally" >> beam.Flatten()}
     planned = everything | "Plan" >> plan.MakePlan(config, folder)
     if release is None:
@@ -144,5 +148,6 @@ def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: release
     _ = (
         root
         | "End" >> beam.Create([None])
-        | "Publish" >> beam.Map(publish.publish, finished, beam.pvalue.AsSingleton(near), the_plan, config, release, folder)
+        | "Publish"
+        >> beam.Map(publish.publish, finished, beam.pvalue.AsSingleton(near), the_plan, config, release, folder)
     )

@@ -91,6 +91,9 @@ def parse_with_settings(parser: argparse.ArgumentParser, argv: list[str], datase
     if keyed != bool(flags.id_key_file):
         have, repair = ("keyed", "give the same --id_key_file") if keyed else ("unkeyed", "leave out --id_key_file")
         raise UsageError(f"{dataset} has {have} ids; {repair}")
+    if ("near_duplicates_check" in manifest.settings) != bool(flags.near_duplicates_of):
+        made, repair = ("without", "leave it out") if flags.near_duplicates_of else ("with", "give the same")
+        raise UsageError(f"{dataset} was made {made} --near_duplicates_of; {repair}")
     return flags
 
 
@@ -108,8 +111,8 @@ def check(config: ConvertConfig) -> None:
     old = read_old_dataset(config.retry_quarantine)
     if old.fingerprint != config.fingerprint():
         raise UsageError(
-            f"{old.folder} was made from another --input or --manifest or with another --id_key_file; give the same, or "
-            "convert anew without --retry_quarantine"
+            f"{old.folder} was made from another --input or --manifest or with another --id_key_file or "
+            "--near_duplicates_of; give the same, or convert anew without --retry_quarantine"
         )
 
 

@@ -53,6 +53,27 @@ def signature(image: NDArray[np.uint8], letterboxed: bool) -> bytes:
     return np.packbits(np.stack([plain, *cropped]) > 0).tobytes() + weak.astype(np.uint8).tobytes()
 
 
+def distance_of(one: NDArray[np.void], other: NDArray[np.void]) -> NDArray[np.int64]:
+    """Of SIGNATURE rows, in pairs: in how many signs they differ, or one and the other cropped, whichever is least."""
+    least = _differing(one["plain"], other["plain"])
+    for margin in range(len(MARGINS)):
+        least = np.minimum(least, _differing(one["plain"], other["cropped"][:, margin]))
+        least = np.minimum(least, _differing(one["cropped"][:, margin], other["plain"]))
+    return least
+
+
+def _differing(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The number of bits in which rows of words differ. Not np.bitwise_count: NumPy 1.26, which tensorflow-io needs, has
+    none. Source: H. Warren, Hacker's Delight, 2nd edition, section 5-1."""
+    x = (one ^ other).astype(np.uint64)
+    x -= (x >> np.uint64(1)) & np.uint64(0x5555_5555_5555_5555)
+    x = (x & np.uint64(0x3333_3333_3333_3333)) + ((x >> np.uint64(2)) & np.uint64(0x3333_3333_3333_3333))
+    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F_0F0F_0F0F_0F0F)
+    x = (x * np.uint64(0x0101_0101_0101_0101)) >> np.uint64(56)
+    bits: NDArray[np.int64] = x.sum(-1).astype(np.int64)
+    return bits
+
+
 def _without_bars(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The pixels that --resize_mode letterbox put between two black bars, the second of which may be a pixel wider. In black
     bars all images are alike, and where one is a pixel narrower in a copy, everything between them has moved."""

@@ -212,7 +212,7 @@ def test_other_exposures_are_not(exposures: list[Image.Image]) -> None:
     assert not pairs_of(found_in_parts([(stored(x), f"{n:032x}", n % 3) for n, x in enumerate(exposures)], 3))
 
 
-@pytest.mark.parametrize("aspect", [0.4, 0.73, 1.37, 2.4])
+@pytest.mark.parametrize("aspect", [0.5, 0.73, 1.37, 2.0])
 def test_bars_of_a_letterbox_make_neither_pairs_nor_strangers(exposures: list[Image.Image], aspect: float) -> None:
     long = [image.resize((round(image.width * aspect), image.height)) for image in exposures]
     originals = [(stored(image, resize_mode="letterbox"), f"{n:032x}", n % 2) for n, image in enumerate(long)]
