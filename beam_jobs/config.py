@@ -46,9 +46,9 @@ class ConvertConfig:
     labels, even if none has. limit: 0 for no limit. threads: that read, 0 for a number that fits the machine and the
     input. decoders: child processes of each worker, 0 for one a core. decoder_memory: of each, in MiB. decode_timeout: in
     seconds. local: the workers run on this machine. launch: a name that no other launch has. id_key_file: only the name of
-    the place; the key itself is never in here. id_key_check: a one-way value of it, "" without. near_duplicates_check: a hash
-    of the pairs that near_duplicates_of names, "" without. Raises UsageError, naming the flag and the value, for a setting
-    that cannot be.
+    the place; the key itself is never in here. id_key_check: a one-way value of it, "" without. near_duplicates_check: a
+    hash of the pairs that near_duplicates_of names, "" without. Raises UsageError, naming the flag and the value, for a
+    setting that cannot be.
     """
 
     input: str

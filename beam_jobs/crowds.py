@@ -60,11 +60,13 @@ def crowds(splits: Sequence[Rows]) -> Crowds:
     new = np.ones(len(starts), bool)
     new[1:] = rows["signature"][starts[1:]] != rows["signature"][starts[:-1]]
     of_run = np.cumsum(new) - 1, split[starts]
-    shape = int(new.sum()), len(splits)
+    number = int(new.sum())
     result = Crowds(
         rows["signature"][starts[new]],
-        np.zeros(shape[0], np.int64),
-        *(np.zeros(shape, np.int64) for _ in range(3)),
+        np.zeros(number, np.int64),
+        np.zeros((number, len(splits)), np.int64),
+        np.zeros((number, len(splits)), np.int64),
+        np.zeros((number, len(splits)), np.int64),
         np.stack([rows["id_head"], rows["id_tail"]], axis=1).astype(np.uint64),
     )
     if len(rows):

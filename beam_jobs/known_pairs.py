@@ -82,14 +82,17 @@ def _parsed(content: Any) -> tuple[str, KnownPairs]:
     measure, total, named = near["measure"], near["total"], near["pairs"]
     if measure != MEASURE and isinstance(measure, str):
         return measure, KnownPairs((), 0)
-    if type(total) is not int or not isinstance(named, list) or total < len(named):
+    acted_on = content.get(ACTED_ON, [])
+    if not isinstance(measure, str) or not isinstance(named, list) or not isinstance(acted_on, list):
+        raise TypeError
+    if type(total) is not int or total < len(named):
         raise ValueError
-    pairs = {_ids(pair["ids"]) for pair in named} | {_ids(pair) for pair in content.get(ACTED_ON, ())}
+    pairs = {_ids(pair["ids"]) for pair in named} | {_ids(pair) for pair in acted_on}
     return measure, KnownPairs(tuple(sorted(pairs)), total - len(named))
 
 
 def _ids(pair: Any) -> Ids:
     if not isinstance(pair, list) or not all(isinstance(text, str) and _ID.fullmatch(text) for text in pair):
-        raise ValueError
+        raise TypeError
     one, other = sorted(pair)
     return one, other

@@ -54,9 +54,9 @@ def search_part(keyed: tuple[int, Iterable[tuple[str, Block[bytes]]]], plan: Pla
 
 
 def report(found: Found, plan: Plan, overlap_allowed: bool, acted_on: Sequence[Ids] | None) -> dict[str, Any]:
-    """The content of leakage.json; `acted_on`: the pairs of --near_duplicates_of, if it was given, so that the version after
-    this one can keep them together too. Byte-identical images in several splits or with several labels, and groups in several
-    splits that were not allowed, have failed the job before anything was written: those counts are zero."""
+    """The content of leakage.json. `acted_on`: the pairs of --near_duplicates_of, if it was given, for the version after
+    this one. Byte-identical images in several splits or with several labels, and groups in several splits that were not
+    allowed, have failed the job before anything was written: those counts are zero."""
     pairs = near_duplicates.pairs_of(found)
     return {
         "groups_in_several_splits": {

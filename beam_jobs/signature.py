@@ -1,10 +1,10 @@
 """What an image looks like, in 104 bytes that stay nearly the same when it is saved again.
 
-The stored pixels, without the bars of a letterbox, are reduced by area to 32 x 32 grays, and of their two-dimensional cosine
-transform (DCT-II) the signs of 256 coefficients are kept: those of the lowest orders but for the very lowest, in which all
-radiographs of a view are alike. Brightness and contrast do not change signs. A cut edge moves everything, so the same is done
-once more without the outer 1% and without the outer 2% of the pixels: a copy that was cropped has nearly these signs as its
-own.
+The stored pixels, without the bars of a letterbox, are reduced by area to 32 x 32 grays, and of their two-dimensional
+cosine transform (DCT-II) the signs of 256 coefficients are kept: those of the lowest orders but for the very lowest, in
+which all radiographs of a view are alike. Brightness and contrast do not change signs. A cut edge moves everything, so the
+same is done again without the outer 1% and without the outer 2% of the pixels: a copy that was cropped has nearly these signs
+as its own.
 
 Everything is counted in whole numbers, exact in float64, so that it is the same on every machine and in any order of adding.
 """
@@ -82,7 +82,8 @@ def _without_bars(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return pixels
     black = [(int(some[0]), side - 1 - int(some[-1])) for some, side in zip(inside, pixels.shape, strict=True)]
     if min(black[0]) < min(black[1]):
-        return _without_bars(pixels.T).T  # the bars are at the left and the right
+        turned: NDArray[np.uint8] = _without_bars(pixels.T).T  # the bars are at the left and the right
+        return turned
     first = min(black[0])
     return pixels[first : len(pixels) - min(black[0][1], first + 1)]
 

@@ -1,8 +1,8 @@
 """Step 2b: act on known near-duplicates, as `--near_duplicates_of` asks, before splits are given.
 
 Images that a chain of pairs connects are one exposure. Where their split is to be carved, all images of their groups become
-one group. Where the input puts some of them in validation or test, only those of the later split stay: a copy of a test image
-is worth more in test than in train.
+one group. Where the input puts some of them in validation or test, only those of the later split stay: there are fewer
+test images, and their number is not to change.
 """
 
 from collections import defaultdict
@@ -57,7 +57,7 @@ class KeepTogether(beam.PTransform):  # type: ignore[misc]
     def expand(self, sources: Any) -> Any:
         changes = (
             sources
-            | "Members" >> beam.FlatMap(members, self.config)
+            | "Members" >> beam.FlatMap(members, self.config, self.feedback)
             | "AllMembers" >> beam.combiners.ToList()
             | "Changes" >> beam.FlatMap(plan_changes, self.config, self.feedback).with_outputs(TALLY, main="changes")
         )
@@ -68,9 +68,10 @@ class KeepTogether(beam.PTransform):  # type: ignore[misc]
         return {"sources": applied["sources"], TALLY: tally}
 
 
-def members(sources: Block[Source], config: ConvertConfig) -> Iterator[Member]:
+def members(sources: Block[Source], config: ConvertConfig, folder: str) -> Iterator[Member]:
     """Those of the sources that are in a pair."""
-    key, ids = id_key(config), _ids(config)
+    with feedback.failures(folder):
+        key, ids = id_key(config), _ids(config)
     for source in sources:
         name = pseudonym("id", source.path, key)
         if name in ids:
