@@ -3,8 +3,8 @@
 The stored pixels, without the bars of a letterbox, are reduced by area to 32 x 32 grays, and of their two-dimensional
 cosine transform (DCT-II) the signs of 256 coefficients are kept: those of the lowest orders but for the very lowest, in
 which all radiographs of a view are alike. Brightness and contrast do not change signs. A cut edge moves everything, so the
-same is done again without the outer 1% and without the outer 2% of the pixels: a copy that was cropped has nearly these signs
-as its own.
+same is done again without the outer 1% and without the outer 2% of the pixels: a copy that was cropped has nearly these
+signs as its own.
 
 Everything is counted in whole numbers, exact in float64, so that it is the same on every machine and in any order of adding.
 """
