@@ -6,8 +6,10 @@ exposures of one view do, and one and the same for all. In all known pairs are p
 
 import argparse
 import json
+import multiprocessing
 import resource
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import apache_beam as beam
@@ -35,17 +37,16 @@ def main() -> None:
     flags = parser.parse_args()
     results = {}
     for kind, turned in (("random", 0.5), ("alike", 0.25), ("equal", 0.0)):
-        rows = _signatures(np.random.default_rng(0), flags.records, turned)
-        splits = np.arange(flags.records) % len(SPLITS)
-        start = time.perf_counter()
-        found = _search(rows, splits)
-        seconds = time.perf_counter() - start
-        total = sum(found.by_distance)
+        with scratch_folder() as folder:
+            shards = _write(_signatures(np.random.default_rng(0), flags.records, turned), folder)
+            # In a new process, so that the peak is that of the search.
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as new:
+                found, seconds, peak = new.submit(_search, shards, flags.records, folder).result()
         if turned:
             shown = {(int(pair.first_id, 16), int(pair.second_id, 16)) for pair in near_duplicates.pairs_of(found)}
             missed = {pair for pair in _planted() if pair not in shown and pair[::-1] not in shown}
             assert not missed, missed
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        total = sum(found.by_distance)
         results[kind] = {"records": flags.records, "seconds": seconds, "pairs": total, "peak_mib": peak}
         print(
             f"{kind}: {flags.records:,} signatures in {seconds:.1f} s, {total:,} pairs, peak {peak:,} MiB", flush=True
@@ -76,21 +77,27 @@ def _signatures(rng: np.random.Generator, count: int, turned: float) -> np.ndarr
     return rows
 
 
-def _search(rows: np.ndarray, splits: np.ndarray) -> Found:
-    plan = Plan(("A",), {"train": {"A": len(rows)}}, {}, 0, {}, {})
-    _FOUND.clear()
-    with scratch_folder() as folder:
-        shards = []
-        for index, split in enumerate(SPLITS):
-            some = rows[splits == index]
-            for at in range(0, len(some), _SHARD):
-                shards.append((split, f"{folder}/{split}{at}"))
-                some[at : at + _SHARD].tofile(shards[-1][1])
-        with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-            the_plan = beam.pvalue.AsSingleton(pipeline | "Plan" >> beam.Create([plan]))
-            signatures = pipeline | "Shards" >> beam.Create(shards) | "Read" >> beam.MapTuple(_read)
-            _ = signatures | leakage.FindNearDuplicates(the_plan, folder) | "Keep" >> beam.Map(_keep)
-    return _FOUND[0]
+def _write(rows: np.ndarray, folder: str) -> list[tuple[str, str]]:
+    """(split, file) of each shard."""
+    shards = []
+    for index, split in enumerate(SPLITS):
+        some = rows[index :: len(SPLITS)]
+        for at in range(0, len(some), _SHARD):
+            shards.append((split, f"{folder}/{split}{at}"))
+            some[at : at + _SHARD].tofile(shards[-1][1])
+    return shards
+
+
+def _search(shards: list[tuple[str, str]], records: int, folder: str) -> tuple[Found, float, int]:
+    """What is found, the seconds that it took, and the most memory that this process had, in MiB."""
+    start = time.perf_counter()
+    plan = Plan(("A",), {"train": {"A": records}}, {}, 0, {}, {})
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        the_plan = beam.pvalue.AsSingleton(pipeline | "Plan" >> beam.Create([plan]))
+        signatures = pipeline | "Shards" >> beam.Create(shards) | "Read" >> beam.MapTuple(_read)
+        _ = signatures | leakage.FindNearDuplicates(the_plan, folder) | "Keep" >> beam.Map(_keep)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return _FOUND[0], time.perf_counter() - start, peak
 
 
 def _keep(found: Found) -> None:

@@ -1,5 +1,6 @@
 """Leaks between splits, as a conversion reports them."""
 
+import base64
 import itertools
 import json
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from beam_jobs.signature import signature
 from beam_jobs.tally import OVERLAPS, AddUp, Count
 from schemas.identity import pseudonym
 from tests.beam_jobs.test_near_duplicates import phantom, plain_distance, plain_values
-from tests.conftest import Result, labelled, manifest_of, write_images
+from tests.conftest import Result, files_of, labelled, manifest_of, write_images
 
 Convert = Callable[..., Result]
 
@@ -89,6 +90,29 @@ def test_the_report_is_the_same_after_an_interruption(raw: Path, tmp_path: Path,
     assert convert(raw, tmp_path / "whole", "--max_reject_fraction", 0.1).code == 0
     assert leakage_of(tmp_path / "stopped") == leakage_of(tmp_path / "whole")
     assert leakage_of(tmp_path / "whole")["near_duplicates_across_splits"]["total"] >= 3
+
+
+def of_the_release_before(mark: dict[str, Any]) -> None:
+    mark["hashes"] = mark.pop("signatures")
+
+
+def of_other_signatures(mark: dict[str, Any]) -> None:
+    mark["signatures"] = base64.b64encode(base64.b64decode(mark["signatures"])[:-32]).decode()
+
+
+@pytest.mark.parametrize("change", [of_the_release_before, of_other_signatures])
+def test_a_shard_whose_mark_is_of_another_release_is_made_again(
+    raw: Path, tmp_path: Path, convert: Convert, change: Callable[[dict[str, Any]], None]
+) -> None:
+    (raw / "train/NORMAL/broken.png").write_bytes(b"")
+    assert convert(raw, tmp_path / "stopped", "--max_reject_fraction", 0).code == 1
+    for path in (tmp_path / "stopped/_work/r1").glob("*.tfrecord-*.json"):
+        mark = json.loads(path.read_text())
+        change(mark)
+        path.write_text(json.dumps(mark))
+    assert convert(raw, tmp_path / "stopped", "--max_reject_fraction", 0.1).code == 0
+    assert convert(raw, tmp_path / "whole", "--max_reject_fraction", 0.1).code == 0
+    assert files_of(tmp_path / "stopped") == files_of(tmp_path / "whole")
 
 
 def test_groups_in_several_splits_are_listed_by_pseudonym_where_they_are_allowed(
