@@ -23,8 +23,8 @@ MOST_DISTANCE = 30
 # What the distance of a pair counts. Another text, in an older data set, says that its pairs are others.
 MEASURE = f"signs of 256 DCT coefficients of the stored pixels, of which up to {MOST_DISTANCE} differ"
 PAIRS_SHOWN = 100_000
-_MOST_MEETING = 4_000
-_LEAST_COMPARED = 50
+_MOST_MEETING = 1_000
+_LEAST_COMPARED = 20
 _COMPARED_AT_ONCE = 1 << 15
 _OF_WORD = 3 + len(MARGINS)
 _VALUES = _OF_WORD * WORDS  # of one record
@@ -167,18 +167,18 @@ def _reach(values: Values) -> tuple[Integers, int]:
 def _near(
     found: Crowds, every: Values, values: Values, one: Integers, other: Integers
 ) -> tuple[Integers, Integers, Integers]:
-    """Those of the (one, other) that meet at `values`, are in different splits and near, and have no lower value in common;
+    """Those of the (one, other) that meet at `values`, are in different splits, have no lower value in common and are near;
     and their distances."""
     where = found.where[one]
     across = np.flatnonzero((where != found.where[other]) | (where & (where - 1) > 0))
     one, other, values = one[across], other[across], values[across]
-    distance = distance_of(found.signatures[one], found.signatures[other])
-    near = np.flatnonzero(distance <= MOST_DISTANCE)
-    one, other, values, distance = one[near], other[near], values[near], distance[near]
     words = every[one].reshape(-1, WORDS, _OF_WORD), every[other].reshape(-1, WORDS, _OF_WORD)
     common = (words[0][:, :, :, np.newaxis] == words[1][:, :, np.newaxis, :]).any(3)
     lowest = np.where(common, words[0], _NO_VALUE).min((1, 2)) == values
-    return one[lowest], other[lowest], distance[lowest]
+    one, other = one[lowest], other[lowest]
+    distance = distance_of(found.signatures[one], found.signatures[other])
+    near = distance <= MOST_DISTANCE
+    return one[near], other[near], distance[near]
 
 
 def _matches(found: Crowds, one: Integers, other: Integers, distance: Integers, by_distance: Integers) -> Rows:
