@@ -143,6 +143,6 @@ def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: release
     finished = beam.pvalue.AsList(results | "Finished" >> beam.Map(shards.without_hashes))
     _ = (
         root
-        | "End" >> beam.Create([None])
+        | "End" >> beam.Impulse()
         | "Publish" >> beam.Map(publish.publish, finished, beam.pvalue.AsIter(near), the_plan, config, release, folder)
     )
