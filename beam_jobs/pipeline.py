@@ -136,7 +136,7 @@ def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: release
         (none, by_shard)
         | "ShardsAndReferences" >> beam.Flatten()
         | "ByShard" >> beam.GroupByKey()
-        | "WriteShards" >> beam.Map(shards.write_shard, the_plan, config, release.prefix, release.work, folder)
+        | "WriteShards" >> beam.ParDo(shards.WriteShards(config, release.prefix, release.work, folder), the_plan)
     )
     hashes = results | "Hashes" >> beam.Map(shards.hashes_of)
     near = hashes | "NearDuplicates" >> leakage.FindNearDuplicates(the_plan, spill)
