@@ -17,6 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from schemas.example import Example, encode_example, frame_record
 from schemas.image import ImageRejected, ImageSettings, decode
 
@@ -41,14 +44,14 @@ def main() -> None:
     if flags.peers and not flags.peers.exists():
         _make_environment(flags.peers)
     with tempfile.TemporaryDirectory() as folder:
-        sample = _sample(Path(folder) / "few", 40)
-        folders = {"start-up (40 sample images)": sample}
+        few = _few(Path(folder) / "few")
+        folders = {"start-up (20 images of 64x64)": few}
         for images in flags.images or [_sample(Path(folder) / "sample", 600)]:
             folders[str(images)] = (
                 _copied(images, Path(folder) / images.name, flags.copies) if flags.copies > 1 else images
             )
         result = {
-            name: _compare(name, images, Path(folder), flags.rounds, None if images is sample else flags.peers)
+            name: _compare(name, images, Path(folder), flags.rounds, None if images is few else flags.peers)
             for name, images in folders.items()
         }
     flags.json.write_text(json.dumps(result, indent=1) + "\n")
@@ -101,6 +104,15 @@ def _make_environment(venv):
 
 def _sample(folder, images):
     _run([sys.executable, "-m", "beam_jobs.sample", "--output", folder, "--images", str(images)])
+    return folder
+
+
+def _few(folder):
+    """So few and small images that nearly all of the time is start-up."""
+    for number in range(20):
+        file = folder / "AB"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (64, 64), np.uint8)).save(file)
     return folder
 
 
