@@ -31,9 +31,11 @@ _PEER_PACKAGES = ["apache-beam>=2.77,<3", "pillow", "tensorflow-cpu>=2.21,<2.22"
 def main() -> None:
     """Prints wall and CPU seconds of each way and its ratio to ours, and writes them as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=Path, action="append", help="folder of LABEL/FILE images; may be repeated")
     parser.add_argument(
-        "--copies", type=int, default=1, help="convert each JPEG this often, with a comment that differs"
+        "--images",
+        action="append",
+        metavar="DIR[:COPIES]",
+        help="folder of LABEL/FILE images, each JPEG of it COPIES times; may be repeated",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
@@ -47,9 +49,7 @@ def main() -> None:
         few = _few(Path(folder) / "few")
         folders = {"start-up (20 images of 64x64)": few}
         for images in flags.images or [_sample(Path(folder) / "sample", 600)]:
-            folders[str(images)] = (
-                _copied(images, Path(folder) / images.name, flags.copies) if flags.copies > 1 else images
-            )
+            folders[str(images)] = _copied(str(images), Path(folder) / "copies")
         result = {
             name: _compare(name, images, Path(folder), flags.rounds, None if images is few else flags.peers)
             for name, images in folders.items()
@@ -116,13 +116,17 @@ def _few(folder):
     return folder
 
 
-def _copied(images, folder, copies):
-    """Each JPEG several times, as images that are not byte-identical: a comment (segment FF FE) tells them apart."""
-    for file in sorted(images.rglob("*.jp*g")):
+def _copied(images, folder):
+    """The folder of `images`; for DIR:COPIES one with copies that are not byte-identical: a comment (segment FF FE) tells
+    them apart."""
+    place, _, copies = images.rpartition(":")
+    if not place:
+        return Path(images)
+    for file in sorted(Path(place).rglob("*.jp*g")):
         data = file.read_bytes()
-        for number in range(copies):
+        for number in range(int(copies)):
             comment = f"{number:08d}".encode()
-            copy = folder / file.relative_to(images).with_name(f"copy{number}-{file.name}")
+            copy = folder / file.relative_to(place).with_name(f"copy{number}-{file.name}")
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(data[:2] + b"\xff\xfe\x00" + bytes([len(comment) + 2]) + comment + data[2:])
     return folder
