@@ -59,8 +59,8 @@ class Discover(beam.PTransform):  # type: ignore[misc]
     def _files(self, root: Any) -> Any:
         return (
             root
-            | "Root" >> beam.Create([self.config.input])
-            | "Prefixes" >> beam.FlatMap(list_prefixes)
+            | "Root" >> beam.Impulse()
+            | "Prefixes" >> beam.FlatMap(lambda _, place: list_prefixes(place), self.config.input)
             | "SpreadPrefixes" >> beam.Reshuffle()
             | "List" >> beam.FlatMap(list_prefix, self.config.input, self.spill)
         )
@@ -73,8 +73,11 @@ class Discover(beam.PTransform):  # type: ignore[misc]
     def _by_manifest(self, root: Any) -> Any:
         rows = (
             root
-            | "Manifest" >> beam.Create([self.config.manifest])
-            | "Rows" >> beam.FlatMap(named_rows, self.config.input, self.spill).with_outputs(TALLY, main="rows")
+            | "Manifest" >> beam.Impulse()
+            | "Rows"
+            >> beam.FlatMap(
+                lambda _, *of_table: named_rows(*of_table), self.config.manifest, self.config.input, self.spill
+            ).with_outputs(TALLY, main="rows")
         )
         single = (
             rows.rows

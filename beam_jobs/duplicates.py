@@ -2,12 +2,15 @@
 
 import hashlib
 import itertools
+import os
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 
 from beam_jobs import storage
 from beam_jobs.blocks import Block, InPartitions, blocks
@@ -18,13 +21,17 @@ from schemas.rejection import Decoded
 from schemas.source import Source
 
 _CHECKSUM_BLOCK = 500  # files that one worker reads; small, so that all workers read
+# Pixels of equal size and depth make files of equal size. Of large ones the ends are read before the whole.
+_LARGE_BYTES, _END_BYTES = 64 << 10, 4 << 10
+_ALONE = 0  # the key of sources that no other one can be identical with
 
 
 @dataclass
 class DropDuplicates(beam.PTransform):  # type: ignore[misc]
     """Blocks of Sources -> blocks with one of each set of byte-identical ones, and the tally of the others.
 
-    Only files of equal size can be identical, so only those are read for a checksum that the listing lacks.
+    Only files of equal size can be identical, so only those are read for a checksum that the listing lacks; large ones
+    only where their first and last bytes are equal too.
     """
 
     config: ConvertConfig
@@ -47,15 +54,41 @@ class DropDuplicates(beam.PTransform):  # type: ignore[misc]
 
 
 def same_size(sources: Iterable[Block[Source]], spill: str) -> Iterator[Any]:
-    """Tells sizes that only one source has from those that several share. Empty files are all alike, and not
-    duplicates."""
-    # Gone through twice and not held: perhaps all files of an archive are of one size.
+    """Tells sources that no other one can be identical with from those to compare: of equal size and, if they are large,
+    with equal ends. Empty files are all alike, and not duplicates."""
+    # Gone through several times and not held: perhaps all files of an archive are of one size.
     sizes = Counter(source.size for source in itertools.chain.from_iterable(sources))
-    unique = (s for s in itertools.chain.from_iterable(sources) if s.size <= 0 or sizes[s.size] == 1)
-    yield from blocks(unique, spill)
-    shared = (s for s in itertools.chain.from_iterable(sources) if s.size > 0 and sizes[s.size] > 1)
+    known = {source.size for source in itertools.chain.from_iterable(sources) if source.checksum}
+
+    def key(source: Source) -> int:
+        if source.size <= 0 or sizes[source.size] == 1:
+            return _ALONE
+        large = source.size > _LARGE_BYTES and source.size not in known
+        return _hash(source.size, _ends(source) if large else b"")
+
+    keys = np.array(array("Q", map(key, itertools.chain.from_iterable(sources))))
+    values, numbers = np.unique(keys, return_counts=True)
+    several = np.isin(keys, values[(numbers > 1) & (values != _ALONE)])
+    yield from blocks(itertools.compress(itertools.chain.from_iterable(sources), ~several), spill)
+    shared = itertools.compress(itertools.chain.from_iterable(sources), several)
     for block in blocks(shared, spill, _CHECKSUM_BLOCK):
         yield beam.pvalue.TaggedOutput("candidates", block)
+
+
+def _ends(source: Source) -> bytes:
+    """The first and the last bytes of a large file; of one that cannot be read, what no other has."""
+    try:
+        with storage.open_binary(source.uri) as file:
+            first = file.read(_END_BYTES)
+            file.seek(-_END_BYTES, os.SEEK_END)
+            return first + file.read(_END_BYTES)
+    except OSError:
+        return source.path.encode("utf-8", "surrogatepass")
+
+
+def _hash(size: int, ends: bytes) -> int:
+    digest = hashlib.blake2b(ends, digest_size=8, salt=size.to_bytes(8, "big")).digest()
+    return int.from_bytes(digest, "big") | 1  # never _ALONE
 
 
 def with_checksums(sources: Block[Source], most: int) -> Block[Source]:

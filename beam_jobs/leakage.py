@@ -19,8 +19,8 @@ from schemas.dataset import SPLITS
 
 @dataclass
 class FindNearDuplicates(beam.PTransform):  # type: ignore[misc]
-    """(split, HASHED rows as bytes) of each shard -> the one Found. Signatures move in blocks, not one by one: a block is a
-    shard's rows for one part of the search."""
+    """(split, HASHED rows as bytes) of each shard -> the one Found; none where there is no shard. Signatures move in blocks,
+    not one by one: a block is a shard's rows for one part of the search."""
 
     plan: Any  # the one Plan, as a side input: the number of parts follows from its number of images
     spill: str
@@ -31,7 +31,7 @@ class FindNearDuplicates(beam.PTransform):  # type: ignore[misc]
             | "SpreadSignatures" >> beam.FlatMap(spread_shard, self.plan, self.spill)
             | "ByPart" >> beam.GroupByKey()
             | "SearchPart" >> beam.Map(search_part, self.plan)
-            | "MergeParts" >> beam.CombineGlobally(near_duplicates.merged)
+            | "MergeParts" >> beam.CombineGlobally(near_duplicates.merged).without_defaults()
         )
 
 

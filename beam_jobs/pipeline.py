@@ -12,6 +12,7 @@ from beam_jobs.blocks import SortByKey
 from beam_jobs.config import ConvertConfig
 from beam_jobs.discover import Discover, check_input
 from beam_jobs.duplicates import DropDuplicates
+from beam_jobs.near_duplicates import merged
 from beam_jobs.published import read_manifest
 from beam_jobs.runners import check_places, local_runner
 from beam_jobs.scratch import scratch_folder
@@ -140,14 +141,14 @@ def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: release
         (none, by_shard)
         | "ShardsAndReferences" >> beam.Flatten()
         | "ByShard" >> beam.GroupByKey()
-        | "WriteShards" >> beam.Map(shards.write_shard, the_plan, config, release.prefix, release.work, folder)
+        | "WriteShards" >> beam.ParDo(shards.WriteShards(config, release.prefix, release.work, folder), the_plan)
     )
     signatures = results | "Signatures" >> beam.Map(shards.signatures_of)
-    near = signatures | "NearDuplicates" >> leakage.FindNearDuplicates(the_plan, spill)
+    found = signatures | "NearDuplicates" >> leakage.FindNearDuplicates(the_plan, spill)
+    near = beam.pvalue.AsSingleton(found, default_value=merged([]))
     finished = beam.pvalue.AsList(results | "Finished" >> beam.Map(shards.without_signatures))
     _ = (
         root
-        | "End" >> beam.Create([None])
-        | "Publish"
-        >> beam.Map(publish.publish, finished, beam.pvalue.AsSingleton(near), the_plan, config, release, folder)
+        | "End" >> beam.Impulse()
+        | "Publish" >> beam.Map(publish.publish, finished, near, the_plan, config, release, folder)
     )

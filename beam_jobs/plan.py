@@ -117,12 +117,14 @@ class MakePlan(beam.PTransform):  # type: ignore[misc]
         images = inputs["references"] | "CountImages" >> beam.FlatMap(
             count_images, bool(self.config.known.group_pattern)
         )
-        return (
+        sums = (
             (images, inputs[TALLY])
             | "Everything" >> beam.Flatten()
-            | "AddUp" >> beam.CombineGlobally(AddUp())
-            | "MakePlan" >> beam.Map(make_plan, self.config, self.feedback)
+            | "AddUp" >> beam.CombineGlobally(AddUp()).without_defaults()
         )
+        of_nothing: dict[str, dict[Any, int]] = {}
+        tally = beam.pvalue.AsSingleton(sums, default_value=of_nothing)
+        return images.pipeline | beam.Impulse() | "MakePlan" >> beam.Map(make_plan, tally, self.config, self.feedback)
 
 
 def count_images(references: Block[Reference], grouped: bool) -> Iterator[Count]:
@@ -136,7 +138,7 @@ def count_images(references: Block[Reference], grouped: bool) -> Iterator[Count]
             yield Count(NOTES, NO_GROUP, alone)
 
 
-def make_plan(tally: Mapping[str, dict[Any, int]], config: ConvertConfig, folder: str) -> Plan:
+def make_plan(_: Any, tally: Mapping[str, dict[Any, int]], config: ConvertConfig, folder: str) -> Plan:
     """The plan for what was found, told to the launcher too. Raises JobFailed for problems of the inputs."""
     with feedback.failures(folder):
         if problems := tally.get(PROBLEMS):

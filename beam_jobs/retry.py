@@ -19,7 +19,7 @@ from beam_jobs import storage
 from beam_jobs.config import ConvertConfig
 from beam_jobs.outcome import ShardResult
 from beam_jobs.published import require_manifest
-from beam_jobs.signature import signature
+from beam_jobs.signature import signatures
 from schemas.dataset import Manifest, Shard, check_name
 from schemas.errors import UsageError
 from schemas.example import decode_example, frame_record, read_records
@@ -165,7 +165,8 @@ def kept_records(folder: str, old: OldShard, image: ImageSettings) -> Iterator[K
 def _records(data: bytes, image: ImageSettings) -> Iterator[Kept]:
     for record in read_records(io.BytesIO(data)):
         example = decode_example(record, image.shape)
-        yield Kept(example.id, frame_record(record), example.label, signature(example.image, image.letterboxed))
+        (signed,) = signatures([example.image], image.letterboxed)
+        yield Kept(example.id, frame_record(record), example.label, signed)
 
 
 def reuse_json(fingerprint: str, results: Iterable[ShardResult]) -> str:

@@ -10,9 +10,13 @@ import hmac
 import itertools
 import json
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
+import apache_beam as beam
 import numpy as np
+from apache_beam.transforms.window import GlobalWindows
 
 from beam_jobs import feedback, retry, storage
 from beam_jobs.blocks import Block
@@ -26,6 +30,41 @@ from beam_jobs.plan import Plan
 from beam_jobs.splits import Reference
 from schemas.dataset import Shard, shard_name
 from schemas.labels import positives
+
+_AT_ONCE = 2
+
+
+class WriteShards(beam.DoFn):  # type: ignore[misc]
+    """((split, index), blocks of References) -> the ShardResult of `write_shard`.
+
+    Two shards at a time, so that the decoders have work while one is finished and the next is begun.
+    """
+
+    def __init__(self, config: ConvertConfig, prefix: str, work: str, folder: str) -> None:
+        self._settings = config, prefix, work, folder
+
+    def start_bundle(self) -> None:
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "shard")
+        self._begun: collections.deque[Future[ShardResult]] = collections.deque()
+
+    def process(self, keyed: tuple[tuple[str, int], Iterable[Block[Reference]]], plan: Plan) -> Iterator[ShardResult]:
+        key, references = keyed
+        # A list, because only this thread may read what a runner hands over.
+        self._begun.append(self._threads.submit(write_shard, (key, list(references)), plan, *self._settings))
+        if len(self._begun) > _AT_ONCE:
+            yield self._first_begun()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        while self._begun:
+            yield GlobalWindows.windowed_value(self._first_begun())
+        self._threads.shutdown()
+
+    def _first_begun(self) -> ShardResult:
+        try:
+            return self._begun.popleft().result()
+        except BaseException:
+            self._threads.shutdown(cancel_futures=True)  # the others at work end before the bundle does
+            raise
 
 
 def write_shard(

@@ -10,6 +10,7 @@ Everything is counted in whole numbers, exact in float64, so that it is the same
 """
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ WEAK = 2  # of each word: which of its signs a copy is most likely to have chang
 MARGINS = (1, 2)  # of the cropped signatures, at each side, in _PARTS
 _PARTS = 100
 _LEAST_SIDE = 16  # of the pixels: fewer have not so many coefficients to tell
+_PIXELS_AT_ONCE = 1 << 18  # as float64 they fit the cache of a core
 _CELLS = 32
 _SIGNS = 64 * WORDS
 _LEAST_ORDER = 4  # horizontal and vertical order together
@@ -35,22 +37,32 @@ SIGNATURE = np.dtype(
 )
 
 
-def signature(image: NDArray[np.uint8], letterboxed: bool) -> bytes:
-    """One SIGNATURE of a uint8 [height, width, channels] image, by its first channel. b"" for one that is blank, or so
-    regular that more than 32 of the 256 coefficients are 0, or has fewer than 16 rows or columns."""
-    pixels = image[:, :, 0]
-    if letterboxed:
-        pixels = _without_bars(pixels)
-    if min(pixels.shape) < _LEAST_SIDE:
-        return b""
-    plain, *cropped = (_coefficients(pixels.astype(np.float64), margin) for margin in (0, *MARGINS))
-    if (plain == 0).sum() > _MOST_ZEROS:
-        return b""
+def signatures(images: Sequence[NDArray[np.uint8]], letterboxed: bool) -> list[bytes]:
+    """One SIGNATURE of each of these uint8 [height, width, channels] images of one shape, by its first channel. b"" for one
+    that is blank, or so regular that more than 32 of the 256 coefficients are 0, or has fewer than 16 rows or columns."""
+    if not images:
+        return []
+    grays = [_without_bars(image[:, :, 0]) if letterboxed else image[:, :, 0] for image in images]
+    at_once = 1 if letterboxed else max(1, _PIXELS_AT_ONCE // grays[0].size)
+    signed = []
+    for start in range(0, len(grays), at_once):
+        signed += _signed(np.stack(grays[start : start + at_once]))
+    return signed
+
+
+def _signed(pixels: NDArray[np.uint8]) -> list[bytes]:
+    """The signatures of [images, height, width]."""
+    if min(pixels.shape[1:]) < _LEAST_SIDE:
+        return [b""] * len(pixels)
+    coefficients = _coefficients(pixels)
+    plain = coefficients[:, 0]
+    certain = np.abs(plain).reshape(len(pixels), WORDS, 64)
     shifts = np.arange(63, -1, -1)
-    certain = np.abs(plain).reshape(WORDS, 64)
-    certain[:, (KEY_BITS >> shifts.astype(np.uint64)) & np.uint64(1) == 0] = np.inf
-    weak = shifts[np.argsort(certain, axis=1, kind="stable")[:, :WEAK]]
-    return np.packbits(np.stack([plain, *cropped]) > 0).tobytes() + weak.astype(np.uint8).tobytes()
+    certain[:, :, (KEY_BITS >> shifts.astype(np.uint64)) & np.uint64(1) == 0] = np.inf
+    weak = shifts[np.argsort(certain, axis=2, kind="stable")[:, :, :WEAK]].astype(np.uint8)
+    signs = np.packbits(coefficients > 0, axis=2)
+    blank = (plain == 0).sum(1) > _MOST_ZEROS
+    return [b"" if blank[i] else signs[i].tobytes() + weak[i].tobytes() for i in range(len(pixels))]
 
 
 def distance_of(one: NDArray[np.void], other: NDArray[np.void]) -> NDArray[np.int64]:
@@ -88,28 +100,37 @@ def _without_bars(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return pixels[first : len(pixels) - min(black[0][1], first + 1)]
 
 
-def _coefficients(pixels: NDArray[np.float64], margin: int) -> NDArray[np.float64]:
-    """The _SIGNS coefficients, whole numbers, of the pixels without `margin` of _PARTS at each side."""
-    height, width = pixels.shape
-    areas = _shares(height, margin) @ pixels @ _shares(width, margin).T
-    whole = height * width * (_PARTS - 2 * margin) ** 2
-    grays = areas.astype(np.int64) * 16 // whole  # 0 to 4080
-    grays = grays * grays.size - grays.sum()  # without their mean, which rounded cosines would let through
+def _coefficients(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """[images, 1 + MARGINS, _SIGNS] whole numbers: the coefficients of all pixels and of those within each margin."""
+    images, height, width = pixels.shape
+    margins = (0, *MARGINS)
+    across = pixels.reshape(-1, width).astype(np.float64) @ np.hstack([_shares(width, margin) for margin in margins])
+    across = across.reshape(images, height, len(margins), _CELLS).transpose(2, 0, 3, 1)  # [margin, image, column, row]
+    grays = np.empty((images, len(margins), _CELLS, _CELLS))
+    for index, margin in enumerate(margins):
+        whole = height * width * (_PARTS - 2 * margin) ** 2
+        areas = across[index].reshape(-1, height) @ _shares(height, margin)
+        # 0 to 4080
+        grays[:, index] = (areas.astype(np.int64) * 16 // whole).reshape(images, _CELLS, _CELLS)
+    # Without their mean, which rounded cosines would let through.
+    grays = grays * _CELLS**2 - grays.sum((2, 3), keepdims=True)
     cosines = _cosines()
+    found = (grays @ cosines.T).transpose(0, 1, 3, 2) @ cosines.T  # [image, margin, vertical, horizontal order]
     horizontal, vertical = _chosen()
-    found: NDArray[np.float64] = (cosines @ grays.astype(np.float64) @ cosines.T)[vertical, horizontal]
-    return found
+    chosen: NDArray[np.float64] = found[:, :, vertical, horizontal]
+    return chosen
 
 
 @functools.lru_cache(64)
 def _shares(side: int, margin: int) -> NDArray[np.float64]:
-    """[cells, side]: how much of each pixel lies in each of the equal cells that the side has without its margins, in units
+    """[side, cells]: how much of each pixel lies in each of the equal cells that the side has without its margins, in units
     of a pixel / (_CELLS * _PARTS)."""
     unit = _CELLS * _PARTS
     pixel = np.arange(side) * unit
     cell = (np.arange(_CELLS)[:, np.newaxis] * (_PARTS - 2 * margin) + margin * _CELLS) * side
     overlap = np.minimum(pixel + unit, cell + side * (_PARTS - 2 * margin)) - np.maximum(pixel, cell)
-    return overlap.clip(0).astype(np.float64)
+    shares: NDArray[np.float64] = overlap.clip(0).astype(np.float64).T
+    return shares
 
 
 @functools.cache

@@ -41,16 +41,16 @@ class AssignSplits(beam.PTransform):  # type: ignore[misc]
     def expand(self, sources: Any) -> Any:
         table = (
             sources
-            | "SplitTable" >> beam.CombineGlobally(FewGroups(self.config.seed))
+            | "SplitTable" >> beam.CombineGlobally(FewGroups(self.config.seed)).without_defaults()
             | "Carve" >> beam.Map(split_table, self.config)
         )
         return (
             sources
             | "ByGroup" >> InPartitions(lambda source: source.group)
             | "Assign"
-            >> beam.FlatMap(assign, beam.pvalue.AsSingleton(table), self.config, self.spill).with_outputs(
-                TALLY, main="references"
-            )
+            >> beam.FlatMap(
+                assign, beam.pvalue.AsSingleton(table, default_value=None), self.config, self.spill
+            ).with_outputs(TALLY, main="references")
         )
 
 

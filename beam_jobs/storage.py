@@ -98,7 +98,8 @@ def read_bytes(uri: str, version: int | None = None) -> bytes:
         return bucket.read_bytes(uri, version)
     if stat_module.S_IFMT(os.stat(uri).st_mode) not in (stat_module.S_IFREG, stat_module.S_IFDIR):
         raise OSError(errno.EINVAL, "not a regular file", uri)  # a pipe would be waited for
-    return Path(uri).read_bytes()
+    with open(uri, "rb", buffering=0) as file:
+        return file.read()
 
 
 def open_text(uri: str) -> TextIO:

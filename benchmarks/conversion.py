@@ -17,6 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from schemas.example import Example, encode_example, frame_record
 from schemas.image import ImageRejected, ImageSettings, decode
 
@@ -28,9 +31,11 @@ _PEER_PACKAGES = ["apache-beam>=2.77,<3", "pillow", "tensorflow-cpu>=2.21,<2.22"
 def main() -> None:
     """Prints wall and CPU seconds of each way and its ratio to ours, and writes them as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=Path, action="append", help="folder of LABEL/FILE images; may be repeated")
     parser.add_argument(
-        "--copies", type=int, default=1, help="convert each JPEG this often, with a comment that differs"
+        "--images",
+        action="append",
+        metavar="DIR[:COPIES]",
+        help="folder of LABEL/FILE images, each JPEG of it COPIES times; may be repeated",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
@@ -41,14 +46,12 @@ def main() -> None:
     if flags.peers and not flags.peers.exists():
         _make_environment(flags.peers)
     with tempfile.TemporaryDirectory() as folder:
-        sample = _sample(Path(folder) / "few", 40)
-        folders = {"start-up (40 sample images)": sample}
+        few = _few(Path(folder) / "few")
+        folders = {"start-up (20 images of 64x64)": few}
         for images in flags.images or [_sample(Path(folder) / "sample", 600)]:
-            folders[str(images)] = (
-                _copied(images, Path(folder) / images.name, flags.copies) if flags.copies > 1 else images
-            )
+            folders[str(images)] = _copied(str(images), Path(folder) / "copies")
         result = {
-            name: _compare(name, images, Path(folder), flags.rounds, None if images is sample else flags.peers)
+            name: _compare(name, images, Path(folder), flags.rounds, None if images is few else flags.peers)
             for name, images in folders.items()
         }
     flags.json.write_text(json.dumps(result, indent=1) + "\n")
@@ -104,13 +107,26 @@ def _sample(folder, images):
     return folder
 
 
-def _copied(images, folder, copies):
-    """Each JPEG several times, as images that are not byte-identical: a comment (segment FF FE) tells them apart."""
-    for file in sorted(images.rglob("*.jp*g")):
+def _few(folder):
+    """So few and small images that nearly all of the time is start-up."""
+    for number in range(20):
+        file = folder / "AB"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (64, 64), np.uint8)).save(file)
+    return folder
+
+
+def _copied(images, folder):
+    """The folder of `images`; for DIR:COPIES one with copies that are not byte-identical: a comment (segment FF FE) tells
+    them apart."""
+    place, _, copies = images.rpartition(":")
+    if not place:
+        return Path(images)
+    for file in sorted(Path(place).rglob("*.jp*g")):
         data = file.read_bytes()
-        for number in range(copies):
+        for number in range(int(copies)):
             comment = f"{number:08d}".encode()
-            copy = folder / file.relative_to(images).with_name(f"copy{number}-{file.name}")
+            copy = folder / file.relative_to(place).with_name(f"copy{number}-{file.name}")
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(data[:2] + b"\xff\xfe\x00" + bytes([len(comment) + 2]) + comment + data[2:])
     return folder

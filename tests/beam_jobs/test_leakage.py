@@ -14,7 +14,7 @@ from PIL import Image
 from beam_jobs.near_duplicates import MOST_DISTANCE
 from beam_jobs.published import require_manifest
 from beam_jobs.show import read_examples
-from beam_jobs.signature import signature
+from beam_jobs.signature import signatures
 from beam_jobs.tally import OVERLAPS, AddUp, Count
 from schemas.identity import pseudonym
 from tests.beam_jobs.test_near_duplicates import phantom, plain_distance, plain_values
@@ -52,7 +52,7 @@ def leakage_of(folder: Path) -> dict[str, Any]:
 def compared_one_by_one(folder: Path) -> list[dict[str, Any]]:
     manifest = require_manifest(str(folder))
     records = [
-        (split, example.id, signature(example.image, manifest.image.letterboxed))
+        (split, example.id, signatures([example.image], manifest.image.letterboxed)[0])
         for split in manifest.splits
         for example in read_examples(str(folder), manifest, split)
     ]

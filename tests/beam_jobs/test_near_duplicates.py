@@ -13,7 +13,7 @@ from beam_jobs import crowds, near_duplicates
 from beam_jobs.crowds import HASHED
 from beam_jobs.near_duplicates import MOST_DISTANCE, Found, Pair, hashed, merged, pairs_of, search, spread
 from beam_jobs.phantom import Anatomy, draw_chest
-from beam_jobs.signature import KEY_BITS, SIGNATURE, signature
+from beam_jobs.signature import KEY_BITS, SIGNATURE, signatures
 from schemas.image import decode
 from schemas.image_settings import ImageSettings
 
@@ -161,7 +161,7 @@ def stored(image: Image.Image, format: str = "PNG", resize_mode: str = "stretch"
     file = io.BytesIO()
     image.save(file, format, **options)
     settings = ImageSettings(resize_mode=resize_mode)
-    return signature(decode(file.getvalue(), settings).pixels, settings.letterboxed)
+    return signatures([decode(file.getvalue(), settings).pixels], settings.letterboxed)[0]
 
 
 def changed(image: Image.Image, factor: float, offset: float) -> Image.Image:
@@ -229,15 +229,25 @@ def test_bars_of_a_letterbox_make_neither_pairs_nor_strangers(exposures: list[Im
 def test_blank_and_regular_images_have_no_signature() -> None:
     stripes = np.tile(np.arange(64, dtype=np.uint8) * 3, (64, 1))[:, :, np.newaxis]
     for image in (np.full((64, 64, 1), 37, np.uint8), stripes):
-        assert signature(image, False) == b""
-    assert len(hashed([b"", signature(np.zeros((8, 8, 1), np.uint8), False)], ["0" * 32, "1" * 32])) == 0
+        assert signatures([image], False) == [b""]
+    assert len(hashed([b"", *signatures([np.zeros((8, 8, 1), np.uint8)], False)], ["0" * 32, "1" * 32])) == 0
+
+
+@pytest.mark.parametrize(("side", "letterboxed"), [(64, False), (64, True), (17, False)])
+def test_signatures_are_the_same_alone_and_together(side: int, letterboxed: bool) -> None:
+    images = [np.asarray(phantom(seed, side))[:, :, np.newaxis].copy() for seed in range(5)]
+    images[1][:3], images[1][-3:] = 0, 0
+    images[2][:] = 9
+    together = signatures(images, letterboxed)
+    assert together == [signatures([image], letterboxed)[0] for image in images]
+    assert len({*together}) == 5
 
 
 def test_signs_follow_the_cosine_transform_and_brightness_does_not_change_them() -> None:
     image = np.asarray(phantom(1, 64))[:, :, np.newaxis] // 2
-    packed = signature(image, False)
+    (packed,) = signatures([image], False)
     assert len(packed) == SIGNATURE.itemsize == HASHED.itemsize - 16
-    assert signature(image + 50, False)[:32] == packed[:32]
+    assert signatures([image + 50], False)[0][:32] == packed[:32]
     cells = image[:, :, 0].astype(float).reshape(32, 2, 32, 2).mean((1, 3))
     cosines = np.cos(np.pi * np.outer(np.arange(18), (np.arange(32) + 0.5) / 32))
     transform = cosines @ cells @ cosines.T
