@@ -75,6 +75,7 @@ def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str] | 
 
 
 def one_line(text: str, limit: int = 500) -> str:
-    """`text` with every run of white space, line breaks included, made one space; cut after `limit` characters."""
-    text = " ".join(text.split())
+    """`text` with every run of white space, line breaks included, made one space, and what steers a terminal a question
+    mark; cut after `limit` characters."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
     return text if len(text) <= limit else text[: limit - 3] + "..."
