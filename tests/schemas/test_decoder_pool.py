@@ -29,7 +29,7 @@ from tests.beam_jobs.standin_words import (
     SWELL,
     stand_in_path,
 )
-from tests.conftest import ROOT
+from tests.conftest import ROOT, children_of
 from tests.schemas.image_files import GOOD, REJECTED, picture, png_of_size
 
 SETTINGS = ImageSettings(image_size=32, channels=3)
@@ -131,12 +131,6 @@ def test_a_child_that_is_killed_is_begun_again(pool: DecoderPool) -> None:
             os.kill(child, signal.SIGKILL)
     assert said(answers[0]) == (Reason.DECODER_CRASHED, "the decoding process ended with signal 9", "png")
     assert said(answers[1]) == here(good)
-
-
-def children_of(process: int) -> list[int]:
-    listed = (tasks.read_text().split() for tasks in Path(f"/proc/{process}/task").glob("*/children"))
-    running = [int(child) for children in listed for child in children]
-    return [child for child in running if b"schemas.decoder_child" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
