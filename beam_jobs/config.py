@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from beam_jobs import storage
+from schemas import decoder_pool
 from schemas.dataset import check_name, version_of
 from schemas.decoder_pool import DEFAULT_MEMORY, DEFAULT_SECONDS
 from schemas.errors import UsageError
@@ -170,5 +171,5 @@ class ConvertConfig:
 
 
 def most_bytes(config: ConvertConfig) -> int:
-    """The largest file that is read at all: a decoder holds it beside what it makes of it."""
-    return (config.decoder_memory << 20) * 2 // 3
+    """The largest file that is read at all."""
+    return decoder_pool.most_bytes(config.decoder_memory << 20)

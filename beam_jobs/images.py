@@ -15,7 +15,8 @@ from beam_jobs.outcome import Converted, Outcome, Quarantined, Skipped
 from beam_jobs.plan import Plan
 from beam_jobs.signature import signatures
 from beam_jobs.splits import Reference
-from schemas.decoder_pool import BATCH_BYTES, BATCH_IMAGES, Answer, cores
+from schemas.decoder_pool import BATCH_BYTES, BATCH_IMAGES, cores
+from schemas.decoder_process import Answer
 from schemas.errors import JobFailed, one_line
 from schemas.example import Example, encode_example, frame_record
 from schemas.labels import encode_label
