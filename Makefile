@@ -82,7 +82,7 @@ test-hostile: setup ## Convert 2,000 odd files and some bombs (two minutes)
 	@$(RUN_PYTHON) -m pytest -m hostile tests/beam_jobs/test_hostile.py $(ARGS)
 
 test-tfio: $(TFIO)/ready ## Compare tensorflow-io's DICOM decoder with pydicom, in .venv-tfio [RADRECORDS_DICOM_FOLDER=...]
-	@$(TFIO)/bin/python -m pytest -m "tfio or not tfio" -W ignore -p no:cacheprovider tests/beam_jobs/test_tfio.py $(ARGS)
+	@$(TFIO)/bin/python -m pytest -m "tfio or not tfio" -W ignore -p no:cacheprovider tests/beam_jobs/decoding/test_tfio.py $(ARGS)
 
 $(TFIO)/ready: requirements-tfio.lock
 	@test -n "$(TFIO_PYTHON)" || { echo "error: no Python 3.11 or 3.10 with venv found, and tensorflow-io needs one; install \

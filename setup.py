@@ -6,7 +6,7 @@ needs and nothing else: no TensorFlow, which keeps a worker's start at seconds. 
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 TRAINING = [
     "keras>=3.12",
@@ -22,7 +22,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
-    packages=["schemas", "beam_jobs", "training"],
+    packages=find_packages(include=["schemas", "schemas.*", "beam_jobs", "beam_jobs.*", "training", "training.*"]),
     package_data={"schemas": ["py.typed"], "beam_jobs": ["py.typed"]},
     install_requires=[
         "apache-beam>=2.77,<3",

@@ -15,16 +15,17 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
     """Converts, and prints the summary; or says with --dry_run what it would do. `supervised`: a local run happens in a
     child of this process, which ends it and all that it started when it is interrupted."""
     with ending_when_interrupted():
-        from beam_jobs import retry, supervise
-        from beam_jobs.decoder import pool
+        from beam_jobs.decoding.decoder import pool
         from beam_jobs.flags import config_of, is_local, parser, uses_processes
-        from beam_jobs.lean_beam import load_beam
+        from beam_jobs.local import supervise
+        from beam_jobs.local.lean_beam import load_beam
+        from beam_jobs.write import reuse
         from schemas.source import check_place
 
     flags, beam_flags = parser().parse_known_args(argv)
     if flags.retry_quarantine:
         dataset = check_place("--retry_quarantine", flags.retry_quarantine).rstrip("/")
-        flags = retry.parse_with_settings(parser(), list(argv), dataset)
+        flags = reuse.parse_with_settings(parser(), list(argv), dataset)
     config = config_of(flags, local=is_local(beam_flags))
 
     def run() -> None:
@@ -33,7 +34,8 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
         with ending_when_interrupted():
             if config.local:
                 load_beam()
-            from beam_jobs import pipeline, runners
+            from beam_jobs import pipeline
+            from beam_jobs.settings import runners
 
         pipeline.convert_and_print(config, runners.beam_options(beam_flags), flags.debug)
 

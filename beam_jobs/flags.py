@@ -5,15 +5,14 @@ import csv
 import os
 from dataclasses import asdict
 
-from beam_jobs import id_key, storage
-from beam_jobs.config import DICOM_DECODERS, ConvertConfig
-from beam_jobs.known_pairs import read_pairs
+from beam_jobs.leakage.known_pairs import read_pairs
+from beam_jobs.settings import id_key
+from beam_jobs.settings.config import DICOM_DECODERS, LOCAL_RUNNERS, ConvertConfig
+from beam_jobs.storage import storage
 from schemas.errors import CommandParser, UsageError
-from schemas.image_settings import ImageSettings
-from schemas.source import PRESETS, check_place
-
-# The engine inside Beam's local runners. By name, because DirectRunner would first try to download another one.
-LOCAL_RUNNERS = ("", "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "SwitchingDirectRunner")
+from schemas.pixels.settings import ImageSettings
+from schemas.presets import PRESETS
+from schemas.source import check_place
 
 
 def parser() -> argparse.ArgumentParser:

@@ -7,18 +7,23 @@ import uuid
 import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
-from beam_jobs import feedback, leakage, plan, publish, releases, retry, shards, storage, summary
-from beam_jobs.blocks import SortByKey
-from beam_jobs.config import ConvertConfig
-from beam_jobs.discover import Discover, check_input
-from beam_jobs.duplicates import DropDuplicates
-from beam_jobs.near_duplicates import merged
-from beam_jobs.published import read_manifest
-from beam_jobs.runners import check_places, local_runner
-from beam_jobs.scratch import scratch_folder
-from beam_jobs.splits import AssignSplits
-from beam_jobs.tally import TALLY
-from beam_jobs.together import KeepTogether
+from beam_jobs.discover.listing import Discover, check_input
+from beam_jobs.leakage import report, search
+from beam_jobs.leakage.near_duplicates import merged
+from beam_jobs.local.scratch import scratch_folder
+from beam_jobs.passing import status
+from beam_jobs.passing.blocks import SortByKey
+from beam_jobs.passing.tally import TALLY
+from beam_jobs.plan import plan, sampling
+from beam_jobs.plan.duplicates import DropDuplicates
+from beam_jobs.plan.splits import AssignSplits
+from beam_jobs.plan.together import KeepTogether
+from beam_jobs.publish import publish, releases, summary
+from beam_jobs.reading.manifest import read_manifest
+from beam_jobs.settings.config import ConvertConfig
+from beam_jobs.settings.runners import check_places, local_runner
+from beam_jobs.storage import storage
+from beam_jobs.write import reuse, shards
 from schemas.dataset import Manifest
 from schemas.errors import JobFailed, RadrecordsError
 
@@ -30,26 +35,26 @@ def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bo
     if not debug:
         quiet_beam(config.local)
     if config.local and config.dicom_decoder == "tfio":
-        from beam_jobs import tfio_dicom
+        from beam_jobs.decoding import tfio_dicom
 
-        with feedback.quiet_workers(not debug):
+        with status.quiet_workers(not debug):
             tfio_dicom.load()  # says at once where it does not work
     check_places(config, options)
     check_input(config)
     if config.retry_quarantine:
-        retry.check(config)
+        reuse.check(config)
     if config.dry_run:
         with scratch_folder() as folder:
-            with feedback.quiet_workers(not debug):
+            with status.quiet_workers(not debug):
                 run(config, None, folder, PipelineOptions([]))
-            summary.print_plan(config, feedback.read_plan(folder) or {})
+            summary.print_plan(config, status.read_plan(folder) or {})
         return
     if options.view_as(GoogleCloudOptions).template_location:
         stage_template(config, options)
         summary.print_template(options.view_as(GoogleCloudOptions))
         return
     summary.print_manifest(convert(config, options, quiet=not debug), config.output)
-    print(leakage.summary(publish.read_leakage(config.output)))
+    print(report.summary(publish.read_leakage(config.output)))
 
 
 def quiet_beam(local: bool) -> None:
@@ -67,8 +72,8 @@ def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True)
         elif config.local:
             with (
                 scratch_folder() as folder,
-                feedback.quiet_workers(quiet) as terminal,
-                feedback.ProgressBar(folder, terminal),
+                status.quiet_workers(quiet) as terminal,
+                status.ProgressBar(folder, terminal),
             ):
                 run(config, release, folder, options)
         else:
@@ -107,7 +112,7 @@ def run(config: ConvertConfig, release: releases.Release | None, folder: str, op
         define_pipeline(pipeline, config, release, folder)
         pipeline.run().wait_until_finish()
     except Exception as error:
-        told = feedback.read_failure(folder)  # before what the runner says: it adds words of its own
+        told = status.read_failure(folder)  # before what the runner says: it adds words of its own
         if told is None and isinstance(error, RadrecordsError):
             raise type(error)(_STEP.sub("", str(error))) from error
         raise told or JobFailed(f"the job failed: {last_line(error)}") from error
@@ -123,7 +128,7 @@ def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: release
     """Discover, plan, write, publish. Without a release it ends with the plan (--dry_run)."""
     spill = folder if config.local else ""
     found = root | "Discover" >> Discover(config, spill)
-    chosen = found["sources"] | "Sample" >> plan.Sample(config)
+    chosen = found["sources"] | "Sample" >> sampling.Sample(config)
     unique = chosen["sources"] | "DropDuplicates" >> DropDuplicates(config, spill)
     steps = [found, chosen, unique]
     if config.near_duplicates_of:
@@ -144,7 +149,7 @@ def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: release
         | "WriteShards" >> beam.ParDo(shards.WriteShards(config, release.prefix, release.work, folder), the_plan)
     )
     signatures = results | "Signatures" >> beam.Map(shards.signatures_of)
-    found = signatures | "NearDuplicates" >> leakage.FindNearDuplicates(the_plan, spill)
+    found = signatures | "NearDuplicates" >> search.FindNearDuplicates(the_plan, spill)
     near = beam.pvalue.AsSingleton(found, default_value=merged([]))
     finished = beam.pvalue.AsList(results | "Finished" >> beam.Map(shards.without_signatures))
     _ = (

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from beam_jobs import storage
-from beam_jobs.preview import contact_sheet, reduced
-from beam_jobs.published import require_manifest
+from beam_jobs.publish.preview import contact_sheet, reduced
+from beam_jobs.reading.manifest import require_manifest
+from beam_jobs.storage import storage
 from schemas.dataset import Manifest
 from schemas.errors import CommandParser, JobFailed, UsageError, run_command
 from schemas.example import DamagedRecord, Example, decode_example, read_records

@@ -9,8 +9,8 @@ from functools import partial
 
 from tqdm import tqdm
 
-from beam_jobs import storage
-from beam_jobs.published import require_manifest
+from beam_jobs.reading.manifest import require_manifest
+from beam_jobs.storage import storage
 from schemas.dataset import Manifest, Shard
 from schemas.errors import CommandParser, JobFailed, run_command
 from schemas.example import DamagedRecord, decode_example, read_records

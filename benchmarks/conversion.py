@@ -21,7 +21,9 @@ import numpy as np
 from PIL import Image
 
 from schemas.example import Example, encode_example, frame_record
-from schemas.image import ImageRejected, ImageSettings, decode
+from schemas.pixels.decode import decode
+from schemas.pixels.rejection import ImageRejected
+from schemas.pixels.settings import ImageSettings
 
 _PSEUDONYM = "0" * 32
 _PEERS = Path(__file__).with_name("conversion_peers.py")

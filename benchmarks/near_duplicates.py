@@ -15,12 +15,12 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from beam_jobs import leakage, near_duplicates
-from beam_jobs.crowds import HASHED
-from beam_jobs.near_duplicates import Found
-from beam_jobs.plan import Plan
-from beam_jobs.scratch import scratch_folder
-from beam_jobs.signature import KEY_BITS
+from beam_jobs.elements import Plan
+from beam_jobs.leakage import near_duplicates, search
+from beam_jobs.leakage.crowds import HASHED
+from beam_jobs.leakage.near_duplicates import Found
+from beam_jobs.leakage.signature import KEY_BITS
+from beam_jobs.local.scratch import scratch_folder
 from schemas.dataset import SPLITS
 
 _SHARD = 24_000  # records of 64x64 in a shard of about 100 MiB
@@ -94,7 +94,7 @@ def _search(shards: list[tuple[str, str]], records: int, folder: str) -> tuple[F
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         the_plan = beam.pvalue.AsSingleton(pipeline | "Plan" >> beam.Create([plan]))
         signatures = pipeline | "Shards" >> beam.Create(shards) | "Read" >> beam.MapTuple(_read)
-        _ = signatures | leakage.FindNearDuplicates(the_plan, folder) | "Keep" >> beam.Map(_keep)
+        _ = signatures | search.FindNearDuplicates(the_plan, folder) | "Keep" >> beam.Map(_keep)
     status = Path("/proc/self/status").read_text()  # not ru_maxrss, which begins with the parent's
     peak = int(status.split("VmHWM:")[1].split()[0]) >> 10
     return _FOUND[0], time.perf_counter() - start, peak

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from schemas.errors import UsageError
-from schemas.image_settings import ImageSettings
 from schemas.labels import CLASS, KINDS, MULTI_HOT
+from schemas.pixels.settings import ImageSettings
 
 MANIFEST = "manifest.json"
 FORMAT, FORMAT_VERSION = "radrecords", 2

@@ -91,4 +91,4 @@ def children_of(process: int) -> list[int]:
     """The decoding processes that this one has begun."""
     listed = (tasks.read_text().split() for tasks in Path(f"/proc/{process}/task").glob("*/children"))
     running = [int(child) for children in listed for child in children]
-    return [child for child in running if b"schemas.decoder_child" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [child for child in running if b"schemas.decoders.child" in Path(f"/proc/{child}/cmdline").read_bytes()]

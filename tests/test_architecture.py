@@ -15,7 +15,7 @@ FORBIDDEN = {
     "training": {"apache_beam", "beam_jobs", "google"},
 }
 # The DICOM op of tensorflow-io, loaded only when --dicom_decoder tfio asks for it.
-MAY_IMPORT = {"beam_jobs/tfio_dicom.py": {"tensorflow"}}
+MAY_IMPORT = {"beam_jobs/decoding/tfio_dicom.py": {"tensorflow"}}
 MODULES = sorted(path.relative_to(ROOT).as_posix() for package in FORBIDDEN for path in (ROOT / package).rglob("*.py"))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_jobs.runners import beam_options
+from beam_jobs.settings.runners import beam_options
 from tests.beam_jobs.published_sets import nih, rsna
 from tests.conftest import Result, labelled, write_images
 

@@ -13,11 +13,11 @@ import numpy.typing as npt
 import tensorflow as tf
 from tqdm import tqdm
 
-from schemas.decoder_pool import DEFAULT_MEMORY, DecoderPool, cores, most_bytes
-from schemas.decoder_process import Answer
+from schemas.decoders.pool import DEFAULT_MEMORY, DecoderPool, cores, most_bytes
+from schemas.decoders.process import Answer
 from schemas.errors import JobFailed
-from schemas.image_settings import ImageSettings
-from schemas.rejection import Decoded, ImageRejected, ImageSkipped
+from schemas.pixels.rejection import Decoded, ImageRejected, ImageSkipped
+from schemas.pixels.settings import ImageSettings
 from training.config import PredictConfig
 from training.input_pipeline import identified_batches, steps
 from training.records import Split, naming_damaged_shards

@@ -20,7 +20,7 @@ from typing import Any
 import keras
 
 from schemas.errors import JobFailed, UsageError
-from schemas.image_settings import ImageSettings
+from schemas.pixels.settings import ImageSettings
 from training.models import build_model
 from training.recipes import Recipe
 

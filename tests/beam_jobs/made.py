@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from beam_jobs.config import ConvertConfig
+from beam_jobs.settings.config import ConvertConfig
 from schemas.source import UNASSIGNED, Source
 from tests.conftest import write_images
 

@@ -14,12 +14,13 @@ import pytest
 from PIL import Image
 
 from beam_jobs import verify
-from beam_jobs.published import require_manifest
+from beam_jobs.reading.manifest import require_manifest
 from beam_jobs.show import read_examples
 from schemas.dataset import OUTCOMES
 from schemas.example import Example
 from schemas.identity import pseudonym
-from schemas.image import ImageSettings, decode
+from schemas.pixels.decode import decode
+from schemas.pixels.settings import ImageSettings
 from tests.conftest import Result, files_of, labelled, manifest_of, write_images
 
 Convert = Callable[..., Result]

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from schemas.image import SkipReason
+from schemas.pixels.rejection import SkipReason
 from tests.beam_jobs.standin_words import EXIT, HANG, stand_in_path
 from tests.conftest import Result, files_of, labelled, manifest_of, write_images
 from tests.schemas.image_files import (

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from beam_jobs import show, verify
+from beam_jobs.reading.manifest import require_manifest
 from schemas.example import encode_example, frame_record
 from schemas.identity import pseudonym
 from tests.beam_jobs.made import several_labels
@@ -26,7 +27,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_records_hold_a_vector_and_the_manifest_says_so(dataset: Path) -> None:
-    manifest = verify.require_manifest(str(dataset))
+    manifest = require_manifest(str(dataset))
     content = manifest_of(dataset)
     assert (content["label_kind"], content["classes"]) == ("multi_hot", ["A", "B", "C"])
     found = {e.id: e.label for split in manifest.splits for e in show.read_examples(str(dataset), manifest, split)}
@@ -55,7 +56,7 @@ def test_verify_show_and_preview_read_it(dataset: Path, command: Command, tmp_pa
 
 
 def test_a_label_of_another_kind_is_damage(dataset: Path) -> None:
-    manifest = verify.require_manifest(str(dataset))
+    manifest = require_manifest(str(dataset))
     (shard,) = manifest.shards("train")
     example = next(show.read_examples(str(dataset), manifest, "train"))
     other = dataset.parent / "other"
@@ -92,7 +93,7 @@ def test_multi_label_may_be_said_where_no_image_has_two(tmp_path: Path, convert:
     write_images(raw, {"No Finding/1.png": 91, "No Finding/2.png": 92})
     flags = ("--multi_label", "--classes", "PNEUMONIA,NORMAL")
     assert convert(raw, tmp_path / "out", *flags).code == 0
-    manifest = verify.require_manifest(str(tmp_path / "out"))
+    manifest = require_manifest(str(tmp_path / "out"))
     assert (manifest.label_kind, manifest.classes) == ("multi_hot", ("PNEUMONIA", "NORMAL"))
     found = {e.label for e in show.read_examples(str(tmp_path / "out"), manifest, "train")}
     assert found == {(1, 0), (0, 1), (0, 0)}

@@ -11,7 +11,7 @@ import pytest
 
 from beam_jobs import show
 from beam_jobs.convert import main
-from schemas.image import Reason
+from schemas.pixels.rejection import Reason
 from tests.conftest import Result, files_of, labelled, manifest_of, write_images
 from tests.schemas.image_files import GOOD, NAMES, REJECTED, dicom_file, scene
 

@@ -16,7 +16,8 @@ from beam_jobs import sample
 from beam_jobs.phantom import Anatomy, draw_chest
 from beam_jobs.sample import SampleConfig, encode_sample, plan_sample, write_sample
 from schemas.errors import UsageError, run_command
-from schemas.image import ImageSettings, decode
+from schemas.pixels.decode import decode
+from schemas.pixels.settings import ImageSettings
 
 SMALL = 24
 

@@ -23,14 +23,16 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from beam_jobs.config import ConvertConfig
-from beam_jobs.retry import read_old_dataset
-from beam_jobs.tables import UnreadableTable, check_table, read_rows
+from beam_jobs.discover.tables import UnreadableTable, check_table, read_rows
+from beam_jobs.settings.config import ConvertConfig
+from beam_jobs.write.reuse import read_old_dataset
 from schemas.dataset import Manifest
-from schemas.decoder_pool import DecoderPool
+from schemas.decoders.pool import DecoderPool
 from schemas.errors import RadrecordsError
 from schemas.example import DamagedRecord, decode_example, read_records
-from schemas.image import Decoded, ImageRejected, ImageSettings, ImageSkipped, Reason, SkipReason, decode
+from schemas.pixels.decode import decode
+from schemas.pixels.rejection import Decoded, ImageRejected, ImageSkipped, Reason, SkipReason
+from schemas.pixels.settings import ImageSettings
 from tests.conftest import Result, files_of, labelled, write_images
 from tests.fuzz.mutate import mutated
 from tests.schemas.image_files import GOOD, NAMES, REJECTED, dicom_bytes, dicom_object, picture, twelve_bits

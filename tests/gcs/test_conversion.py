@@ -10,7 +10,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from beam_jobs import show, storage, verify
+from beam_jobs import show, verify
+from beam_jobs.storage import storage
 from tests.conftest import Result, files_of, labelled, write_images
 from tests.gcs.bucket import Bucket
 from tests.gcs.tls_front import TlsFront

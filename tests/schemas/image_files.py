@@ -18,7 +18,7 @@ from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit
 
-from schemas.image import Reason, SkipReason
+from schemas.pixels.rejection import Reason, SkipReason
 
 DIGITAL_XRAY = "1.2.840.10008.5.1.4.1.1.1.1"
 NAMES = ("Zebedee^Quill", "MRN-8812-QX", "Dr^Farthing", "Saint Osyth Infirmary", "19410203")

@@ -8,7 +8,7 @@ import pytest
 
 from schemas.dataset import Manifest, Shard, check_name, shard_name, version_of
 from schemas.errors import UsageError
-from schemas.image_settings import ImageSettings
+from schemas.pixels.settings import ImageSettings
 
 MANIFEST = Manifest(
     name="cxr",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from beam_jobs.published import require_manifest
+from beam_jobs.reading.manifest import require_manifest
 from beam_jobs.show import read_examples
 from schemas.example import decode_example
 from schemas.identity import pseudonym

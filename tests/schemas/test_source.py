@@ -3,15 +3,8 @@
 import pytest
 
 from schemas.errors import UsageError
-from schemas.source import (
-    PRESETS,
-    UNASSIGNED,
-    compile_group_pattern,
-    group_of,
-    skip_reason,
-    split_and_label,
-    split_name,
-)
+from schemas.presets import PRESETS
+from schemas.source import UNASSIGNED, compile_group_pattern, group_of, skip_reason, split_and_label, split_name
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from schemas.dataset import MANIFEST, Manifest, Shard, shard_name
 from schemas.errors import run_command
 from schemas.example import Example, encode_example, frame_record
-from schemas.image_settings import ImageSettings
+from schemas.pixels.settings import ImageSettings
 from training import train
 
 CLASSES = ("NORMAL", "PNEUMONIA")

@@ -10,10 +10,10 @@ import sys
 import threading
 import time
 
-import schemas.image
+import schemas.pixels.decode
 from tests.beam_jobs.standin_words import CHATTER, COLOUR, DRIP, EXIT, GARBAGE, HANG, SEGFAULT, SWELL
 
-_read = schemas.image._read
+_read = schemas.pixels.decode._read
 
 
 def answer(frame):
@@ -21,9 +21,9 @@ def answer(frame):
 
 
 def rejection(detail):
-    from schemas import decoder_child
+    from schemas.decoders import child
 
-    return decoder_child.ANSWER.pack(decoder_child.REJECTED, 0, 0, len(detail)) + detail
+    return child.ANSWER.pack(child.REJECTED, 0, 0, len(detail)) + detail
 
 
 def _stand_in(data, *rest):
@@ -51,4 +51,4 @@ def _stand_in(data, *rest):
     return _read(data, *rest)
 
 
-schemas.image._read = _stand_in
+schemas.pixels.decode._read = _stand_in

@@ -1,0 +1,1 @@
+"""The decoders that a worker process has."""

@@ -1,0 +1,215 @@
+"""Step 1: list the inputs. Names, sizes and checksums only; no image is opened."""
+
+import itertools
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+
+from beam_jobs.discover import public_sets
+from beam_jobs.discover.tables import Row, UnreadableTable, check_table, read_rows
+from beam_jobs.passing.blocks import Block, InPartitions, blocks
+from beam_jobs.passing.tally import TALLY, problem, skipped
+from beam_jobs.settings.config import ConvertConfig
+from beam_jobs.storage import storage
+from schemas.errors import JobFailed, UsageError
+from schemas.labels import canonical
+from schemas.source import (
+    UNASSIGNED,
+    File,
+    compile_group_pattern,
+    group_of,
+    missing_file,
+    skip_reason,
+    source_of,
+    split_and_label,
+    split_name,
+)
+
+_STAT_THREADS = 32
+_STAT_BLOCK = 1_000
+_MOST_PREFIXES = 1_000  # listed at once; a folder for each patient would make millions
+
+
+class NamedRow(NamedTuple):
+    """A row of a table, with the place of its image, and the path that the id is made from."""
+
+    uri: str
+    path: str
+    row: Row
+
+
+@dataclass
+class Discover(beam.PTransform):  # type: ignore[misc]
+    """-> blocks of a Source for every input, with the tally of files that are none and of rows that cannot be right.
+    `spill`: the folder of the blocks."""
+
+    config: ConvertConfig
+    spill: str
+
+    def expand(self, root: Any) -> Any:
+        if self.config.known.table:
+            return public_sets.by_table(root, self._files(root), self.config, self.spill)
+        return self._by_manifest(root) if self.config.manifest else self._by_folder(root)
+
+    def _files(self, root: Any) -> Any:
+        return (
+            root
+            | "Root" >> beam.Impulse()
+            | "Prefixes" >> beam.FlatMap(lambda _, place: list_prefixes(place), self.config.input)
+            | "SpreadPrefixes" >> beam.Reshuffle()
+            | "List" >> beam.FlatMap(list_prefix, self.config.input, self.spill)
+        )
+
+    def _by_folder(self, root: Any) -> Any:
+        return self._files(root) | "ByFolder" >> beam.FlatMap(by_folder, self.config).with_outputs(
+            TALLY, main="sources"
+        )
+
+    def _by_manifest(self, root: Any) -> Any:
+        rows = (
+            root
+            | "Manifest" >> beam.Impulse()
+            | "Rows"
+            >> beam.FlatMap(
+                lambda _, *of_table: named_rows(*of_table), self.config.manifest, self.config.input, self.spill
+            ).with_outputs(TALLY, main="rows")
+        )
+        single = (
+            rows.rows
+            | "ByUri" >> InPartitions(lambda named: named.uri)
+            | "OneRowEach" >> beam.FlatMap(one_row_each, self.spill).with_outputs(TALLY, main="rows")
+        )
+        files = single.rows | "Stat" >> beam.FlatMap(stat_rows, self.config).with_outputs(TALLY, main="sources")
+        tallies = (rows[TALLY], single[TALLY], files[TALLY])
+        return {"sources": files.sources, TALLY: tallies | "TallyRows" >> beam.Flatten()}
+
+
+def list_prefixes(root: str, depth: int = 2) -> list[tuple[str, bool]]:
+    """Cuts `root` into (folder, recursive) parts that together hold every file once, for workers to list in parallel."""
+    above: list[str] = []
+    whole: list[str] = []
+    parts = [root]
+    for _ in range(depth):
+        below = {part: storage.subfolders(part, root) for part in parts}
+        deeper = [folder for folders in below.values() for folder in folders]
+        if len(above) + len(whole) + len(deeper) > _MOST_PREFIXES:
+            break
+        above += [part for part in parts if below[part]]
+        whole += [part for part in parts if not below[part]]
+        parts = deeper
+    return [(part, False) for part in above] + [(part, True) for part in whole + parts]
+
+
+def list_prefix(part: tuple[str, bool], root: str, spill: str) -> Iterator[Block[File]]:
+    """The files of one (folder, recursive) part, in blocks."""
+    folder, recursive = part
+    yield from blocks(storage.list_files(folder, root, recursive), spill)
+
+
+def by_folder(files: Block[File], config: ConvertConfig) -> Iterator[Any]:
+    """Says of each file of a block what its folders say, or why it is no input."""
+    sources = []
+    reasons: Counter[str] = Counter()
+    for file in files:
+        reason = skip_reason(file.path, file.size)
+        place = None if reason else split_and_label(file.path)
+        if place is None:
+            reasons[reason or "not_in_a_class_folder"] += 1
+            continue
+        split, label = place
+        group = group_of(file.path, _pattern(config))
+        sources.append(source_of(file, canonical(label), split, group, config.known))
+    yield Block(sources, files.spill)
+    yield from skipped(reasons)
+
+
+def _pattern(config: ConvertConfig) -> re.Pattern[str] | None:
+    pattern = config.known.group_pattern
+    return compile_group_pattern(pattern) if pattern else None  # re keeps what it has compiled
+
+
+def named_rows(uri: str, root: str, spill: str) -> Iterator[Any]:
+    """The rows of the table at `uri`, in blocks; relative URIs are in `root`."""
+
+    def named() -> Iterator[NamedRow]:
+        for row in read_rows(uri):
+            image = storage.join(root, row.image.removeprefix("./"))
+            yield NamedRow(image, image.removeprefix(root.rstrip("/") + "/"), row)
+
+    try:
+        yield from blocks(named(), spill)
+    except UnreadableTable as error:
+        yield problem(f"manifest {uri} is {error}")
+
+
+def one_row_each(rows: Iterable[Block[NamedRow]], spill: str) -> Iterator[Any]:
+    """Passes on the row of each image of a partition; a second row for it, or a row without an image or with an odd
+    split, is a problem."""
+    by_uri: defaultdict[str, list[NamedRow]] = defaultdict(list)
+    for named in itertools.chain.from_iterable(rows):
+        by_uri[named.uri].append(named)
+    good = []
+    for several in by_uri.values():
+        first = min(several, key=lambda named: named.row)
+        if len(several) > 1:
+            lines = ", ".join(str(line) for line in sorted(named.row.line for named in several)[:5])
+            yield problem(f"manifest lines {lines} all name {first.path!r}; keep one")
+        elif split_name(first.row.split) is None:
+            yield problem(
+                f"manifest line {first.row.line} has split {first.row.split!r}; write train, validation, test, or nothing"
+            )
+        elif "://" in first.path.removeprefix("gs://"):
+            yield problem(
+                f"manifest line {first.row.line} has {first.row.image!r}; only local and gs:// images are read"
+            )
+        elif not first.path or first.path.endswith("/"):
+            yield problem(f"manifest line {first.row.line} names no image")
+        else:
+            good.append(first)
+    yield from blocks(good, spill, _STAT_BLOCK)
+
+
+def stat_rows(rows: Block[NamedRow], config: ConvertConfig) -> Iterator[Any]:
+    """Looks up the files that a block of rows names. One that is not there becomes a Source of size -1, to be quarantined
+    like any image that cannot be read; a row without a label is skipped."""
+    every = list(rows)
+    labelled = [named for named in every if named.row.label]
+    yield from skipped({"unlabelled": len(every) - len(labelled)})
+    with ThreadPoolExecutor(_STAT_THREADS) as pool:
+        files = list(pool.map(lambda named: storage.stat(named.uri, named.path), labelled))
+    sources = []
+    for (uri, path, row), file in zip(labelled, files, strict=True):
+        # A patient named by the CSV is one person wherever its images are: no pool.
+        patient = f"/{row.group}" if row.group else group_of(path, _pattern(config))
+        found = file or missing_file(uri, path)
+        sources.append(source_of(found, row.label, split_name(row.split) or UNASSIGNED, patient, config.known))
+    yield Block(sources, rows.spill)
+
+
+def check_input(config: ConvertConfig) -> None:
+    """Raises UsageError where the input is missing or holds no file at all, before a pipeline is started for it."""
+    table = config.known.table
+    if config.manifest and not table:
+        check_table(config.manifest)
+        return
+    if not storage.is_remote(config.input):
+        if not os.path.exists(config.input):
+            raise UsageError(f"--input {config.input} does not exist")
+        if not os.path.isdir(config.input):
+            raise UsageError(
+                f"--input {config.input} is a file; give the folder of the images, or a table as --manifest"
+            )
+    try:
+        empty = next(storage.list_files(config.input, config.input), None) is None
+    except JobFailed as error:
+        raise UsageError(f"--input: {error}") from error
+    if empty:
+        raise UsageError(f"--input {config.input} is empty: no file in it")
+    if table:
+        check_table(public_sets.table_of(config), table)

@@ -1,0 +1,181 @@
+"""Tables that name images: CSV with a header, AutoML's CSV without one, and Parquet. Read row by row, never whole."""
+
+import contextlib
+import csv
+import itertools
+import urllib.parse
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import pyarrow
+import pyarrow.parquet
+
+from beam_jobs.storage import storage
+from schemas.errors import UsageError
+from schemas.labels import SEPARATOR, canonical
+from schemas.presets import PublishedTable
+from schemas.source import split_name
+
+COLUMNS, OPTIONAL_COLUMNS = ("image_uri", "label"), ("split", "group")
+_AUTOML = ("split", "image_uri", "label")
+_FILE = "file://"
+_PARQUET_ROWS = 10_000  # in memory at a time
+
+
+class Row(NamedTuple):
+    """What a table says of one image, and the line that says it (of Parquet: the row, from 1). label is canonical, and
+    "" where there is none; split and group are as written."""
+
+    line: int
+    image: str
+    label: str
+    split: str
+    group: str
+
+
+class UnreadableTable(Exception):
+    """A table that is damaged, or is none."""
+
+
+def read_rows(uri: str) -> Iterator[Row]:
+    """The rows of a table with the columns image_uri, label, split and group. Raises UnreadableTable."""
+    for line, cells in _records(uri, COLUMNS + OPTIONAL_COLUMNS):
+        image, label, split, group = (cells.get(column, "").strip() for column in COLUMNS + OPTIONAL_COLUMNS)
+        if image.startswith(_FILE):
+            image = urllib.parse.unquote(image.removeprefix(_FILE))
+        yield Row(line, image, canonical(label), split, group)
+
+
+def read_published(uri: str, table: PublishedTable, classes: Sequence[str]) -> Iterator[Row]:
+    """The rows of a public set's own table; image is a file name without folders, split is "". Raises UnreadableTable."""
+    meaning = dict(zip(table.codes, classes, strict=False))
+    for line, cells in _records(uri, (table.image, table.label, table.group)):
+        image, label, group = (cells.get(name, "").strip() for name in (table.image, table.label, table.group))
+        yield Row(line, f"{image}{table.suffix}" if image else "", canonical(meaning.get(label, label)), "", group)
+
+
+def check_table(uri: str, table: PublishedTable | None = None) -> None:
+    """Raises UsageError where the table at `uri` is missing, has no row, or lacks a column or has it twice."""
+    wanted = (table.image, table.label, table.group) if table else COLUMNS
+    try:
+        columns = _columns(uri)
+        several = [name for name in dict.fromkeys(wanted + OPTIONAL_COLUMNS) if columns.count(name) > 1]
+        if several:
+            raise UsageError(f"--manifest {uri} has several columns {' and '.join(several)}; keep one")
+        first = next(_records(uri, wanted), None)
+    except FileNotFoundError as error:
+        raise UsageError(f"--manifest {uri} does not exist") from error
+    except UnreadableTable as error:
+        raise UsageError(f"--manifest {uri} is {error}") from error
+    missing = [column for column in wanted if column not in columns]
+    if missing:
+        must = ", ".join(dict.fromkeys(wanted))
+        may = "" if table else f" and may name {', '.join(OPTIONAL_COLUMNS)}"
+        where = "it" if is_parquet(uri) else "its first line"
+        raise UsageError(
+            f"--manifest {uri} has no column {' and no column '.join(missing)}; {where} must name {must}{may}"
+        )
+    if first is None:
+        raise UsageError(f"--manifest {uri} has no rows")
+
+
+def is_parquet(uri: str) -> bool:
+    """Whether the table at `uri` is Parquet, by its name."""
+    return PurePosixPath(uri).suffix.lower() in (".parquet", ".pq")
+
+
+def _columns(uri: str) -> Sequence[str]:
+    if is_parquet(uri):
+        with storage.open_binary(uri) as file, _readable_parquet():
+            names: list[str] = pyarrow.parquet.ParquetFile(file).schema_arrow.names
+            return names
+    first, _ = next(_csv_lines(uri), ([], 0))
+    return _AUTOML if _is_automl(first) else _names(first)
+
+
+def _records(uri: str, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, str]]]:
+    """-> (line, {column: cell}) for each row; of Parquet only these columns are read."""
+    if is_parquet(uri):
+        yield from _parquet_records(uri, columns)
+        return
+    lines = _csv_lines(uri)
+    header, number = next(lines, ([], 0))
+    if _is_automl(header):
+        for cells, line in itertools.chain([(header, number)], lines):
+            split, image, *labels = cells + [""] * (2 - len(cells))
+            named = SEPARATOR.join(label for label in labels if label.strip())
+            yield line, dict(zip(_AUTOML, (split, image, named), strict=True))
+        return
+    names = _names(header)
+    for cells, line in lines:
+        if any(cell.strip() for cell in cells[len(names) :]):
+            raise UnreadableTable(
+                f"not a table: line {line} has {len(cells)} cells and its header {len(names)}; quote a cell with a comma"
+            )
+        yield line, dict(zip(names, cells, strict=False))
+
+
+def _names(header: Sequence[str]) -> Sequence[str]:
+    return [name.strip() for name in header]
+
+
+def _csv_lines(uri: str) -> Iterator[tuple[list[str], int]]:
+    """-> (cells, line number) for each row that is not empty."""
+    with storage.open_text(uri) as text:
+        # Strict, because a quote that is never closed would else take all rows behind it into one cell.
+        reader = csv.reader(text, strict=True, skipinitialspace=True)
+        try:
+            for cells in reader:
+                if any("\0" in cell for cell in cells):
+                    raise UnreadableTable(f"not CSV text (line {reader.line_num} holds a NUL)")
+                if any(cell.strip() for cell in cells):
+                    yield cells, reader.line_num
+        except UnicodeDecodeError as error:
+            raise UnreadableTable("not CSV text in UTF-8") from error
+        except csv.Error as error:
+            raise UnreadableTable(f"not CSV text (line {reader.line_num}: {error}; is a quote not closed?)") from error
+
+
+def _is_automl(first: Sequence[str]) -> bool:
+    """Whether the first line is a row already, as Google's AutoML has it: split, image, and any number of labels."""
+    if len(first) < 2 or split_name(first[0]) is None:
+        return False
+    image = first[1].strip()
+    return "/" in image or bool(PurePosixPath(image).suffix)
+
+
+@contextlib.contextmanager
+def _readable_parquet() -> Iterator[None]:
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # names that are no UTF-8, odd dates
+        raise UnreadableTable("not a Parquet file, or a damaged one") from error
+
+
+def _parquet_records(uri: str, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, str]]]:
+    with storage.open_binary(uri) as file, _readable_parquet():
+        table = pyarrow.parquet.ParquetFile(file)
+        present = [name for name in dict.fromkeys(columns) if name in table.schema_arrow.names]
+        # Group by group: pyarrow cannot read lists of dictionary values across two.
+        groups = (table.iter_batches(_PARQUET_ROWS, [n], present) for n in range(table.num_row_groups))
+        rows = (row for batch in itertools.chain.from_iterable(groups) for row in batch.to_pylist())
+        for line, row in enumerate(rows, start=1):
+            yield line, {name: _text(name, value) for name, value in row.items()}
+
+
+def _text(column: str, value: Any) -> str:
+    """A Parquet cell as CSV would have it: nothing for null and NaN, no point in a whole number (columns with nulls often
+    come as floats), a list of labels joined."""
+    if isinstance(value, list):
+        return SEPARATOR.join(filter(None, (_text(column, part) for part in value))) or SEPARATOR
+    if isinstance(value, dict):
+        raise UnreadableTable(f"not such a table: a cell of {column} holds a {type(value).__name__}")
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise UnreadableTable(f"not such a table: a cell of {column} is not text in UTF-8") from error
+    if value is None or value != value:
+        return ""
+    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)

@@ -1,0 +1,116 @@
+"""The types that move between the steps of a conversion, in the order of the flow.
+
+Sources (schemas/source.py) come before them; they travel in blocks (passing/blocks.py), and what each step counts beside
+them is in passing/tally.py.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from schemas.dataset import Shard
+from schemas.labels import CLASS, Label
+from schemas.source import Source
+
+
+class Reference(NamedTuple):
+    """One image on its way to a shard, with the pseudonyms of itself and of its group."""
+
+    source: Source
+    id: str
+    group: str
+    split: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be written: classes in label order, and for each split the number of examples of each label and shards.
+
+    A label of `counts` is a class, or as schemas/labels.py says several, where `label_kind` allows them. `duplicates` and
+    `skipped` account for the inputs that are not in `counts`; `notes` count what people should know. `overlaps`: the first
+    of the groups in several splits, as JSON texts, and the number of all under "".
+    """
+
+    classes: tuple[str, ...]
+    counts: Mapping[str, Mapping[str, int]]
+    shards: Mapping[str, int]
+    duplicates: int
+    skipped: Mapping[str, int]
+    notes: Mapping[str, int]
+    label_kind: str = CLASS
+    overlaps: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def planned(self) -> int:
+        """The number of images that will be read."""
+        return sum(sum(labels.values()) for labels in self.counts.values())
+
+
+class Quarantined(NamedTuple):
+    """One input that could not be converted, as quarantine.jsonl tells it. checksum: "" where it could not be read. size:
+    None for a file that is not there."""
+
+    uri: str
+    checksum: str
+    size: int | None
+    stage: str
+    reason: str
+    detail: str
+    format: str
+
+
+class Converted(NamedTuple):
+    """One input that became a record: the framed bytes, the label, what is worth counting about it, its id and the
+    signature of its pixels."""
+
+    record: bytes
+    label: Label
+    notes: tuple[str, ...]
+    id: str
+    signature: bytes
+
+
+class Skipped(NamedTuple):
+    """One input that turned out, once read, to hold no image by its nature, such as a DICOM report."""
+
+    reason: str
+
+
+Outcome: TypeAlias = Converted | Quarantined | Skipped
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """A finished shard and what became of the inputs that fell into it. `inputs`: a hash of those that were not
+    quarantined. `signatures`: those of its records, as crowds.HASHED rows."""
+
+    split: str
+    index: int
+    shard: Shard
+    quarantined: tuple[Quarantined, ...]
+    skipped: dict[str, int]
+    notes: dict[str, int]
+    inputs: str
+    signatures: bytes = b""
+
+    def to_json(self) -> str:
+        """The text of the small file that marks a shard as finished."""
+        return json.dumps({**asdict(self), "signatures": base64.b64encode(self.signatures).decode()})
+
+    @classmethod
+    def from_json(cls, text: str) -> "ShardResult":
+        """The inverse of to_json."""
+        content = json.loads(text)
+        shard = content["shard"]
+        return cls(
+            split=content["split"],
+            index=content["index"],
+            shard=Shard(**{**shard, "label_counts": tuple(shard["label_counts"])}),
+            quarantined=tuple(Quarantined(*entry) for entry in content["quarantined"]),
+            skipped=content["skipped"],
+            notes=content["notes"],
+            inputs=content["inputs"],
+            signatures=base64.b64decode(content["signatures"]),
+        )

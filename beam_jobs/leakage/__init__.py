@@ -1,0 +1,1 @@
+"""Step 4: finds near-duplicates across splits."""

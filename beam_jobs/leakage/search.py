@@ -1,0 +1,51 @@
+"""Wires the search for near-duplicates over all records."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+
+from beam_jobs.elements import Plan
+from beam_jobs.leakage import near_duplicates
+from beam_jobs.leakage.crowds import HASHED, ROW
+from beam_jobs.leakage.near_duplicates import Found
+from beam_jobs.passing.blocks import Block
+from schemas.dataset import SPLITS
+
+
+@dataclass
+class FindNearDuplicates(beam.PTransform):  # type: ignore[misc]
+    """(split, HASHED rows as bytes) of each shard -> the one Found; none where there is no shard. Signatures move in blocks,
+    not one by one: a block is a shard's rows for one part of the search."""
+
+    plan: Any  # the one Plan, as a side input: the number of parts follows from its number of images
+    spill: str
+
+    def expand(self, signatures: Any) -> Any:
+        return (
+            signatures
+            | "SpreadSignatures" >> beam.FlatMap(spread_shard, self.plan, self.spill)
+            | "ByPart" >> beam.GroupByKey()
+            | "SearchPart" >> beam.Map(search_part, self.plan)
+            | "MergeParts" >> beam.CombineGlobally(near_duplicates.merged).without_defaults()
+        )
+
+
+def spread_shard(shard: tuple[str, bytes], plan: Plan, spill: str) -> Iterator[tuple[int, tuple[str, Block[bytes]]]]:
+    """The blocks of one shard, keyed by the part that they go to."""
+    split, signatures = shard
+    records = np.frombuffer(signatures, HASHED)
+    for part, some in near_duplicates.spread(records, near_duplicates.part_count(plan.planned)):
+        yield part, (split, Block([some.tobytes()], spill, noise=True))
+
+
+def search_part(keyed: tuple[int, Iterable[tuple[str, Block[bytes]]]], plan: Plan) -> Found:
+    """The near-duplicates that meet in one part."""
+    rows: dict[str, list[bytes]] = {split: [] for split in SPLITS}
+    part, blocks = keyed
+    for split, block in blocks:
+        rows[split].extend(block)
+    by_split = [np.frombuffer(b"".join(rows[split]), ROW) for split in SPLITS]
+    return near_duplicates.search(part, near_duplicates.part_count(plan.planned), by_split)

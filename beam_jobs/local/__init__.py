@@ -1,0 +1,1 @@
+"""What a run on this machine takes."""

@@ -1,0 +1,122 @@
+"""Ends a local run when somebody asks, and says so where it is lost.
+
+The run is forked off before anything large is imported and any thread is begun. An interrupt is for this process alone,
+which kills the run and all that it started: Beam would take the exception for an error of the pipeline. What a kill
+leaves behind is tidied up here.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from beam_jobs.local.scratch import scratch_folder
+from beam_jobs.publish import releases
+from beam_jobs.settings.config import ConvertConfig
+from schemas.errors import JobFailed, run_command
+
+_TOLD = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM}
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
+_ENDED, _WORKER_LOST = b".", b"w"  # what the child tells before it ends; nothing where it was lost itself
+_BEAMS_WATCH = "run_worker"  # the thread of Beam's local runner that fails when the worker process it waits for does
+
+
+def can_supervise() -> bool:
+    """Whether this system has what that takes; elsewhere the user gives the same command again."""
+    return sys.platform == "linux"
+
+
+def run_in_child(run: Callable[[], None], config: ConvertConfig, argv: Sequence[str]) -> int:
+    """The exit code of the command `run`.
+
+    Raises JobFailed where its process or a worker of it was lost, and KeyboardInterrupt, which says what is published, at
+    SIGINT or SIGTERM.
+    """
+    try:
+        code, how = _in_child(run, argv)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)  # below the progress bar
+        raise KeyboardInterrupt("" if config.dry_run else releases.after_interrupt(config)) from None
+    if code is not None:
+        return code
+    print(file=sys.stderr)  # the bar's line is not ended
+    raise JobFailed(f"{how}; the same command again goes on")
+
+
+def _in_child(run: Callable[[], None], argv: Sequence[str]) -> tuple[int | None, str]:
+    """Exit code of `run`, or None where its process ended without one or lost a worker; and in words how it ended."""
+    told, tell = os.pipe()
+    parent = os.getpid()
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what a lost run leaves running becomes ours to end
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with scratch_folder() as folder, open(told, "rb") as answers:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _TOLD)
+        try:
+            child = os.fork()
+            if child == 0:
+                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # kill -9 of the launcher ends the run
+                if os.getppid() != parent:
+                    os._exit(1)
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # here and in whatever it starts
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
+                tempfile.tempdir = folder  # so that nothing stays behind there
+                _run_and_tell(run, argv, tell)
+            os.close(tell)
+            status = _wait(child)
+        finally:
+            _end_orphans()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
+        answer = answers.read(1)
+    code = os.waitstatus_to_exitcode(status)
+    if answer == _ENDED:
+        return code, ""
+    if answer == _WORKER_LOST:
+        return None, "a worker process was lost (killed, or out of memory)"
+    return None, f"the process was lost, with {f'signal {-code}' if code < 0 else f'exit code {code}'}"
+
+
+def _run_and_tell(run: Callable[[], None], argv: Sequence[str], tell: int) -> NoReturn:
+    def worker_lost(failed: threading.ExceptHookArgs) -> None:
+        if failed.thread is None or failed.thread.name != _BEAMS_WATCH:
+            threading.__excepthook__(failed)
+            return
+        os.write(tell, _WORKER_LOST)  # the runner would wait for it for ever
+        os._exit(1)
+
+    threading.excepthook = worker_lost
+    try:
+        code = run_command(lambda _: run(), argv)
+    except BaseException:  # --debug
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.write(tell, _ENDED)
+    os._exit(code)
+
+
+def _wait(child: int) -> int:
+    """How the child ended. Raises KeyboardInterrupt where this process was asked to end, and the child is ended then."""
+    while signal.sigwaitinfo(_TOLD).si_signo == signal.SIGCHLD:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return status
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    raise KeyboardInterrupt
+
+
+def _end_orphans() -> None:
+    """Ends what the child left running: workers and decoders."""
+    listed = Path(f"/proc/self/task/{os.getpid()}/children")
+    while listed.exists() and (children := listed.read_text().split()):
+        for process in children:
+            os.kill(int(process), signal.SIGKILL)
+            os.waitpid(int(process), 0)

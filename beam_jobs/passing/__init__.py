@@ -1,0 +1,1 @@
+"""How things travel between steps, and from the workers to the launcher."""

@@ -1,0 +1,124 @@
+"""What workers tell the launcher: why the job failed, what was planned, and how far it is.
+
+Beam's runners have no common channel for this, so it goes through small files in a folder that both can reach: one beside
+the shards on a remote runner, a temporary one where the workers run on this machine. Progress is told locally only.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from beam_jobs.storage import storage
+from schemas.errors import JobFailed, RadrecordsError, UsageError
+
+_FAILURE, _PLAN, _DONE = "failure.json", "plan.json", "done"
+_POLL_SECONDS = 0.2
+
+
+@contextlib.contextmanager
+def failures(folder: str) -> Iterator[None]:
+    """Records an error meant for people before it goes on to fail the job."""
+    try:
+        yield
+    except RadrecordsError as error:
+        content = {"message": str(error), "exit_code": error.exit_code}
+        if storage.is_remote(folder) or os.path.isdir(
+            folder
+        ):  # else the launcher is gone, and its folder must not return
+            storage.write_bytes(storage.join(folder, _FAILURE), json.dumps(content).encode())
+        raise
+
+
+def read_failure(folder: str) -> RadrecordsError | None:
+    """The error that a worker recorded in `folder`, if any did."""
+    try:
+        content = json.loads(storage.read_bytes(storage.join(folder, _FAILURE)))
+    except FileNotFoundError:
+        return None
+    kind = UsageError if content["exit_code"] == UsageError.exit_code else JobFailed
+    return kind(content["message"])
+
+
+def write_plan(folder: str, plan: dict[str, Any]) -> None:
+    """Tells the launcher what was planned."""
+    storage.write_bytes(storage.join(folder, _PLAN), json.dumps(plan).encode())
+
+
+def read_plan(folder: str) -> dict[str, Any] | None:
+    """What a worker planned, once it has."""
+    try:
+        plan: dict[str, Any] = json.loads(storage.read_bytes(storage.join(folder, _PLAN)))
+    except FileNotFoundError:
+        return None
+    return plan
+
+
+def count_done(folder: str, images: int) -> None:
+    """Adds to the number of images done. Appending is atomic, so the workers of one machine share the file."""
+    if images and not storage.is_remote(folder):
+        with open(os.path.join(folder, _DONE), "ab", buffering=0) as file:
+            file.write(b"." * images)
+
+
+@contextlib.contextmanager
+def quiet_workers(quiet: bool) -> Iterator[TextIO]:
+    """Keeps from the terminal what Beam's workers (tracebacks of an error that is told in one line) and image libraries
+    (libtiff) print to stderr; gives the stream that still leads there."""
+    if not quiet:
+        yield sys.stderr
+        return
+    try:
+        descriptor = sys.stderr.fileno()
+    except (OSError, ValueError):  # not a file: a test that captures
+        captured = sys.stderr
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+            yield captured
+        return
+    terminal = os.fdopen(os.dup(descriptor), "w")
+    with terminal, open(os.devnull, "w") as nowhere:
+        sys.stderr.flush()
+        os.dup2(nowhere.fileno(), descriptor)  # for worker processes and C libraries too
+        try:
+            yield terminal
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal.fileno(), descriptor)
+
+
+class ProgressBar:
+    """A bar of the images done of all on `terminal`, fed from `folder` while the body of the `with` runs. Local only."""
+
+    def __init__(self, folder: str, terminal: TextIO) -> None:
+        self._folder = folder
+        self._terminal = terminal
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while (plan := read_plan(self._folder)) is None:
+            if self._stop.wait(_POLL_SECONDS):
+                return
+        total = sum(sum(labels.values()) for labels in plan["counts"].values())
+        done = os.path.join(self._folder, _DONE)
+        with tqdm(total=total, desc="converting", unit=" images", dynamic_ncols=True, file=self._terminal) as bar:
+            stopping = False
+            while not stopping:
+                stopping = self._stop.wait(_POLL_SECONDS)
+                if os.path.exists(done):
+                    bar.update(os.path.getsize(done) - bar.n)

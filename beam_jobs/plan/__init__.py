@@ -1,0 +1,1 @@
+"""Step 2: decides what is written, in which split and shard."""

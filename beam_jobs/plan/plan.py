@@ -1,0 +1,150 @@
+"""Step 2: decide what will be written: which sources, in which splits and shards. Small references only, no pixels."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import apache_beam as beam
+
+from beam_jobs.elements import Plan, Reference
+from beam_jobs.passing import status
+from beam_jobs.passing.blocks import Block
+from beam_jobs.passing.tally import (
+    DUPLICATES,
+    IMAGES,
+    NOTES,
+    OVERLAPS,
+    PROBLEMS,
+    SKIPPED,
+    TALLY,
+    AddUp,
+    Count,
+    problem_line,
+)
+from beam_jobs.settings.config import ConvertConfig
+from schemas.dataset import SPLITS
+from schemas.errors import JobFailed, UsageError
+from schemas.example import record_bytes
+from schemas.identity import uniform
+from schemas.labels import CLASS, MULTI_HOT, NO_FINDING, class_names, kind_of, names_in
+
+# 64-128 MiB a shard at scale: large enough for long reads, small enough to be a unit of retry.
+_SHARD_BYTES = 96 << 20
+# A small set is still cut in shards for several workers, and for a reader that interleaves files.
+_SMALL_SHARD_EXAMPLES, _SMALL_SET_SHARDS = 256, 16
+
+NO_GROUP = "no_group_in_path"
+
+
+@dataclass
+class MakePlan(beam.PTransform):  # type: ignore[misc]
+    """{"references": References, TALLY: Counts} -> the one Plan; fails the job where nothing may be written."""
+
+    config: ConvertConfig
+    feedback: str
+
+    def expand(self, inputs: Any) -> Any:
+        images = inputs["references"] | "CountImages" >> beam.FlatMap(
+            count_images, bool(self.config.known.group_pattern)
+        )
+        sums = (
+            (images, inputs[TALLY])
+            | "Everything" >> beam.Flatten()
+            | "AddUp" >> beam.CombineGlobally(AddUp()).without_defaults()
+        )
+        of_nothing: dict[str, dict[Any, int]] = {}
+        tally = beam.pvalue.AsSingleton(sums, default_value=of_nothing)
+        return images.pipeline | beam.Impulse() | "MakePlan" >> beam.Map(make_plan, tally, self.config, self.feedback)
+
+
+def count_images(references: Block[Reference], grouped: bool) -> Iterator[Count]:
+    """Counts images, and notes how often the group pattern found no patient in a path."""
+    places = Counter((reference.split, reference.source.label) for reference in references)
+    for place, number in places.items():
+        yield Count(IMAGES, place, number)
+    if grouped:
+        alone = sum(reference.source.group == reference.source.path for reference in references)
+        if alone:
+            yield Count(NOTES, NO_GROUP, alone)
+
+
+def make_plan(_: Any, tally: Mapping[str, dict[Any, int]], config: ConvertConfig, folder: str) -> Plan:
+    """The plan for what was found, told to the launcher too. Raises JobFailed for problems of the inputs."""
+    with status.failures(folder):
+        if problems := tally.get(PROBLEMS):
+            raise JobFailed(problem_line(problems))
+        duplicates = sum(tally.get(DUPLICATES, {}).values())
+        plan = plan_of(config, tally.get(IMAGES, {}), duplicates, tally.get(SKIPPED, {}), tally.get(NOTES, {}))
+        plan = replace(plan, overlaps=tally.get(OVERLAPS, {}))
+    status.write_plan(folder, asdict(plan))
+    return plan
+
+
+def plan_of(
+    config: ConvertConfig,
+    counts: Mapping[tuple[str, str], int],
+    duplicates: int,
+    skipped: Mapping[str, int],
+    notes: Mapping[str, int],
+) -> Plan:
+    """The plan for `counts` images by (split, label). Raises UsageError where there is nothing to learn from them."""
+    given = config.manifest or config.input
+    labels = {label for _, label in counts}
+    kind = MULTI_HOT if config.multi_label or config.known.multi_label else kind_of(labels)
+    names = class_names(labels, kind)
+    splits = {split for split, _ in counts}
+    if not counts:
+        why = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items())) or "no file"
+        raise UsageError(
+            f"{given} holds no image to convert ({why}); put images in LABEL/ or SPLIT/LABEL/ folders, "
+            "or name them in a --manifest"
+        )
+    for name in sorted(names - set(config.class_order or names)):
+        number = sum(count for (_, label), count in counts.items() if name in names_in(label))
+        flag = "--classes" if config.classes else f"--preset {config.preset}"
+        raise JobFailed(
+            f"{given} has {number} image(s) of class {name!r}, and {flag} knows {', '.join(config.class_order)}; "
+            "name it too, or leave its images out"
+        )
+    classes = config.class_order or tuple(sorted(names))
+    if len(names if kind == CLASS else classes) < 2:
+        only = min(names, default=NO_FINDING)
+        raise UsageError(
+            f"{given} has images of one class only ({only!r}); a classifier needs at least two; add the others, "
+            "each in a folder of its own or with a label of its own"
+        )
+    for split in ("train", "validation") if config.validation_fraction else ("train",):
+        if split not in splits:
+            raise UsageError(
+                f"{given} leaves no image for the {split} split; add images or patients, or give the splits yourself"
+            )
+    if notes.get(NO_GROUP) == sum(counts.values()):
+        raise UsageError(f"--group_pattern {config.known.group_pattern!r} matches no path of {given}")
+    told = classes if kind == CLASS else sorted(labels)
+    table = {split: {label: counts.get((split, label), 0) for label in told} for split in SPLITS if split in splits}
+    shards = {split: shard_count(sum(by_label.values()), config) for split, by_label in table.items()}
+    return Plan(classes, table, shards, duplicates, dict(skipped), dict(notes), kind)
+
+
+def shard_count(examples: int, config: ConvertConfig) -> int:
+    """The number of shards for a split of `examples` records."""
+    if config.shards:
+        return config.shards
+    by_size = math.ceil(examples * record_bytes(config.image.shape) / _SHARD_BYTES)
+    for_workers = min(_SMALL_SET_SHARDS, math.ceil(examples / _SMALL_SHARD_EXAMPLES))
+    return max(1, by_size, for_workers)
+
+
+def empty_shards(plan: Plan) -> Iterator[tuple[tuple[str, int], Block[Reference]]]:
+    """Every (split, shard) of the plan with no reference, so that one which none falls into is written too."""
+    for split, count in plan.shards.items():
+        for index in range(count):
+            yield (split, index), Block([], "")
+
+
+def shard_of(reference: Reference, plan: Plan, seed: int) -> tuple[str, int]:
+    """The split and the shard of a reference, which follow from its id and the seed alone."""
+    count = plan.shards[reference.split]
+    return reference.split, int(uniform(seed, "shard", reference.id) * count)

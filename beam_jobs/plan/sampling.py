@@ -1,0 +1,59 @@
+"""Step 2, first: choose the part of the inputs that is converted."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+
+from beam_jobs.passing.blocks import Block
+from beam_jobs.passing.tally import (
+    TALLY,
+    skipped,
+)
+from beam_jobs.settings.config import ConvertConfig
+from schemas.identity import uniform
+from schemas.source import Source
+
+
+@dataclass
+class Sample(beam.PTransform):  # type: ignore[misc]
+    """Blocks of Sources -> the --sample_fraction and --limit of them that hashed names choose, with the tally of the
+    rest."""
+
+    config: ConvertConfig
+
+    def expand(self, sources: Any) -> Any:
+        config = self.config
+        if config.sample_fraction == 1 and not config.limit:
+            return {"sources": sources}
+        cut: Any = config.sample_fraction
+        if config.limit:
+            cut = beam.pvalue.AsSingleton(
+                sources
+                | "SampleKeys" >> beam.FlatMap(sample_keys, config.seed)
+                | "Lowest" >> beam.combiners.Top.Smallest(config.limit)
+                | "LimitCut" >> beam.Map(limit_cut, config)
+            )
+        chosen = sources | "Choose" >> beam.FlatMap(choose, config.seed, cut).with_outputs(TALLY, main="sources")
+        return {"sources": chosen["sources"], TALLY: chosen[TALLY]}
+
+
+def sample_keys(sources: Block[Source], seed: int) -> list[float]:
+    """The hashed name of each source, from 0 to 1."""
+    return [uniform(seed, "sample", source.path) for source in sources]
+
+
+def limit_cut(lowest: list[float], config: ConvertConfig) -> float:
+    """The value below which the hashed names are that keep both --sample_fraction and --limit."""
+    beyond_last = math.nextafter(max(lowest), 2) if lowest else 0.0
+    return min(config.sample_fraction, beyond_last)
+
+
+def choose(sources: Block[Source], seed: int, cut: float) -> Iterator[Any]:
+    """Passes on the sources whose hashed name is below `cut`."""
+    every = list(sources)
+    chosen = [source for source, key in zip(every, sample_keys(sources, seed), strict=True) if key < cut]
+    yield Block(chosen, sources.spill)
+    yield from skipped({"not_sampled": len(every) - len(chosen)})

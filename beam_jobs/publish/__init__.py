@@ -1,0 +1,1 @@
+"""Step 5: accounts for every input, and publishes."""

@@ -1,0 +1,76 @@
+"""The account of every input, and what must not be published."""
+
+import collections
+import json
+import math
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+
+from beam_jobs.elements import Plan, ShardResult
+from beam_jobs.settings.config import ConvertConfig
+from schemas.dataset import Manifest
+from schemas.errors import JobFailed
+
+
+def account(results: list[ShardResult], plan: Plan, config: ConvertConfig, revision: int) -> Manifest:
+    """The manifest of these shards. Raises JobFailed where an input is not accounted for exactly once."""
+    written = sum(result.shard.examples for result in results)
+    quarantined = [entry for result in results for entry in result.quarantined]
+    notes: collections.Counter[str] = collections.Counter(plan.notes)
+    skipped_when_read: collections.Counter[str] = collections.Counter()
+    for result in results:
+        notes.update(result.notes)
+        skipped_when_read.update(result.skipped)
+    ended = written + len(quarantined) + skipped_when_read.total()
+    if ended != plan.planned or len(results) != sum(plan.shards.values()):
+        raise JobFailed(
+            f"{plan.planned} images were planned and {ended} are accounted for; this is a bug, nothing was published"
+        )
+    skipped = collections.Counter(plan.skipped) + skipped_when_read
+    return Manifest(
+        name=config.name,
+        version=config.version,
+        revision=revision,
+        classes=plan.classes,
+        label_kind=plan.label_kind,
+        image=config.image,
+        inputs={
+            "listed": written + len(quarantined) + plan.duplicates + skipped.total(),
+            "written": written,
+            "quarantined": len(quarantined),
+            "duplicates": plan.duplicates,
+            "skipped": skipped.total(),
+        },
+        skipped=skipped,
+        quarantined=collections.Counter(entry.reason for entry in quarantined),
+        notes=notes,
+        splits={split: tuple(r.shard for r in results if r.split == split) for split in plan.counts},
+        settings={**config.settings(), "keyed_ids": bool(config.id_key_file)},
+    )
+
+
+def gate(manifest: Manifest, config: ConvertConfig, listed: str) -> None:
+    """Raises JobFailed where too many images were rejected, which it says are in the file `listed`, or where a split came
+    out empty."""
+    rejected, read = manifest.inputs["quarantined"], manifest.inputs["quarantined"] + manifest.inputs["written"]
+    # Rounded up, so that the one broken image of a small set is quarantined like one of a million.
+    if rejected > math.ceil(Fraction(str(config.max_reject_fraction)) * read):  # 0.07 of 100 is 7, in floats a bit more
+        reasons = ", ".join(f"{count} {reason}" for reason, count in _most_first(manifest.quarantined))
+        raise JobFailed(
+            f"{rejected} of {read} images were rejected ({reasons}), more than --max_reject_fraction "
+            f"{config.max_reject_fraction:g}; they are listed in {listed}. Nothing "
+            "was published. Mend the images or allow more, and run again: finished shards are kept"
+        )
+    for split in manifest.splits:
+        if not manifest.examples(split):
+            raise JobFailed(f"every image of the {split} split was rejected; nothing was published")
+
+
+def _most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def quarantine_lines(results: Iterable[ShardResult]) -> str:
+    """One JSON object a line, sorted by URI; any name is safe in it, with its line breaks and quotes escaped."""
+    entries = sorted((entry for result in results for entry in result.quarantined), key=lambda entry: entry.uri)
+    return "".join(json.dumps(entry._asdict()) + "\n" for entry in entries)

@@ -1,0 +1,92 @@
+"""Step 4: account for every input, refuse what must not be used, and write the manifest last, as releases.py allows."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from beam_jobs.elements import Plan, ShardResult
+from beam_jobs.leakage import report
+from beam_jobs.leakage.known_pairs import LEAKAGE, known_pairs
+from beam_jobs.leakage.near_duplicates import Found
+from beam_jobs.passing import status
+from beam_jobs.publish.gate import account, gate, quarantine_lines
+from beam_jobs.publish.preview import contact_sheet, preview_images
+from beam_jobs.publish.releases import Release, announce, check_turn, claim, lost
+from beam_jobs.reading.manifest import read_manifest
+from beam_jobs.settings.config import ConvertConfig
+from beam_jobs.storage import storage
+from beam_jobs.write import reuse
+from beam_jobs.write.shards import shard_in_work
+from schemas.dataset import MANIFEST, Manifest
+from schemas.interchange import interchange_files
+
+
+def publish(
+    _: Any,
+    results: Iterable[ShardResult],
+    near: Found,
+    plan: Plan,
+    config: ConvertConfig,
+    release: Release,
+    folder: str,
+) -> None:
+    """Gates, then moves the shards into place, writes what lies beside them and, last, the manifest."""
+    with status.failures(folder):
+        ordered = sorted(results, key=lambda result: (result.split, result.index))
+        manifest = account(ordered, plan, config, release.revision)
+        listed = storage.join(release.work, reuse.QUARANTINE)
+        if manifest.inputs["quarantined"]:  # for the one who must look at them where the gate stays shut
+            storage.write_bytes(listed, quarantine_lines(ordered).encode())
+        gate(manifest, config, listed)
+        with storage.writing(config.output):
+            acted_on = known_pairs(config).pairs if config.near_duplicates_of else None
+            leaks = report.report(near, plan, config.allow_group_overlap, acted_on)
+            _write(manifest, ordered, leaks, config, release)
+
+
+def read_leakage(folder: str) -> Mapping[str, Any]:
+    """The published report on leaks between splits."""
+    content: Mapping[str, Any] = json.loads(storage.read_bytes(storage.join(folder, LEAKAGE)))
+    return content
+
+
+def _write(
+    manifest: Manifest,
+    results: list[ShardResult],
+    leaks: Mapping[str, Any],
+    config: ConvertConfig,
+    release: Release,
+) -> None:
+    def put(name: str, content: bytes) -> None:
+        storage.write_bytes(storage.join(config.output, name), content, staging=release.work)
+
+    quarantine = quarantine_lines(results).encode()
+    target = storage.join(config.output, MANIFEST)
+    before = storage.stat(target, MANIFEST)
+    old = read_manifest(config.output)
+    if old and old.to_json() == manifest.to_json():
+        return  # a runner that lost sight of a worker has the step done again
+    # Before the announcement too: it would name the winner's shards as replaced.
+    check_turn(old, config, release)
+    claim(config, release)  # the job of a template had no launcher that did
+    announce(manifest, quarantine, old, config, release)
+    # A run that publishes later than this look finds our announcement, and none earlier escapes it.
+    check_turn(read_manifest(config.output), config, release)
+    for result in results:
+        storage.move(shard_in_work(release.work, result.shard), storage.join(config.output, result.shard.file))
+    for name, text in interchange_files(manifest, release.prefix).items():
+        put(name, text.encode())
+    put(LEAKAGE, f"{json.dumps(leaks, indent=1)}\n".encode())
+    put(reuse.REUSE, reuse.reuse_json(config.fingerprint(), results).encode())
+    put(reuse.QUARANTINE, quarantine)
+    put("preview.png", contact_sheet(preview_images(manifest, config.output)))
+    try:
+        storage.write_bytes(
+            target, manifest.to_json().encode(), over=before.version if before else 0, staging=release.work
+        )
+    except storage.AlreadyExistsError as error:
+        now = read_manifest(config.output)
+        if (
+            now is None or now.to_json() != manifest.to_json()
+        ):  # else it is ours: an upload that was tried again finds itself
+            raise lost(config) from error

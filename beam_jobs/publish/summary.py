@@ -1,0 +1,76 @@
+"""What a conversion prints: what it would do, and what it has done."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from apache_beam.options.pipeline_options import GoogleCloudOptions
+
+from beam_jobs.settings.config import ConvertConfig
+from schemas.dataset import Manifest
+from schemas.example import record_bytes
+from schemas.labels import MULTI_HOT, class_totals
+
+
+def print_plan(config: ConvertConfig, planned: dict[str, Any]) -> None:
+    """What --dry_run says: counts by split and class, shards and bytes."""
+    classes = tuple(planned["classes"])
+    size = record_bytes(config.image.shape, (0,) * len(classes) if planned["label_kind"] == MULTI_HOT else 0)
+    print(f"would write {config.name} {config.version} to {config.output}")
+    for split, labels in planned["counts"].items():
+        examples = sum(labels.values())
+        by_class = class_counts(class_totals(labels, classes))
+        print(
+            f"  {split:<11}{examples:>11,} images ({by_class}), {planned['shards'][split]} shards, "
+            f"{'above ' if config.include_source_uri else ''}{examples * size:,} bytes"
+        )
+    skipped = sum(planned["skipped"].values())
+    total = sum(sum(labels.values()) for labels in planned["counts"].values())
+    print(
+        f"inputs: {total + planned['duplicates'] + skipped:,} listed = {total:,} to convert "
+        f"+ {planned['duplicates']:,} duplicates + {skipped:,} skipped{reasons(planned['skipped'])}"
+    )
+    print_notes(planned["notes"])
+
+
+def print_manifest(manifest: Manifest, output: str) -> None:
+    """The summary after a run; it adds up."""
+    print(f"published {manifest.name} {manifest.version} in {output}")
+    for split in manifest.splits:
+        labels = dict(zip(manifest.classes, manifest.label_counts(split), strict=True))
+        split_shards = manifest.shards(split)
+        print(
+            f"  {split:<11}{manifest.examples(split):>11,} examples ({class_counts(labels)}), {len(split_shards)} shards, "
+            f"{sum(shard.bytes for shard in split_shards):,} bytes"
+        )
+    count = manifest.inputs
+    print(
+        f"inputs: {count['listed']:,} listed = {count['written']:,} written "
+        f"+ {count['quarantined']:,} quarantined{reasons(manifest.quarantined)} "
+        f"+ {count['duplicates']:,} duplicates + {count['skipped']:,} skipped{reasons(manifest.skipped)}"
+    )
+    print_notes(manifest.notes)
+
+
+def print_template(options: GoogleCloudOptions) -> None:
+    """What is said instead where the job was not run but made a template, with these of Beam's options."""
+    place = options.template_location
+    print(
+        f"staged a template at {place}; nothing was converted; run it with: gcloud dataflow jobs run NAME "
+        f"--gcs-location={place} --region={options.region} --project={options.project}"
+    )
+
+
+def print_notes(notes: Mapping[str, int]) -> None:
+    """What was converted and is still worth knowing, such as names that did not fit the content."""
+    if notes:
+        print(f"noted: {', '.join(f'{number:,} {note}' for note, number in sorted(notes.items()))}")
+
+
+def class_counts(labels: dict[str, int]) -> str:
+    """`NORMAL 3, PNEUMONIA 5`."""
+    return ", ".join(f"{name} {count:,}" for name, count in labels.items())
+
+
+def reasons(counts: Any) -> str:
+    """` (2 hidden, 1 unlabelled)`, or nothing."""
+    return f" ({', '.join(f'{count:,} {reason}' for reason, count in sorted(counts.items()))})" if counts else ""

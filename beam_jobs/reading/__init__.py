@@ -1,0 +1,1 @@
+"""Reads a published data set."""

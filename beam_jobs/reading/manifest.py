@@ -1,0 +1,25 @@
+"""Opens a published data set."""
+
+from beam_jobs.storage import storage
+from schemas.dataset import MANIFEST, Manifest
+from schemas.errors import UsageError
+
+
+def read_manifest(folder: str) -> Manifest | None:
+    """The manifest in `folder`, or None where no data set is published there. Raises UsageError where it cannot be read."""
+    path = storage.join(folder, MANIFEST)
+    try:
+        text = storage.read_bytes(path).decode(errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    return Manifest.from_json(text, folder)
+
+
+def require_manifest(folder: str) -> Manifest:
+    """The manifest of the data set in `folder`; raises UsageError where none is published there."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise UsageError(f"{folder} is no data set: it has no {MANIFEST}")
+    return manifest

@@ -1,0 +1,178 @@
+"""The settings of one conversion, checked before anything is read or written."""
+
+import hashlib
+import json
+import uuid
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from beam_jobs.storage import storage
+from schemas.dataset import check_name, version_of
+from schemas.decoders import pool
+from schemas.decoders.pool import DEFAULT_MEMORY, DEFAULT_SECONDS
+from schemas.errors import UsageError
+from schemas.labels import SEPARATOR
+from schemas.pixels.settings import ImageSettings
+from schemas.presets import PRESETS, Preset
+from schemas.source import compile_group_pattern
+
+DICOM_DECODERS = ("pydicom", "tfio")
+# The engine inside Beam's local runners. By name, because DirectRunner would first try to download another one.
+LOCAL_RUNNERS = ("", "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "SwitchingDirectRunner")
+WORK_FOLDER = "_work"  # inside the output; holds all that is unfinished, and goes when the data set is published
+
+LEAST_MEMORY = 64  # MiB; less is of no use
+
+# These change what a run may do or how fast, and never what a shard holds: finished shards outlive a change of them.
+_NOT_IN_SHARDS = (
+    "max_reject_fraction",
+    "dry_run",
+    "overwrite",
+    "threads",
+    "decoders",
+    "decoder_memory",
+    "decode_timeout",
+    "output",
+    "local",
+    "id_key_file",  # where the key lies; which key it is, the check value says
+    "retry_quarantine",
+    "near_duplicates_of",  # which pairs it names, the check value says
+    "launch",
+)
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """What `python -m beam_jobs.convert` was asked for; the flags of the same names say what each field means.
+
+    input and output: absolute local folders or gs:// URIs. shards: of each split, 0 for a number that fits the set.
+    classes: in label order, () for those of the preset or, sorted, of the data. multi_label: an image may have several
+    labels, even if none has. limit: 0 for no limit. threads: that read, 0 for a number that fits the machine and the
+    input. decoders: child processes of each worker, 0 for one a core. decoder_memory: of each, in MiB. decode_timeout: in
+    seconds. local: the workers run on this machine. launch: a name that no other launch has. id_key_file: only the name of
+    the place; the key itself is never in here. id_key_check: a one-way value of it, "" without. near_duplicates_check: a
+    hash of the pairs that near_duplicates_of names, "" without. Raises UsageError, naming the flag and the value, for a
+    setting that cannot be.
+    """
+
+    input: str
+    output: str
+    name: str = "cxr"
+    image: ImageSettings = field(default_factory=ImageSettings)
+    manifest: str = ""
+    preset: str = ""
+    classes: tuple[str, ...] = ()
+    multi_label: bool = False
+    group_pattern: str = ""
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.0
+    sample_fraction: float = 1.0
+    limit: int = 0
+    shards: int = 0
+    seed: int = 0
+    max_reject_fraction: float = 0.01
+    allow_group_overlap: bool = False
+    include_source_uri: bool = False
+    id_key_file: str = ""
+    id_key_check: str = ""
+    retry_quarantine: str = ""
+    near_duplicates_of: str = ""
+    near_duplicates_check: str = ""
+    threads: int = 0
+    decoders: int = 0
+    decoder_memory: int = DEFAULT_MEMORY >> 20
+    decode_timeout: float = DEFAULT_SECONDS
+    dicom_decoder: str = DICOM_DECODERS[0]
+    dry_run: bool = False
+    overwrite: bool = False
+    local: bool = True
+    launch: str = field(default_factory=lambda: uuid.uuid4().hex, compare=False)
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if self.preset and self.preset not in PRESETS:
+            raise UsageError(f"--preset {self.preset!r} is unknown; known are: {', '.join(PRESETS)}")
+        self._check_classes()
+        if self.preset and self.group_pattern:
+            raise UsageError(f"--preset {self.preset} brings its own group pattern; leave out --group_pattern")
+        if self.group_pattern:
+            compile_group_pattern(self.group_pattern)
+        for flag in ("validation_fraction", "test_fraction"):
+            if not 0 <= getattr(self, flag) < 1:
+                raise UsageError(f"--{flag} {getattr(self, flag)}: must be at least 0 and below 1")
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise UsageError("--validation_fraction and --test_fraction together leave nothing to train on")
+        if not 0 < self.sample_fraction <= 1:
+            raise UsageError(f"--sample_fraction {self.sample_fraction}: must be above 0 and at most 1")
+        if not 0 <= self.max_reject_fraction <= 1:
+            raise UsageError(f"--max_reject_fraction {self.max_reject_fraction}: must be from 0 to 1")
+        for flag in ("limit", "shards", "threads", "decoders"):
+            if getattr(self, flag) < 0:
+                raise UsageError(f"--{flag} {getattr(self, flag)}: must be at least 1")
+        if not LEAST_MEMORY <= self.decoder_memory <= 1 << 20:
+            raise UsageError(f"--decoder_memory {self.decoder_memory}: from {LEAST_MEMORY} MiB to a TiB")
+        if not 0 < self.decode_timeout <= 86_400:
+            raise UsageError(f"--decode_timeout {self.decode_timeout:g}: must be above 0 seconds, up to a day")
+        if self.dicom_decoder not in DICOM_DECODERS:
+            raise UsageError(f"--dicom_decoder {self.dicom_decoder!r}: must be one of {', '.join(DICOM_DECODERS)}")
+        if self.shards > 99_999:
+            raise UsageError(f"--shards {self.shards}: at most 99999")
+        if self.output == self.input or self.output.startswith(self.input.rstrip("/") + "/"):
+            raise UsageError(f"--output {self.output} lies inside --input: its files would be taken for images")
+        if self.near_duplicates_of == self.output:
+            raise UsageError(
+                f"--near_duplicates_of {self.output} is --output too; give the new version a folder of its own"
+            )
+
+    def _check_classes(self) -> None:
+        given = f"--classes {','.join(self.classes)}"
+        if len(self.classes) == 1 or len(set(self.classes)) < len(self.classes) or "" in self.classes:
+            raise UsageError(f"{given}: give at least two different names, with a comma between them")
+        if joined := next((name for name in self.classes if SEPARATOR in name), None):
+            raise UsageError(f"{given}: {joined!r} is no class, because {SEPARATOR} joins the labels of one image")
+        table = self.known.table
+        if self.classes and table and table.codes and len(self.classes) != len(table.codes):
+            codes = " and ".join(table.codes)
+            raise UsageError(
+                f"{given}: name {len(table.codes)} classes, for {table.label} {codes} of --preset {self.preset}"
+            )
+
+    @property
+    def work(self) -> str:
+        """The folder of everything unfinished."""
+        return storage.join(self.output, WORK_FOLDER)
+
+    @property
+    def known(self) -> Preset:
+        """What the preset knows of the set; an empty answer without one."""
+        return PRESETS[self.preset] if self.preset else Preset((), self.group_pattern, {})
+
+    @property
+    def class_order(self) -> tuple[str, ...]:
+        """The classes in label order, where they are known before the data is."""
+        return self.classes or self.known.classes
+
+    @property
+    def version(self) -> str:
+        """The data set's version, as its folder names it."""
+        return version_of(self.output)
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that the manifest tells: all that shape the data set, and no path."""
+        hidden = ("input", "manifest", "image", "name", "id_key_check")
+        return {name: value for name, value in self._shaping().items() if name not in hidden}
+
+    def fingerprint(self) -> str:
+        """A hash of every setting that a shard's bytes follow from; runs with the same one may share finished shards."""
+        return hashlib.sha256(json.dumps(self._shaping(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def _shaping(self) -> dict[str, Any]:
+        settings = {name: value for name, value in asdict(self).items() if name not in _NOT_IN_SHARDS}
+        if not self.near_duplicates_of:  # data sets made without it go on having the fingerprint that they had before
+            del settings["near_duplicates_check"]
+        return settings
+
+
+def most_bytes(config: ConvertConfig) -> int:
+    """The largest file that is read at all."""
+    return pool.most_bytes(config.decoder_memory << 20)

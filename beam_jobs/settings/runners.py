@@ -1,0 +1,73 @@
+"""Beam's options, and the engine that runs a job on this machine."""
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    SetupOptions,
+    StandardOptions,
+    TypeOptions,
+)
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+from beam_jobs.settings.config import LOCAL_RUNNERS, ConvertConfig
+from beam_jobs.storage import storage
+from schemas.errors import UsageError
+
+# Their job servers know more options than Python does.
+_OPEN_ENDED_RUNNERS = ("PortableRunner", "FlinkRunner", "SparkRunner", "PrismRunner")
+
+
+def beam_options(flags: list[str]) -> PipelineOptions:
+    """Beam's options. `runner` is None where the job runs on this machine. Raises UsageError for a flag nobody knows."""
+    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for kind in PipelineOptions.__subclasses__():
+        if "_add_argparse_args" in vars(kind):
+            kind._add_argparse_args(known)
+    _, unknown = known.parse_known_args(flags)
+    options = PipelineOptions(flags)
+    runner = options.view_as(StandardOptions).runner or ""
+    if unknown and runner not in _OPEN_ENDED_RUNNERS:
+        raise UsageError(f"unknown argument {unknown[0]}; see python -m beam_jobs.convert --help")
+    if options.view_as(GoogleCloudOptions).template_location and runner != "DataflowRunner":
+        raise UsageError("--template_location needs --runner=DataflowRunner, whose templates it makes")
+    if runner in LOCAL_RUNNERS:
+        options.view_as(StandardOptions).runner = None
+        # A sixth of a second, for what the graph of a template is checked for in the tests.
+        options.view_as(TypeOptions).pipeline_type_check = False
+    setup = options.view_as(SetupOptions)
+    setup.save_main_session = False  # every function lives in an installed module
+    if runner == "DataflowRunner" and not setup.setup_file and Path("setup.py").exists():
+        setup.setup_file = "./setup.py"
+    return options
+
+
+def check_places(config: ConvertConfig, options: PipelineOptions) -> None:
+    """Raises UsageError where Dataflow's workers could not reach what the config names."""
+    if options.view_as(StandardOptions).runner != "DataflowRunner":
+        return
+    for flag in ("input", "output", "manifest", "retry_quarantine", "near_duplicates_of"):
+        place = getattr(config, flag)
+        if place and not storage.is_remote(place):
+            raise UsageError(
+                f"--{flag} {place} is local, and Dataflow's workers cannot reach it; copy it to a gs:// bucket"
+            )
+
+
+def local_runner(options: PipelineOptions) -> FnApiRunner:
+    """The engine for this machine; in it workers are threads, or processes with --direct_running_mode, that end with this
+    one."""
+    direct = options.view_as(DirectOptions)
+    if direct.direct_running_mode != "multi_processing":
+        return FnApiRunner()
+    direct.direct_running_mode = "in_memory"  # or Beam would put its own command in place of ours
+    # "exec": the shell that Beam puts between would hide the launcher's end from the worker.
+    command = ["exec", sys.executable, "-m", "beam_jobs.local.workers", str(os.getpid())]
+    return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(shlex.join(command)))

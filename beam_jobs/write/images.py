@@ -1,0 +1,147 @@
+"""The images of one shard, from their bytes to framed records: read on threads, decoded in child processes."""
+
+import collections
+import contextlib
+import hashlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import PurePosixPath
+
+from beam_jobs.decoding.decoder import decode
+from beam_jobs.elements import Converted, Outcome, Plan, Quarantined, Reference, Skipped
+from beam_jobs.leakage.signature import signatures
+from beam_jobs.passing import status
+from beam_jobs.settings.config import ConvertConfig, most_bytes
+from beam_jobs.storage import storage
+from schemas.decoders.pool import BATCH_BYTES, BATCH_IMAGES, cores
+from schemas.decoders.process import Answer
+from schemas.errors import JobFailed, one_line
+from schemas.example import Example, encode_example, frame_record
+from schemas.labels import encode_label
+from schemas.pixels.rejection import Decoded, ImageRejected, ImageSkipped
+
+_READ_THREADS = 16  # a bucket answers in tens of milliseconds: that many requests at once keep the decoders busy
+_LARGE_BYTES = 64 << 20
+_large_files = threading.BoundedSemaphore(2)  # so many threads of a worker hold large files at a time
+_FORMAT_SUFFIXES = {
+    "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "png": (".png",),
+    "tiff": (".tif", ".tiff"),
+    "bmp": (".bmp", ".dib"),
+    "webp": (".webp",),
+    "gif": (".gif",),
+    "dicom": (".dcm", ".dicom"),
+}
+_IMAGE_SUFFIXES = frozenset(suffix for suffixes in _FORMAT_SUFFIXES.values() for suffix in suffixes)
+
+
+def convert_all(references: list[Reference], plan: Plan, config: ConvertConfig, folder: str) -> Iterator[Outcome]:
+    """What becomes of each input, in order; read ahead on several threads, decoded in child processes."""
+    batches = batches_of(references)
+    threads = thread_count(config)
+    with ThreadPoolExecutor(threads, "read") as executor:
+        ahead: collections.deque[Future[list[Outcome]]] = collections.deque()
+        try:
+            for batch in batches:
+                ahead.append(executor.submit(convert_batch, batch, plan, config))
+                if len(ahead) > 2 * threads:
+                    yield from _finished(ahead, folder)
+            while ahead:
+                yield from _finished(ahead, folder)
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+def _finished(ahead: "collections.deque[Future[list[Outcome]]]", folder: str) -> list[Outcome]:
+    try:
+        outcomes = ahead.popleft().result()
+    except OSError as error:  # whoever writes what comes of this would take it for an error of writing
+        raise JobFailed(
+            f"cannot read or decode images: {error.strerror or error}; run again: finished shards are kept"
+        ) from error
+    status.count_done(folder, len(outcomes))
+    return outcomes
+
+
+def batches_of(references: list[Reference]) -> Iterator[list[Reference]]:
+    """The references in order, in lists of as much as is handed to a decoder at a time."""
+    batch: list[Reference] = []
+    size = 0
+    for reference in references:
+        size += max(0, reference.source.size)
+        if batch and (size > BATCH_BYTES or len(batch) == BATCH_IMAGES):
+            yield batch
+            batch, size = [], max(0, reference.source.size)
+        batch.append(reference)
+    if batch:
+        yield batch
+
+
+def thread_count(config: ConvertConfig) -> int:
+    """Threads that read: some more than decode on local files, and more still where each read waits for the network."""
+    if config.threads:
+        return config.threads
+    local = (config.decoders or cores()) + 1
+    return max(local, _READ_THREADS) if storage.is_remote(config.input) else local
+
+
+def convert_batch(batch: list[Reference], plan: Plan, config: ConvertConfig) -> list[Outcome]:
+    """Some inputs, from their bytes to their framed records, or why not."""
+    large = sum(reference.source.size for reference in batch) > _LARGE_BYTES
+    with _large_files if large else contextlib.nullcontext():
+        found = [_read(reference, config) for reference in batch]
+        answers = decode([data for data in found if isinstance(data, bytes)], config)
+        images = [answer.pixels for answer in answers if isinstance(answer, Decoded)]
+        decoded, signed = iter(answers), iter(signatures(images, config.image.letterboxed))
+        return [
+            data if isinstance(data, Quarantined) else _outcome(reference, data, next(decoded), signed, plan, config)
+            for reference, data in zip(batch, found, strict=True)
+        ]
+
+
+def _read(reference: Reference, config: ConvertConfig) -> bytes | Quarantined:
+    """The file's bytes. Reading errors of a single image are its own; a bucket that refuses access fails the job."""
+    source = reference.source
+    if source.size > most_bytes(config):
+        detail = (
+            f"{source.size >> 20} MiB; --decoder_memory {config.decoder_memory} has room for {most_bytes(config) >> 20}"
+        )
+        return _quarantined(reference, None, "read", "file_too_large", detail, "unknown")
+    try:
+        if source.size < 0:
+            raise FileNotFoundError
+        return storage.read_bytes(source.uri, source.version)
+    except FileNotFoundError:
+        return _quarantined(
+            reference, None, "read", "missing", "no file is there, or it was replaced since it was listed", "unknown"
+        )
+    except OSError as error:
+        return _quarantined(reference, None, "read", "unreadable", error.strerror or type(error).__name__, "unknown")
+
+
+def _outcome(
+    reference: Reference, data: bytes, image: Answer, signed: Iterator[bytes], plan: Plan, config: ConvertConfig
+) -> Outcome:
+    source = reference.source
+    if isinstance(image, ImageSkipped):
+        return Skipped(image.reason.value)
+    if isinstance(image, ImageRejected):
+        return _quarantined(reference, data, "decode", image.reason.value, image.detail, image.format)
+    label = encode_label(source.label, plan.classes, plan.label_kind)
+    uri = source.uri if config.include_source_uri else None
+    record = frame_record(encode_example(Example(image.pixels, label, reference.id, reference.group, uri)))
+    suffix = PurePosixPath(source.path).suffix.lower()
+    mislabelled = suffix in _IMAGE_SUFFIXES and suffix not in _FORMAT_SUFFIXES.get(image.format, ())
+    notes = (*image.notes, *(("mislabelled",) if mislabelled else ()))
+    return Converted(record, label, notes, reference.id, next(signed))
+
+
+def _quarantined(
+    reference: Reference, data: bytes | None, stage: str, reason: str, detail: str, seen_format: str
+) -> Quarantined:
+    source = reference.source
+    read = "" if data is None else f"md5:{hashlib.md5(data, usedforsecurity=False).hexdigest()}"
+    size = source.size if source.size >= 0 else None
+    return Quarantined(source.uri, source.checksum or read, size, stage, reason, one_line(detail), seen_format)

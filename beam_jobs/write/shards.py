@@ -1,0 +1,217 @@
+"""Step 3: write one shard at a time, whole: read -> pixels -> record -> one finished file.
+
+A shard is the unit of retry, of resuming and of progress. Its bytes follow from its inputs and the settings alone, so two
+workers that write the same shard do no harm.
+"""
+
+import collections
+import hashlib
+import hmac
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.transforms.window import GlobalWindows
+
+from beam_jobs.elements import Converted, Outcome, Plan, Quarantined, Reference, ShardResult, Skipped
+from beam_jobs.leakage.crowds import HASHED
+from beam_jobs.leakage.near_duplicates import hashed
+from beam_jobs.passing import status
+from beam_jobs.passing.blocks import Block
+from beam_jobs.settings.config import ConvertConfig
+from beam_jobs.settings.id_key import id_key
+from beam_jobs.storage import storage
+from beam_jobs.write import reuse
+from beam_jobs.write.images import convert_all
+from schemas.dataset import Shard, shard_name
+from schemas.labels import positives
+
+_AT_ONCE = 2
+
+
+class WriteShards(beam.DoFn):  # type: ignore[misc]
+    """((split, index), blocks of References) -> the ShardResult of `write_shard`.
+
+    Two shards at a time, so that the decoders have work while one is finished and the next is begun.
+    """
+
+    def __init__(self, config: ConvertConfig, prefix: str, work: str, folder: str) -> None:
+        self._settings = config, prefix, work, folder
+
+    def start_bundle(self) -> None:
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "shard")
+        self._begun: collections.deque[Future[ShardResult]] = collections.deque()
+
+    def process(self, keyed: tuple[tuple[str, int], Iterable[Block[Reference]]], plan: Plan) -> Iterator[ShardResult]:
+        key, references = keyed
+        # A list, because only this thread may read what a runner hands over.
+        self._begun.append(self._threads.submit(write_shard, (key, list(references)), plan, *self._settings))
+        if len(self._begun) > _AT_ONCE:
+            yield self._first_begun()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        while self._begun:
+            yield GlobalWindows.windowed_value(self._first_begun())
+        self._threads.shutdown()
+
+    def _first_begun(self) -> ShardResult:
+        try:
+            return self._begun.popleft().result()
+        except BaseException:
+            self._threads.shutdown(cancel_futures=True)  # the others at work end before the bundle does
+            raise
+
+
+def write_shard(
+    keyed: tuple[tuple[str, int], Iterable[Block[Reference]]],
+    plan: Plan,
+    config: ConvertConfig,
+    prefix: str,
+    work: str,
+    folder: str,
+) -> ShardResult:
+    """Writes the shard of one ((split, index), references) into the folder `work` and tells what became of its inputs;
+    `folder` hears of the progress. A shard that an earlier run finished from the same inputs is kept."""
+    key, references = keyed
+    split, index = key
+    with status.failures(folder):
+        ordered = sorted(itertools.chain.from_iterable(references), key=lambda reference: reference.id)
+        name = shard_name(prefix, split, index, plan.shards[split])
+        mark = storage.join(work, f"{name}.{_inputs_hash(ordered, plan, config)}.json")
+        finished = _finished(mark, work, config)
+        if finished is not None:
+            status.count_done(folder, len(ordered))
+            return finished
+        result = _retried(name, key, ordered, plan, config, work, folder) if config.retry_quarantine else None
+        if result is None:
+            outcomes = convert_all(ordered, plan, config, folder)
+            result = _write(name, key, ordered, outcomes, plan, config, work)
+        with storage.writing(work):
+            storage.write_bytes(mark, result.to_json().encode())
+        return result
+
+
+def signatures_of(result: ShardResult) -> tuple[str, bytes]:
+    """The split of a shard and the signatures of its records, on their way to the search for near-duplicates."""
+    return result.split, result.signatures
+
+
+def without_signatures(result: ShardResult) -> ShardResult:
+    """The result as it is gathered with all others in one worker, without the part that grows with its records."""
+    return replace(result, signatures=b"")
+
+
+def shard_in_work(work: str, shard: Shard) -> str:
+    """Where a finished shard waits to be published: under a name that only this content has."""
+    return storage.join(work, f"{shard.file}.{shard.sha256[:16]}")
+
+
+def _inputs_hash(references: list[Reference], plan: Plan, config: ConvertConfig) -> str:
+    """Changes when anything that the shard's bytes follow from does, also a file replaced under the same name."""
+    # Keyed like the ids: it is published, and without a key somebody could try whether a guessed input gives it.
+    digest = hmac.new(id_key(config), config.fingerprint().encode(), hashlib.sha256)
+    digest.update(json.dumps([plan.label_kind, *plan.classes]).encode())
+    for reference in references:
+        # Not the checksum: a local listing has it or not, by whether another file happens to be of the same size.
+        source = reference.source._replace(uri="", checksum="")
+        digest.update(repr((reference.id, reference.group, *source)).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def _finished(mark: str, work: str, config: ConvertConfig) -> ShardResult | None:
+    try:
+        result = ShardResult.from_json(storage.read_bytes(mark).decode())
+        np.frombuffer(result.signatures, HASHED)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    # A run that was stopped while publishing has moved some already.
+    for place in (shard_in_work(work, result.shard), storage.join(config.output, result.shard.file)):
+        file = storage.stat(place, "")
+        if file is not None and file.size == result.shard.bytes:
+            return result
+    return None
+
+
+def _retried(
+    name: str,
+    key: tuple[str, int],
+    references: list[Reference],
+    plan: Plan,
+    config: ConvertConfig,
+    work: str,
+    folder: str,
+) -> ShardResult | None:
+    """Writes the shard from the old data set's records and from those images only that it quarantined; None where it has
+    no whole shard that was made from the other inputs."""
+    old = reuse.old_dataset(config.retry_quarantine)
+    again = [reference for reference in references if reference.source.uri in old.quarantined]
+    others = [reference for reference in references if reference.source.uri not in old.quarantined]
+    found = old.shards.get(_inputs_hash(others, plan, config))
+    kept = reuse.kept_records(old.folder, found, config.image) if found else None
+    if found is None or kept is None:
+        return None
+    status.count_done(folder, len(others))
+    outcomes = merge(references, kept, again, convert_all(again, plan, config, folder))
+    result = _write(name, key, references, outcomes, plan, config, work)
+    return replace(
+        result,
+        skipped=dict(collections.Counter(result.skipped) + collections.Counter(found.skipped)),
+        notes=dict(collections.Counter(result.notes) + collections.Counter(found.notes)),
+    )
+
+
+def merge(
+    references: list[Reference], kept: Iterator[reuse.Kept], again: list[Reference], converted: Iterator[Outcome]
+) -> Iterator[Outcome]:
+    """Old records and new outcomes in the order of the references. An input with neither was skipped: no image."""
+    retried = {reference.id for reference in again}
+    record = next(kept, None)
+    for reference in references:
+        if reference.id in retried:
+            yield next(converted)
+        elif record is not None and record.id == reference.id:
+            yield Converted(record.record, record.label, (), record.id, record.signature)
+            record = next(kept, None)
+
+
+def _write(
+    name: str,
+    key: tuple[str, int],
+    references: list[Reference],
+    outcomes: Iterator[Outcome],
+    plan: Plan,
+    config: ConvertConfig,
+    work: str,
+) -> ShardResult:
+    labels = [0] * len(plan.classes)
+    notes: collections.Counter[str] = collections.Counter()
+    skipped: collections.Counter[str] = collections.Counter()
+    quarantined = []
+    digest = hashlib.sha256()
+    signatures: list[bytes] = []
+    ids: list[str] = []
+    with storage.writing(storage.join(work, name)), storage.new_file(work) as file:
+        for outcome in outcomes:
+            if isinstance(outcome, Quarantined):
+                quarantined.append(outcome)
+            elif isinstance(outcome, Skipped):
+                skipped[outcome.reason] += 1
+            else:
+                file.write(outcome.record)
+                digest.update(outcome.record)
+                for index in positives(outcome.label):
+                    labels[index] += 1
+                notes.update(outcome.notes)
+                signatures.append(outcome.signature)
+                ids.append(outcome.id)
+        shard = Shard(name, file.tell(), digest.hexdigest(), len(ids), tuple(labels))
+        storage.keep(file, shard_in_work(work, shard))
+    bad = {entry.uri for entry in quarantined}
+    inputs = _inputs_hash([reference for reference in references if reference.source.uri not in bad], plan, config)
+    blob = hashed(signatures, ids).tobytes()
+    return ShardResult(*key, shard, tuple(quarantined), dict(skipped), dict(notes), inputs, blob)

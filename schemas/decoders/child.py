@@ -1,0 +1,101 @@
+"""A process that decodes and does nothing else: `python -m schemas.decoders.child SOCKET MEMORY`, for pool.py alone.
+
+It holds no credentials and no key, and a hostile file may take it over. So its answers are frames of fixed form, never
+pickles, and the pool checks each field. An image that takes too long ends it by a signal, which needs neither the
+interpreter nor the parent to be alive.
+"""
+
+import contextlib
+import fcntl
+import functools
+import importlib
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from schemas.pixels.rejection import NOTES, Decoded, ImageRejected, ImageSkipped, Reason, SkipReason
+from schemas.pixels.settings import ImageSettings
+from schemas.pixels.sniff import FORMATS, sniff
+
+READY = b"ready"
+# Number of images, length of the task; then the length of each image, the task, the images. The task is the JSON of
+# [MODULE:FUNCTION, fields of the ImageSettings, seconds an image may take]. Without images READY is the answer, when what
+# the task takes is loaded.
+REQUEST, LENGTH = struct.Struct("<II"), struct.Struct("<Q")
+# Kind; index of the reason, or the notes as bits; index of the format; length of what follows: pixels, or UTF-8 for people.
+ANSWER = struct.Struct("<BBBI")
+DECODED, REJECTED, SKIPPED = range(3)
+REASONS, SKIP_REASONS, SEEN_FORMATS = tuple(Reason), tuple(SkipReason), (*FORMATS, "unknown")
+MOST_DETAIL = 2000  # bytes
+
+
+def serve(descriptor: int, memory: int) -> None:
+    """Answers each image with what became of it, in order, until the line is closed."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold an image of a patient
+    importlib.import_module("schemas.pixels.decode")  # what most files need, while the parent is still getting ready
+    with socket.socket(fileno=descriptor) as line, line.makefile("rb") as requests:
+        fcntl.fcntl(line, fcntl.F_SETOWN, os.getpid())  # a parent that is killed ends a decoder that hangs, by SIGIO
+        while head := requests.read(REQUEST.size):
+            count, task_length = REQUEST.unpack(head)
+            lengths = [LENGTH.unpack(requests.read(LENGTH.size))[0] for _ in range(count)]
+            name, settings, seconds = json.loads(requests.read(task_length))
+            decode, image_settings = _decoder(name, memory), ImageSettings(**settings)
+            if not count:
+                line.sendall(READY)
+                continue
+            images = [requests.read(length) for length in lengths]
+            images.reverse()
+            fcntl.fcntl(line, fcntl.F_SETFL, os.O_ASYNC)
+            while images:
+                _load_decoder_of(images[-1])
+                signal.setitimer(signal.ITIMER_REAL, seconds)
+                answer = _answer(decode, images.pop(), image_settings)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                if not images:  # after the last answer the parent may send more, which is a signal too
+                    fcntl.fcntl(line, fcntl.F_SETFL, 0)
+                line.sendall(answer)
+
+
+@functools.cache
+def _decoder(name: str, memory: int) -> Callable[[bytes, ImageSettings], Decoded]:
+    """What the function of a `module:function` name gives, with a limit on what it may take beyond what is loaded then."""
+    module, _, function = name.partition(":")
+    decode: Callable[[bytes, ImageSettings], Decoded] = getattr(importlib.import_module(module), function)()
+    if sys.platform == "linux":  # other systems do not heed the limit
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit, (_, hard) = pages * resource.getpagesize() + memory, resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+    return decode
+
+
+def _load_decoder_of(data: bytes) -> None:
+    """What only some images need, and what is not to count as time that they take."""
+    with contextlib.suppress(ImageRejected, MemoryError):
+        if sniff(data) == "dicom":
+            importlib.import_module("schemas.pixels.dicom.read")
+
+
+def _answer(decode: Callable[[bytes, ImageSettings], Decoded], data: bytes, settings: ImageSettings) -> bytes:
+    try:
+        image = decode(data, settings)
+    except ImageRejected as error:
+        detail = error.detail.encode("utf-8", "replace")[:MOST_DETAIL]
+        return _frame(REJECTED, REASONS.index(error.reason), error.format, detail)
+    except ImageSkipped as error:
+        return _frame(SKIPPED, SKIP_REASONS.index(error.reason), error.format, b"")
+    notes = sum(1 << NOTES.index(note) for note in image.notes)
+    return _frame(DECODED, notes, image.format, image.pixels.tobytes())
+
+
+def _frame(kind: int, what: int, format: str, content: bytes) -> bytes:
+    return ANSWER.pack(kind, what, SEEN_FORMATS.index(format), len(content)) + content
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,184 @@
+"""Decoding in child processes: a file that crashes, hangs or swells a decoder costs itself, and nothing else.
+
+The children (child.py) live long, are given the bytes of some dozen images at a time, and inherit nothing but the
+import path. The parent never decodes and never unpickles: it checks the frames that a child sends against what they
+can be (process.py). A child that is lost is begun again, and the images of its batch are decoded once more, each
+alone.
+"""
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from types import TracebackType
+
+from schemas.decoders.process import Answer, DecoderProcess, ProcessLost
+from schemas.errors import JobFailed
+from schemas.pixels.rejection import ImageRejected, Reason
+from schemas.pixels.settings import ImageSettings
+from schemas.pixels.sniff import sniff
+
+BATCH_IMAGES, BATCH_BYTES = 32, 1 << 20  # what fits a message: enough that small images cost no round trip each
+DEFAULT_MEMORY, DEFAULT_SECONDS = 1 << 30, 60.0
+DECODER = "schemas.pixels.decode:decoder"
+_STARTS = 10  # of a child that is killed again and again before it is ready
+
+
+def most_bytes(memory: int) -> int:
+    """The largest file for decoders of so much memory, which hold it beside what they make of it."""
+    return memory * 2 // 3
+
+
+class DecoderPool:
+    """`children` processes (0: one a core) that decode for all threads of this one, begun when they are needed.
+
+    `memory`: bytes that decoding may take in each, the files included and the libraries not; kept on Linux only. Close it,
+    or use it in a `with`.
+    """
+
+    def __init__(self, children: int = 0, memory: int = DEFAULT_MEMORY) -> None:
+        self._memory = memory
+        # None: not begun yet, or lost. The one used last comes first: few images need few children.
+        self._free: queue.LifoQueue[DecoderProcess | None] = queue.LifoQueue()
+        for _ in range(children or cores()):
+            self._free.put(None)
+        self._alive: set[DecoderProcess] = set()
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "DecoderPool":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Begins all idle children now and waits for none, so that they get ready while the caller does other things."""
+        idle = [self._free.get() for _ in range(self._free.qsize())]
+        try:
+            idle = [each or self._begin() for each in idle]
+        finally:
+            for each in idle:
+                self._free.put(each)
+
+    def close(self) -> None:
+        """Ends all children, whatever they are at, for good: a thread that decodes meanwhile gets a JobFailed."""
+        with self._lock:
+            self._closed = True
+            for each in self._alive:
+                each.end()
+            self._alive.clear()
+
+    def decode(
+        self,
+        images: Sequence[bytes],
+        settings: ImageSettings,
+        timeout: float = DEFAULT_SECONDS,
+        decoder: str = DECODER,
+    ) -> list[Answer]:
+        """What becomes of each image, in order: its tensor, or the ImageRejected or ImageSkipped that says why not.
+
+        Images are the bytes of whole files. `timeout`: seconds that each may take. `decoder`: the `module:function` that
+        loads what it needs and gives a function such as `decode` in schemas/pixels/decode.py. Best called with about
+        BATCH_IMAGES images or BATCH_BYTES; from any thread. An image in whose turn a child is lost twice, the second
+        time alone, is DECODER_CRASHED; one that takes too long is DECODER_TIMEOUT. Raises JobFailed where no child gets
+        ready.
+        """
+        task = json.dumps([decoder, asdict(settings), timeout]).encode()
+        answers, lost = self._ask(images, settings, timeout, task)
+        if lost is None:
+            return answers
+        final = -1 if lost.reason is Reason.DECODER_CRASHED else len(answers)
+        return [lost if at == final else self._alone(image, settings, timeout, task) for at, image in enumerate(images)]
+
+    def _alone(self, image: bytes, settings: ImageSettings, timeout: float, task: bytes) -> Answer:
+        answers, lost = self._ask([image], settings, timeout, task)
+        if lost and lost.reason is Reason.DECODER_CRASHED:  # once may be another's doing: the system's, short of memory
+            answers, lost = self._ask([image], settings, timeout, task)
+        return lost or answers[0]
+
+    def _ask(
+        self, images: Sequence[bytes], settings: ImageSettings, timeout: float, task: bytes
+    ) -> tuple[list[Answer], ImageRejected | None]:
+        """The answers of one child, and why the image after the last of them has none."""
+        each, back = self._prepared(task), None
+        answers: list[Answer] = []
+        try:
+            each.send(images, timeout)
+            while len(answers) < len(images):
+                answers.append(each.receive(settings, timeout))
+            back = each
+        except (ProcessLost, OSError) as error:
+            return answers, self._blamed(error, self._end(each), images[len(answers)], timeout)
+        finally:
+            if back is None:  # what it would still answer belongs to nobody
+                self._end(each)
+            self._free.put(back)
+        return answers, None
+
+    def _prepared(self, task: bytes) -> DecoderProcess:
+        """A child that waits for images."""
+        each = self._free.get()
+        try:
+            for _ in range(_STARTS):
+                fresh = each is None
+                each = each or self._begin()
+                try:
+                    each.prepare(task)
+                    return each
+                except (ProcessLost, OSError) as error:
+                    late, code, each = isinstance(error, TimeoutError), self._end(each), None
+                if fresh and (late or code > 0):  # it would again; a kill may be due to others, short of memory
+                    break
+            raise JobFailed(
+                f"the process that decodes does not start: it {'is not ready in time' if late else _how(code)}"
+            )
+        except BaseException:
+            if each:
+                self._end(each)
+            self._free.put(None)
+            raise
+
+    def _begin(self) -> DecoderProcess:
+        with self._lock:
+            if self._closed:
+                raise JobFailed("the processes that decode have been ended")
+            begun = DecoderProcess(self._memory)
+            self._alive.add(begun)
+            return begun
+
+    def _end(self, each: DecoderProcess) -> int:
+        code = each.end()
+        with self._lock:
+            self._alive.discard(each)
+        return code
+
+    def _blamed(self, error: Exception, code: int, image: bytes, timeout: float) -> ImageRejected:
+        if isinstance(error, TimeoutError) or code == -signal.SIGALRM:
+            return _rejected(Reason.DECODER_TIMEOUT, f"not decoded in {timeout:g} s", image)
+        if len(image) > most_bytes(self._memory):
+            return _rejected(Reason.OUT_OF_MEMORY, "the file alone fills the memory of a decoder", image)
+        how = str(error) if isinstance(error, ProcessLost) else ""
+        return _rejected(Reason.DECODER_CRASHED, f"the decoding process {how or _how(code)}", image)
+
+
+def cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _rejected(reason: Reason, detail: str, image: bytes) -> ImageRejected:
+    try:
+        return ImageRejected(reason, detail, sniff(image))
+    except ImageRejected:
+        return ImageRejected(reason, detail)
+
+
+def _how(code: int) -> str:
+    return f"ended with signal {-code}" if code < 0 else f"ended with exit code {code}"

@@ -1,0 +1,163 @@
+"""Tables of every form give the same rows."""
+
+import csv
+import io
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from beam_jobs.discover.tables import Row, UnreadableTable, check_table, read_published, read_rows
+from schemas.errors import UsageError
+from schemas.presets import PRESETS
+
+CELLS = [
+    ("a.png", "NORMAL", "train", "p1"),
+    ("gs://b/b.png", "Mass|Nodule", "VALIDATION", "p2"),
+    ("deep/c.png", "", "", ""),
+]
+ROWS = [Row(0, *cells)._replace(label="|".join(sorted(cells[1].split("|")))) for cells in CELLS]
+
+
+def numbered(first: int) -> list[Row]:
+    return [row._replace(line=first + n) for n, row in enumerate(ROWS)]
+
+
+def write_csv(path: Path, *rows: tuple[str, ...]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    path.write_text(text.getvalue(), newline="")
+    return str(path)
+
+
+def test_csv_with_a_header(tmp_path: Path) -> None:
+    uri = write_csv(tmp_path / "rows.csv", ("image_uri", "label", "split", "group"), *CELLS)
+    check_table(uri)
+    assert list(read_rows(uri)) == numbered(2)
+
+
+def test_automl_without_a_header(tmp_path: Path) -> None:
+    lines = [(split, image, *label.split("|")) for image, label, split, _ in CELLS]
+    uri = write_csv(tmp_path / "rows.csv", *lines)
+    check_table(uri)
+    assert list(read_rows(uri)) == [row._replace(group="") for row in numbered(1)]
+
+
+@pytest.mark.parametrize(
+    ("first", "is_row"),
+    [
+        ("TRAIN,gs://b/1.png,A", True),
+        ("UNASSIGNED,gs://b/image,A", True),
+        (",scan.png", True),
+        ("test,a/b", True),
+        ("split,image_uri,label", False),
+        (",image_uri,label", False),  # as pandas writes its index
+        ("image_uri,label", False),
+    ],
+)
+def test_automl_is_known_by_its_first_line(tmp_path: Path, first: str, is_row: bool) -> None:
+    (tmp_path / "rows.csv").write_text(f"{first}\nTRAIN,x.png\n")
+    assert len(list(read_rows(str(tmp_path / "rows.csv")))) == (2 if is_row else 1)
+
+
+def test_parquet_with_nulls_numbers_and_lists(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    columns = {
+        "other": [{"not": "read"}] * 3,
+        "image_uri": [cells[0] for cells in CELLS],
+        "label": [["NORMAL"], ["Nodule", "Mass"], None],
+        "split": ["train", "VALIDATION", None],
+        "group": ["p1", "p2", None],
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    check_table(str(path))
+    assert list(read_rows(str(path))) == numbered(1)
+    numbers = {"image_uri": ["a", "b", "c", "d"], "label": [0, 1, None, 1], "group": [1.5, float("nan"), None, 2.0]}
+    pyarrow.parquet.write_table(pyarrow.table(numbers), path)
+    assert [(row.label, row.group) for row in read_rows(str(path))] == [("0", "1.5"), ("1", ""), ("", ""), ("1", "2")]
+    lists = {"image_uri": ["a", "b", "c"], "label": [[], ["A", None], [None]]}
+    pyarrow.parquet.write_table(pyarrow.table(lists), path)
+    assert [row.label for row in read_rows(str(path))] == ["|", "A", "|"]
+
+
+def test_parquet_columns_as_other_programs_write_them(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    images = pyarrow.array(["a", "b", "c"], pyarrow.large_string())
+    for label, expected in [
+        (pyarrow.array([1.0, None, 0.0]), ["1", "", "0"]),  # pandas' way of whole numbers, some of them missing
+        (pyarrow.array([b"A", None, "\u00e9".encode()]), ["A", "", "\u00e9"]),
+        (pyarrow.array(["A", None, "B"]).dictionary_encode(), ["A", "", "B"]),
+        (pyarrow.array([["A", "B"], None, ["B"]], pyarrow.large_list(pyarrow.string())), ["A|B", "", "B"]),
+    ]:
+        pyarrow.parquet.write_table(pyarrow.table({"image_uri": images, "label": label}), path)
+        assert [row.label for row in read_rows(str(path))] == expected
+    for label, says in [([{"is": "A"}] * 3, "a cell of label holds a dict"), ([b"\xff"] * 3, "not text in UTF-8")]:
+        pyarrow.parquet.write_table(pyarrow.table({"image_uri": images, "label": label}), path)
+        with pytest.raises(UsageError, match=says):
+            check_table(str(path))
+
+
+def test_what_people_write_between_commas(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(' image_uri , label\nfile:///x/a%20b.png, "A, or ""a"""\n , \n\nc.png,B,,\n')
+    check_table(str(path))
+    found = [(row.line, row.image, row.label) for row in read_rows(str(path))]
+    assert found == [(2, "/x/a b.png", 'A, or "a"'), (5, "c.png", "B")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ('a.png,A\n"b.png,B\nc.png,A\n', r"not CSV text \(line 4: .*; is a quote not closed\?\)"),
+        ("a.png,A\nb.png,B, viral\n", "not a table: line 3 has 3 cells and its header 2; quote a cell with a comma"),
+        ("a.png,A\nb\0.png,B\n", "not CSV text"),
+    ],
+)
+def test_rows_are_never_lost_in_a_damaged_table(tmp_path: Path, rows: str, says: str) -> None:
+    (tmp_path / "rows.csv").write_text(f"image_uri,label\n{rows}")
+    with pytest.raises(UnreadableTable, match=says):
+        list(read_rows(str(tmp_path / "rows.csv")))
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("image_uri,label,label\na.png,A,B\n")
+    columns = [pyarrow.array(["a.png"])] * 3
+    names = ["image_uri", "split", "split"]
+    pyarrow.parquet.write_table(pyarrow.Table.from_arrays(columns, names=names), tmp_path / "rows.parquet")
+    with pytest.raises(UsageError, match=r"rows\.csv has several columns label; keep one"):
+        check_table(str(tmp_path / "rows.csv"))
+    with pytest.raises(UsageError, match=r"rows\.parquet has several columns split; keep one"):
+        check_table(str(tmp_path / "rows.parquet"))
+
+
+def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1, or not")
+    (tmp_path / "rows.csv").write_bytes(b"image_uri,label\na.png,A\n" * 10_000 + b"\xff\xfe,B\n")
+    with pytest.raises(UsageError, match=r"rows\.parquet is not a Parquet file"):
+        check_table(str(tmp_path / "rows.parquet"))
+    with pytest.raises(UnreadableTable, match="not CSV text"):
+        list(read_rows(str(tmp_path / "rows.csv")))
+    with pytest.raises(UsageError, match="does not exist"):
+        check_table(str(tmp_path / "none.parquet"))
+    pyarrow.parquet.write_table(pyarrow.table({"image_uri": ["a"], "class": ["A"]}), tmp_path / "rows.pq")
+    with pytest.raises(
+        UsageError, match="has no column label; it must name image_uri, label and may name split, group"
+    ):
+        check_table(str(tmp_path / "rows.pq"))
+
+
+def test_published_tables_by_their_own_columns(tmp_path: Path) -> None:
+    rsna = PRESETS["rsna"].table
+    assert rsna
+    (tmp_path / "rows.csv").write_text("patientId,x,y,width,height,Target\np1,,,,,0\np2,1.0,2.0,3.0,4.0,1\np3,,,,,\n")
+    found = list(read_published(str(tmp_path / "rows.csv"), rsna, ("well", "ill")))
+    assert [(row.image, row.label, row.group) for row in found] == [
+        ("p1.dcm", "well", "p1"),
+        ("p2.dcm", "ill", "p2"),
+        ("p3.dcm", "", "p3"),
+    ]
+    with pytest.raises(
+        UsageError, match="has no column Image Index and no column Finding Labels and no column Patient ID"
+    ):
+        check_table(str(tmp_path / "rows.csv"), PRESETS["nih14"].table)

@@ -1,0 +1,97 @@
+"""Of byte-identical inputs one is kept."""
+
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.testing.util import assert_that, equal_to
+
+from beam_jobs.passing.blocks import Block
+from beam_jobs.passing.tally import DUPLICATES, PROBLEMS, TALLY, Count
+from beam_jobs.plan.duplicates import DropDuplicates, keep_one_each, same_size
+from beam_jobs.settings.config import most_bytes
+from tests.beam_jobs.made import config, source
+from tests.conftest import write_images
+
+
+def test_duplicates_are_kept_once_and_counted(tmp_path: Path) -> None:
+    contents = {"b": b"same", "a": b"same", "c": b"also", "e": b"empty"[:0], "d": b"", "f": b"longer"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    sources = [source(name, size=len(content))._replace(uri=str(tmp_path / name)) for name, content in contents.items()]
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        result = pipeline | beam.Create([Block(sources, "")]) | DropDuplicates(config(), str(tmp_path))
+        paths = result["sources"] | beam.FlatMap(lambda block: [source.path for source in block])
+        assert_that(paths, equal_to(["a", "c", "d", "e", "f"]), label="kept")
+        assert_that(result[TALLY], equal_to([Count(DUPLICATES, "", 1)]), label="tally")
+
+
+def test_large_files_of_one_size_are_read_whole_only_where_their_ends_are_equal(tmp_path: Path) -> None:
+    side, length = b"\1" * 5_000, 200_000
+    contents = {
+        "same": side + bytes(length) + side,
+        "again": side + bytes(length) + side,
+        "other middle": side + bytes([9]) * length + side,
+        "other start": b"\2" + side[1:] + bytes(length) + side,
+        "other end": side + bytes(length) + side[1:] + b"\2",
+        "gone": side + bytes(length) + side,
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "gone").unlink()
+    sources = [source(name, size=len(content))._replace(uri=str(tmp_path / name)) for name, content in contents.items()]
+    outputs = list(same_size([Block(sources[:2], ""), Block(sources[2:], "")], ""))
+    compared = {s.path for output in outputs if isinstance(output, beam.pvalue.TaggedOutput) for s in output.value}
+    assert compared == {"same", "again", "other middle"}
+    unique = {s.path for block in outputs if isinstance(block, Block) for s in block}
+    assert unique == {"other start", "other end", "gone"}
+
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        result = pipeline | beam.Create([Block(sources, "")]) | DropDuplicates(config(), str(tmp_path))
+        paths = result["sources"] | beam.FlatMap(lambda block: [source.path for source in block])
+        assert_that(paths, equal_to(["again", *sorted(contents.keys() - {"again", "same"})]), label="kept")
+        assert_that(result[TALLY], equal_to([Count(DUPLICATES, "", 1)]), label="tally")
+
+
+def test_a_file_whose_checksum_is_listed_meets_a_large_one_without(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(100_000))
+    local = source("a", size=100_000)._replace(uri=str(tmp_path / "a"))
+    listed = source("b", size=100_000, md5="md5:1")
+    (compared,) = same_size([Block([local, listed], "")], "")
+    assert list(compared.value) == [local, listed]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"label": "B"}, "labels 'A' and 'B'"), ({"split": "test"}, "splits 'unassigned' and 'test'")],
+)
+def test_identical_images_that_disagree_are_a_problem(tmp_path: Path, change: dict[str, str], says: str) -> None:
+    write_images(tmp_path, ["a.png"])
+    first = source("a", md5="md5:1")._replace(uri=str(tmp_path / "a.png"))
+    same = Block([first._replace(path="b", **change), first], "")
+    outputs = list(keep_one_each([same], config(), ""))
+    assert [output.value.kind for output in outputs] == [PROBLEMS]
+    assert says in outputs[0].value.what
+
+
+def test_identical_bytes_that_are_no_image_are_left_to_be_quarantined(tmp_path: Path) -> None:
+    (tmp_path / "page").write_bytes(b"<html>404</html>")
+    sources = [
+        source(name, label=label, md5="md5:1")._replace(uri=str(tmp_path / "page"))
+        for name, label in (("a", "A"), ("b", "B"), ("c", "B"))
+    ]
+    kept = keep_one_each([Block(sources[:2], ""), Block(sources[2:], "")], config(), "")
+    assert [source for block in kept for source in block] == sources
+
+
+def test_files_too_large_to_read_are_left_to_be_quarantined(tmp_path: Path) -> None:
+    sources = [
+        source(name, label=label, md5="md5:1", size=most_bytes(config()) + 1)._replace(
+            uri=str(tmp_path / "never-read.png")
+        )
+        for name, label in (("a", "A"), ("b", "B"))
+    ]
+    write_images(tmp_path, ["never-read.png"])  # an image, if somebody read it
+    (kept,) = keep_one_each([Block(sources, "")], config(), "")
+    assert list(kept) == sources

@@ -1,0 +1,71 @@
+"""The plan: what is sampled, and how many shards there are and what falls into them."""
+
+import apache_beam as beam
+import pytest
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.testing.util import assert_that, equal_to
+
+from beam_jobs.elements import Plan, Reference
+from beam_jobs.passing.blocks import blocks
+from beam_jobs.passing.tally import PROBLEMS, SKIPPED, TALLY, AddUp, Count, problem_line
+from beam_jobs.plan import plan, sampling
+from schemas.errors import UsageError
+from schemas.identity import pseudonym, uniform
+from tests.beam_jobs.made import config, source
+
+
+@pytest.mark.parametrize(("fraction", "limit", "kept"), [(0.25, 0, None), (1.0, 7, 7), (0.5, 7, 7), (0.01, 50, None)])
+def test_sampling_is_by_hash_and_accounts_for_the_rest(fraction: float, limit: int, kept: int | None) -> None:
+    sources = [source(f"image{n}") for n in range(200)]
+    keys = sorted((uniform(0, "sample", s.path), s.path) for s in sources)
+    expected = [path for key, path in keys if key < fraction][: limit or None]
+    if kept:
+        assert len(expected) == kept
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        some = pipeline | beam.Create(list(blocks(sources, "", 30)))
+        result = some | sampling.Sample(config(sample_fraction=fraction, limit=limit))
+        paths = result["sources"] | beam.FlatMap(lambda block: [source.path for source in block])
+        assert_that(paths, equal_to(expected), label="kept")
+        counts = result[TALLY] | beam.CombineGlobally(AddUp())
+        assert_that(counts, equal_to([{SKIPPED: {"not_sampled": 200 - len(expected)}}]), label="skipped")
+
+
+def test_shards_keep_workers_busy_on_small_sets_and_stay_near_100_mib_on_large() -> None:
+    assert plan.shard_count(1, config()) == 1
+    assert plan.shard_count(4_700, config()) == 16
+    ten_million = plan.shard_count(10_000_000, config())
+    assert 64 << 20 < 10_000_000 * 4_241 / ten_million < 128 << 20
+    assert plan.shard_count(10_000_000, config(shards=5)) == 5
+
+
+def test_every_reference_has_a_shard_of_its_split() -> None:
+    made = Plan(("A",), {"train": {"A": 500}}, {"train": 4}, 0, {}, {})
+    references = [Reference(source(str(n)), pseudonym("id", str(n)), "", "train") for n in range(500)]
+    keys = [plan.shard_of(reference, made, seed=0) for reference in references]
+    assert {key for key, _ in plan.empty_shards(made)} == set(keys)
+    assert all(90 < keys.count(("train", index)) < 160 for index in range(4))
+
+
+@pytest.mark.parametrize(
+    ("counts", "says"),
+    [
+        ({}, "holds no image"),
+        ({("train", "A"): 3, ("validation", "A"): 3}, "one class only"),
+        ({("train", "A"): 3, ("train", "B"): 3}, "no image for the validation split"),
+        ({("validation", "A"): 3, ("test", "B"): 3}, "no image for the train split"),
+    ],
+)
+def test_nothing_to_learn_from_is_refused(counts: dict[tuple[str, str], int], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        plan.plan_of(config(), counts, 0, {}, {})
+
+
+def test_problems_are_told_first_to_last_and_counted() -> None:
+    adder = AddUp()
+    parts = [adder.create_accumulator() for _ in range(3)]
+    for n in range(20):
+        adder.add_input(parts[n % 3], Count(PROBLEMS, f"problem {n:02}", 1))
+    found = adder.extract_output(adder.merge_accumulators(parts))
+    assert problem_line(found[PROBLEMS]) == "problem 00; problem 01; problem 02; and 17 more"
+    few = adder.add_input(adder.create_accumulator(), Count(PROBLEMS, "only one", 1))
+    assert problem_line(adder.extract_output(few)[PROBLEMS]) == "only one"

@@ -1,0 +1,241 @@
+"""Releases: what a run leaves that was stopped, forestalled or that found other images."""
+
+import json
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from beam_jobs import pipeline
+from beam_jobs.flags import config_of, parser
+from beam_jobs.pipeline import run
+from beam_jobs.publish import releases
+from beam_jobs.settings.config import ConvertConfig
+from beam_jobs.storage import storage
+from schemas.errors import JobFailed
+from tests.conftest import Result, files_of, labelled, manifest_of, write_images
+
+Convert = Callable[..., Result]
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "raw", labelled(6), side=8)
+
+
+def config(raw: Path, output: Path, *flags: str) -> ConvertConfig:
+    return config_of(parser().parse_args(["--input", str(raw), "--output", str(output), *flags]), local=True)
+
+
+def test_a_run_that_was_stopped_while_it_tidied_up_is_through_when_run_again(
+    tmp_path: Path, raw: Path, convert: Convert
+) -> None:
+    assert convert(raw, tmp_path / "out").code == 0
+    published = files_of(tmp_path / "out")
+    work = tmp_path / "out/_work/r1"
+    work.mkdir(parents=True)
+    (work / "settings.json").write_text(config(raw, tmp_path / "out").fingerprint())
+    (work / "launch-0123").write_bytes(b"")
+    (work / "release.json").write_text(json.dumps({"sha256": "", "replaces": ["old.tfrecord"]}))
+    (tmp_path / "out/old.tfrecord").write_bytes(b"replaced")
+    again = convert(raw, tmp_path / "out")
+    assert again.code == 0, again.err
+    assert "12 listed = 12 written" in again.out
+    assert files_of(tmp_path / "out") == published
+
+
+def test_leftovers_of_a_published_release_go_with_the_next_command(tmp_path: Path, raw: Path, convert: Convert) -> None:
+    assert convert(raw, tmp_path / "out").code == 0
+    published = files_of(tmp_path / "out")
+    (tmp_path / "out/_work/r1").mkdir(parents=True)
+    (tmp_path / "out/_work/r1/.half.tmp").write_bytes(b"half")
+    assert "holds a published data set" in convert(raw, tmp_path / "out").error
+    assert files_of(tmp_path / "out") == published
+    assert not (tmp_path / "out/_work").exists()
+
+
+def test_a_forestalled_run_changes_nothing_of_the_winner_or_of_the_next(
+    tmp_path: Path, raw: Path, convert: Convert
+) -> None:
+    slow = config(raw, tmp_path / "out")
+    release = releases.begin(slow)
+    assert release
+    assert convert(raw, tmp_path / "out").code == 0
+    next_settings = config(raw, tmp_path / "out", "--overwrite", "--image_size", "32")
+    following = releases.begin(next_settings)
+    assert following
+    (tmp_path / "out/_work/r1").mkdir()
+    (tmp_path / "out/_work/r1/cxr-train.tfrecord-00000-of-00001.0123").write_bytes(b"late")
+    before = files_of(tmp_path / "out")
+    assert releases.abandon(slow, release)
+    assert before.keys() - files_of(tmp_path / "out") == {"_work/r1/cxr-train.tfrecord-00000-of-00001.0123"}
+    assert not releases.abandon(next_settings, following)
+    assert not (tmp_path / "out/_work").exists()
+
+
+def test_a_forestalled_run_of_other_images_takes_nothing_from_the_winner(tmp_path: Path, convert: Convert) -> None:
+    raw, folder = write_images(tmp_path / "raw", labelled(6, "train", "test"), side=8), tmp_path / "told"
+    slow = config(raw, tmp_path / "out")
+    release = releases.begin(slow)
+    assert convert(raw, tmp_path / "out").code == 0
+    published = files_of(tmp_path / "out")
+    shutil.rmtree(raw / "test")  # it would publish no test split: the winner's shards of it are not its to replace
+    folder.mkdir()
+    with pytest.raises(JobFailed, match="was published by another run meanwhile"):
+        run(slow, release, str(folder), PipelineOptions([]))
+    assert release
+    assert releases.abandon(slow, release)
+    assert files_of(tmp_path / "out") == published
+
+
+def test_publishing_twice_is_publishing_once(tmp_path: Path, raw: Path) -> None:
+    made = config(raw, tmp_path / "out")
+    release = releases.begin(made)
+    assert release
+    (tmp_path / "told").mkdir()
+    run(made, release, str(tmp_path / "told"), PipelineOptions([]))
+    published = {name: content for name, content in files_of(tmp_path / "out").items() if not name.startswith("_work/")}
+    run(made, release, str(tmp_path / "told"), PipelineOptions([]))  # as a runner does that has lost sight of the step
+    releases.tidy(made, release)
+    assert files_of(tmp_path / "out") == published
+
+
+def test_what_an_interrupt_leaves(tmp_path: Path, raw: Path, convert: Convert) -> None:
+    first, second = config(raw, tmp_path / "out"), config(raw, tmp_path / "out", "--overwrite", "--shards", "2")
+    nothing = "interrupted; nothing was published; the same command again goes on"
+    for _ in range(2):  # before it has begun, and then before a shard is finished
+        assert releases.after_interrupt(first) == nothing
+        assert not (tmp_path / "out").exists()
+        assert releases.begin(first)
+    assert convert(raw, tmp_path / "out").code == 0
+    published = files_of(tmp_path / "out")
+    assert releases.after_interrupt(first) == f"interrupted; {tmp_path}/out holds a published data set"
+    assert releases.begin(second)
+    shard = tmp_path / "out/_work/r2/cxr-r2-train.tfrecord-00000-of-00002.0123"
+    shard.write_bytes(b"finished")
+    assert releases.after_interrupt(second) == nothing
+    assert sorted(path.name for path in shard.parent.iterdir()) == [shard.name, "settings.json"]
+    assert published.items() <= files_of(tmp_path / "out").items()
+
+
+def test_a_run_ends_where_another_one_publishes_other_images(tmp_path: Path, raw: Path, convert: Convert) -> None:
+    said = tmp_path / "out/_work/r1/release.json"
+    said.parent.mkdir(parents=True)
+    said.write_text(json.dumps({"sha256": "of other images", "replaces": []}))
+    result = convert(raw, tmp_path / "out")
+    assert result.code == 1
+    assert "another run publishes other images" in result.error
+    assert not list((tmp_path / "out").glob("cxr-*"))
+    assert not (tmp_path / "out/manifest.json").exists()
+
+
+def test_several_may_delete_a_folder_at_once(tmp_path: Path) -> None:
+    for n in range(300):
+        storage.write_bytes(str(tmp_path / f"work/{n}"), b"x")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: storage.delete_folder(str(tmp_path / "work"), last="7"), range(8)))
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_write_over_another_version_is_refused(tmp_path: Path) -> None:
+    target = str(tmp_path / "file")
+    storage.write_bytes(target, b"first", create_only=True)
+    found = storage.stat(target, "")
+    assert found
+    storage.write_bytes(target, b"second", over=found.version)
+    for version in (0, found.version):
+        with pytest.raises(storage.AlreadyExistsError):
+            storage.write_bytes(target, b"third", over=version)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"second"]
+
+
+@pytest.mark.parametrize("end", ["failure", "interrupt"])
+def test_a_launch_that_ends_early_leaves_what_an_equal_one_is_at(tmp_path: Path, raw: Path, end: str) -> None:
+    def stop(settings: ConvertConfig, release: releases.Release) -> None:
+        releases.abandon(settings, release) if end == "failure" else releases.after_interrupt(settings)
+
+    first, second, third = (config(raw, tmp_path / "out") for _ in range(3))
+    release = releases.begin(first)
+    assert release
+    assert releases.begin(second) == release
+    (Path(release.work) / ".0123.tmp").write_bytes(b"half a shard")
+    before = set(files_of(Path(release.work)))
+    stop(third, release)  # it had not begun
+    assert set(files_of(Path(release.work))) == before
+    stop(first, release)
+    assert before - set(files_of(Path(release.work))) == {f"launch-{first.launch}"}
+    stop(second, release)  # the last one, with no shard finished
+    assert not (tmp_path / "out").exists()
+
+
+def test_overwrite_converts_anew_though_an_earlier_run_left_its_claim(
+    tmp_path: Path, raw: Path, convert: Convert
+) -> None:
+    assert convert(raw, tmp_path / "out").code == 0
+    for revision in (2, 3):
+        claim = tmp_path / f"out/_work/r{revision - 1}/settings.json"
+        claim.parent.mkdir(parents=True)
+        claim.write_text(config(raw, tmp_path / "out", "--overwrite").fingerprint())  # as a template's job leaves it
+        assert convert(raw, tmp_path / "out", "--overwrite").code == 0
+        assert manifest_of(tmp_path / "out")["revision"] == revision
+        assert not (tmp_path / "out/_work").exists()
+
+
+def test_the_same_overwriting_command_after_a_kill_reads_the_images_again(
+    tmp_path: Path, raw: Path, convert: Convert
+) -> None:
+    assert convert(raw, tmp_path / "out").code == 0
+    killed = config(raw, tmp_path / "out", "--overwrite")
+    release = releases.begin(killed)
+    assert release
+    run(killed, release, str(tmp_path), PipelineOptions([]))  # and killed before it tidies up
+    assert manifest_of(tmp_path / "out")["revision"] == 2
+    write_images(raw, {"NORMAL/more.png": 99}, side=8)
+    assert "13 listed = 13 written" in convert(raw, tmp_path / "out", "--overwrite").out
+    assert manifest_of(tmp_path / "out")["revision"] == 3
+    assert not (tmp_path / "out/_work").exists()
+
+
+def test_a_runner_that_fails_after_the_manifest_is_written_has_published(
+    tmp_path: Path, raw: Path, convert: Convert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_and_fail(*arguments: Any) -> None:
+        run(*arguments)
+        raise JobFailed("the runner lost sight of its workers")
+
+    monkeypatch.setattr(pipeline, "run", run_and_fail)
+    result = convert(raw, tmp_path / "out")
+    assert result.code == 0, result.err
+    assert "published cxr" in result.out
+    assert not (tmp_path / "out/_work").exists()
+
+
+def test_a_manifest_that_is_ours_already_is_no_other_runs(
+    tmp_path: Path, raw: Path, convert: Convert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = storage.write_bytes
+
+    def written_and_tried_again(uri: str, data: bytes, **options: Any) -> None:
+        write(uri, data, **options)
+        if uri.endswith("manifest.json"):
+            raise storage.AlreadyExistsError(uri)  # as a bucket says 412 to the second try of an upload
+
+    monkeypatch.setattr(storage, "write_bytes", written_and_tried_again)
+    result = convert(raw, tmp_path / "out")
+    assert result.code == 0, result.err
+
+
+def test_a_damaged_manifest_in_the_output_is_told_with_its_repair(tmp_path: Path, raw: Path, convert: Convert) -> None:
+    manifest = tmp_path / "out/manifest.json"
+    manifest.parent.mkdir()
+    manifest.write_text("{")
+    result = convert(raw, tmp_path / "out", "--overwrite")
+    assert result.code == 2
+    assert f"error: --output: {manifest} is damaged" in result.error
+    assert result.error.endswith("into a new version folder; or delete that file first")
+    manifest.unlink()
+    assert convert(raw, tmp_path / "out", "--overwrite").code == 0

@@ -1,0 +1,83 @@
+"""Local files as storage lists and reads them; tests/gcs has the bucket's side."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from beam_jobs.discover.listing import list_prefix, list_prefixes
+from beam_jobs.storage import storage
+from schemas.errors import JobFailed
+from schemas.source import File
+from tests.conftest import Result, labelled, manifest_of, write_images
+
+
+def test_linked_folders_are_listed_and_circles_end(tmp_path: Path) -> None:
+    raw, elsewhere = tmp_path / "raw", tmp_path / "elsewhere"
+    for name in ("raw/train/A/1.png", "raw/train/A/patient/2.png", "elsewhere/deep/3.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (raw / "train/A/patient/linked").symlink_to(elsewhere)
+    (raw / "train/A/patient/back").symlink_to(raw / "train")
+    (raw / "train/A/round").symlink_to("round")
+    found = {file.path: file.size for file in storage.list_files(str(raw), str(raw))}
+    assert found == {
+        "train/A/1.png": 1,
+        "train/A/patient/2.png": 1,
+        "train/A/patient/linked/deep/3.png": 1,
+        "train/A/round": -1,
+    }
+
+
+@pytest.mark.parametrize("most", [1, 3, 8, 1000])
+def test_the_parts_of_a_listing_hold_every_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr("beam_jobs.discover.listing._MOST_PREFIXES", most)
+    names = ["0.png", "train/1.png"] + [
+        f"{a}/{b}/{c}/{n}.png" for a in ("train", "x") for b in "ab" for c in "cd" for n in "12"
+    ]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    parts = list_prefixes(str(tmp_path))
+    assert len(parts) <= most + 1
+    listed = [file.path for part in parts for block in list_prefix(part, str(tmp_path), "") for file in block]
+    assert sorted(listed) == sorted(names)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="not a regular file"):
+        storage.read_bytes(str(tmp_path / "pipe"))
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(JobFailed, match=f"cannot list {tmp_path}/none: No such file"):
+        list(storage.list_files(f"{tmp_path}/none", str(tmp_path)))
+
+
+def test_links_that_lead_back_are_followed_once_at_any_depth(tmp_path: Path, convert: Callable[..., Result]) -> None:
+    raw = write_images(tmp_path / "raw", labelled(6))
+    elsewhere = write_images(tmp_path / "elsewhere", {"PNEUMONIA/other.png": 90, "PNEUMONIA/more.png": 91})
+    plain = {file.path for file in discovered(raw)}
+    (raw / "itself").symlink_to(raw / "itself")
+    (raw / "here").symlink_to(raw)
+    (raw / "NORMAL/parent").symlink_to(raw)
+    (raw / "NORMAL/sibling").symlink_to(raw / "NORMAL")
+    (raw / "linked").symlink_to(elsewhere)
+    found = [file.path for file in discovered(raw)]
+    assert sorted(found) == sorted(plain | {"itself", "linked/PNEUMONIA/other.png", "linked/PNEUMONIA/more.png"})
+    result = convert(raw, tmp_path / "out")
+    assert result.code == 0, result.err
+    assert manifest_of(tmp_path / "out")["inputs"]["written"] == 14
+
+
+def discovered(root: Path) -> list[File]:
+    """Every file as the workers list them: in parts."""
+    return [
+        file
+        for folder, recursive in list_prefixes(str(root))
+        for file in storage.list_files(folder, str(root), recursive)
+    ]
