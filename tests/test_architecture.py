@@ -1,4 +1,5 @@
-"""The import rule of the design: schemas know neither Beam nor TensorFlow, the two sides meet in schemas only."""
+"""The import rules of the design: schemas know neither Beam nor TensorFlow, the two sides meet in schemas only, and a room
+imports only rooms below it."""
 
 import ast
 import importlib.metadata
@@ -19,20 +20,86 @@ MAY_IMPORT = {"beam_jobs/decoding/tfio_dicom.py": {"tensorflow"}}
 MODULES = sorted(path.relative_to(ROOT).as_posix() for package in FORBIDDEN for path in (ROOT / package).rglob("*.py"))
 
 
+# Each room, the lowest first, and the rooms that it may import. A module alone is a room where others need it alone.
+ROOMS = {
+    "schemas.errors": [],
+    "schemas.pixels.settings": ["schemas.errors"],
+    "schemas": ["schemas.errors", "schemas.pixels.settings"],
+    "schemas.pixels": ["schemas.pixels.settings"],
+    "schemas.decoders": ["schemas.errors", "schemas.pixels.settings", "schemas.pixels"],
+    "beam_jobs.elements": [],
+    "beam_jobs.storage": [],
+    "beam_jobs.reading": ["beam_jobs.storage"],
+    "beam_jobs.passing": ["beam_jobs.storage"],
+    "beam_jobs.settings": ["beam_jobs.storage"],
+    "beam_jobs.decoding": ["beam_jobs.settings"],
+    "beam_jobs.discover": ["beam_jobs.storage", "beam_jobs.passing", "beam_jobs.settings"],
+    "beam_jobs.leakage": [
+        *("beam_jobs.elements", "beam_jobs.storage", "beam_jobs.reading", "beam_jobs.passing", "beam_jobs.settings"),
+    ],
+    "beam_jobs.plan": [
+        *("beam_jobs.elements", "beam_jobs.storage", "beam_jobs.passing", "beam_jobs.settings", "beam_jobs.decoding"),
+        "beam_jobs.leakage",
+    ],
+    "beam_jobs.write": [
+        *("beam_jobs.elements", "beam_jobs.storage", "beam_jobs.reading", "beam_jobs.passing", "beam_jobs.settings"),
+        *("beam_jobs.decoding", "beam_jobs.leakage"),
+    ],
+    "beam_jobs.publish": [
+        *("beam_jobs.elements", "beam_jobs.storage", "beam_jobs.reading", "beam_jobs.passing", "beam_jobs.settings"),
+        *("beam_jobs.leakage", "beam_jobs.write"),
+    ],
+    "beam_jobs.local": ["beam_jobs.settings", "beam_jobs.publish"],
+    "beam_jobs": [
+        *("beam_jobs.storage", "beam_jobs.reading", "beam_jobs.passing", "beam_jobs.settings", "beam_jobs.decoding"),
+        *("beam_jobs.discover", "beam_jobs.leakage", "beam_jobs.plan", "beam_jobs.write", "beam_jobs.publish"),
+        "beam_jobs.local",
+    ],
+}
+
+
 def imported(path: Path) -> set[str]:
+    """The dotted names that a module imports; `from a import b` is a.b."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: relative import"
-            found.add((node.module or "").split(".")[0])
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
+
+
+def room_of(name: str) -> str:
+    """The room that a dotted name is in."""
+    return max((room for room in ROOMS if f"{name}.".startswith(f"{room}.")), key=len)
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_packages_import_only_what_they_may(module: str) -> None:
-    assert not imported(ROOT / module) & (FORBIDDEN[module.split("/")[0]] - MAY_IMPORT.get(module, set()))
+    packages = {name.split(".")[0] for name in imported(ROOT / module)}
+    assert not packages & (FORBIDDEN[module.split("/")[0]] - MAY_IMPORT.get(module, set()))
+
+
+@pytest.mark.parametrize("package", ["schemas", "beam_jobs"])
+def test_a_room_imports_only_the_rooms_below_it_that_the_table_names(package: str) -> None:
+    found: dict[str, set[str]] = {room: set() for room in ROOMS if room_of(room).startswith(package)}
+    for module in (module for module in MODULES if module.startswith(f"{package}/")):
+        room = room_of(module.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+        of_package = {room_of(name) for name in imported(ROOT / module) if name.split(".")[0] == package}
+        found[room] |= of_package - {room}
+    assert found == {room: set(below) for room, below in ROOMS.items() if room in found}
+    order = list(ROOMS)
+    assert not [room for room, below in ROOMS.items() if any(order.index(one) > order.index(room) for one in below)]
+
+
+@pytest.mark.parametrize(
+    "opened", ["beam_jobs.reading.manifest", "beam_jobs.flags", "schemas.dataset", "schemas.presets"]
+)
+def test_opening_a_manifest_loads_no_decoder(opened: str) -> None:
+    code = f"import sys, {opened}; print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"PIL", "pydicom", "simplejpeg", "apache_beam"} & set(done.stdout.split())
 
 
 def test_a_worker_loads_no_tensorflow() -> None:
