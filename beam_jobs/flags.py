@@ -2,14 +2,13 @@
 
 import argparse
 import csv
-import os
 from dataclasses import asdict
 
 from beam_jobs.leakage.known_pairs import read_pairs
 from beam_jobs.settings import id_key
 from beam_jobs.settings.config import DICOM_DECODERS, LOCAL_RUNNERS, ConvertConfig
 from beam_jobs.storage import storage
-from schemas.errors import CommandParser, UsageError
+from schemas.errors import CommandParser
 from schemas.pixels.settings import ImageSettings
 from schemas.presets import PRESETS
 from schemas.source import check_place
@@ -125,9 +124,7 @@ def config_of(flags: argparse.Namespace, local: bool) -> ConvertConfig:
 
     def absolute(name: str) -> str:
         path = check_place(f"--{name}", getattr(flags, name))
-        if storage.is_remote(path) and not path.removeprefix("gs://").strip("/"):
-            raise UsageError(f"{path} names no bucket; write gs://BUCKET/FOLDER")
-        return path.rstrip("/") if storage.is_remote(path) or not path else os.path.abspath(path)
+        return storage.absolute(path) if path else ""
 
     places = ("input", "output", "manifest", "id_key_file", "retry_quarantine", "near_duplicates_of")
     image = {name: getattr(flags, name) for name in asdict(ImageSettings()) if hasattr(flags, name)}

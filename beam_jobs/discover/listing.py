@@ -198,13 +198,10 @@ def check_input(config: ConvertConfig) -> None:
     if config.manifest and not table:
         check_table(config.manifest)
         return
-    if not storage.is_remote(config.input):
+    if not storage.has_folder(config.input):
         if not os.path.exists(config.input):
             raise UsageError(f"--input {config.input} does not exist")
-        if not os.path.isdir(config.input):
-            raise UsageError(
-                f"--input {config.input} is a file; give the folder of the images, or a table as --manifest"
-            )
+        raise UsageError(f"--input {config.input} is a file; give the folder of the images, or a table as --manifest")
     try:
         empty = next(storage.list_files(config.input, config.input), None) is None
     except JobFailed as error:

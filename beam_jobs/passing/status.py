@@ -29,9 +29,7 @@ def failures(folder: str) -> Iterator[None]:
         yield
     except RadrecordsError as error:
         content = {"message": str(error), "exit_code": error.exit_code}
-        if storage.is_remote(folder) or os.path.isdir(
-            folder
-        ):  # else the launcher is gone, and its folder must not return
+        if storage.has_folder(folder):  # else the launcher is gone, and its folder must not return
             storage.write_bytes(storage.join(folder, _FAILURE), json.dumps(content).encode())
         raise
 
@@ -62,7 +60,7 @@ def read_plan(folder: str) -> dict[str, Any] | None:
 
 def count_done(folder: str, images: int) -> None:
     """Adds to the number of images done. Appending is atomic, so the workers of one machine share the file."""
-    if images and not storage.is_remote(folder):
+    if images and not storage.is_shared(folder):
         with open(os.path.join(folder, _DONE), "ab", buffering=0) as file:
             file.write(b"." * images)
 

@@ -7,7 +7,6 @@ launcher keeps a one-way check value of it, by which workers notice another key 
 import functools
 import hashlib
 import hmac
-import os
 import re
 from typing import Any
 
@@ -61,7 +60,7 @@ def read_key(place: str) -> bytes:
 
 def check_place(place: str, local: bool) -> None:
     """Raises UsageError for a key that the workers could not read."""
-    if place and not local and not storage.is_remote(place) and not is_secret(place):
+    if place and not local and not storage.is_shared(place) and not is_secret(place):
         raise UsageError(
             f"--id_key_file {place} is a local file, which the workers of this runner cannot read; give a gs:// object or "
             "projects/P/secrets/S/versions/V"
@@ -106,4 +105,4 @@ def secret_payload(name: str, client: Any) -> bytes:
 
 def absolute(place: str) -> str:
     """`place` as workers in another folder find it."""
-    return place if not place or storage.is_remote(place) or is_secret(place) else os.path.abspath(place)
+    return place if not place or is_secret(place) else storage.absolute(place)

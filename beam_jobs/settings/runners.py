@@ -55,7 +55,7 @@ def check_places(config: ConvertConfig, options: PipelineOptions) -> None:
         return
     for flag in ("input", "output", "manifest", "retry_quarantine", "near_duplicates_of"):
         place = getattr(config, flag)
-        if place and not storage.is_remote(place):
+        if place and not storage.is_shared(place):
             raise UsageError(
                 f"--{flag} {place} is local, and Dataflow's workers cannot reach it; copy it to a gs:// bucket"
             )

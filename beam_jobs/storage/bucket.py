@@ -1,4 +1,4 @@
-"""Objects in a bucket: the gs:// side of storage.py. Every function raises JobFailed where the bucket refuses.
+"""Objects in a bucket of Google Cloud Storage.
 
 Pixels go through google-cloud-storage and not through Beam's own file systems: one request an image instead of three, a
 pinned generation, and create-only writes.
@@ -7,9 +7,11 @@ pinned generation, and create-only writes.
 import base64
 import contextlib
 import functools
+import tempfile
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, TextIO
 
+from beam_jobs.storage.protocol import AlreadyExistsError
 from schemas.errors import JobFailed, RadrecordsError, UsageError
 from schemas.source import File
 
@@ -20,123 +22,127 @@ _READ_AT_ONCE = 4 << 20  # bytes of a file that is read in parts; the client's d
 _POOL_SIZE = 64  # connections kept per worker process; requests would warn and drop those beyond its default of 10
 
 
-def subfolders(folder: str) -> list[str]:
-    """The prefixes directly inside `folder`, sorted."""
-    bucket, prefix = _split(folder)
-    with _plain_errors(folder):
-        pages = client().list_blobs(bucket, prefix=_as_prefix(prefix), delimiter="/", fields="prefixes,nextPageToken")
-        for _ in pages:  # prefixes are complete once every page was read
-            pass
-        return sorted(f"gs://{bucket}/{name.rstrip('/')}" for name in pages.prefixes)
+class Bucket:
+    """The storage of gs:// URIs; see Storage."""
 
+    shared = True
+    reads_at_once = 16  # a bucket answers in tens of milliseconds
 
-def list_files(folder: str, root: str, recursive: bool = True) -> Iterator[File]:
-    """Every object below `folder`, its path told relative to `root`."""
-    bucket, prefix = _split(folder)
-    skip = len(_as_prefix(_split(root)[1]))
-    with _plain_errors(folder):
-        blobs = client().list_blobs(
-            bucket,
-            prefix=_as_prefix(prefix),
-            delimiter=None if recursive else "/",
-            fields="items(name,size,md5Hash,generation),prefixes,nextPageToken",
-        )
-        for blob in blobs:
-            yield _file_of(blob, bucket, blob.name[skip:])
+    def absolute(self, place: str) -> str:
+        _split(place)
+        return place.rstrip("/")
 
+    def has_folder(self, folder: str) -> bool:
+        return True
 
-def stat(uri: str, path: str) -> File | None:
-    """The object at `uri`, named `path`, or None where there is none."""
-    bucket, name = _split(uri)
-    with _plain_errors(uri):
-        blob = client().bucket(bucket).get_blob(name)
-    return None if blob is None else _file_of(blob, bucket, path)
+    def subfolders(self, folder: str, root: str) -> list[str]:
+        bucket, prefix = _split(folder)
+        with _plain_errors(folder):
+            pages = client().list_blobs(
+                bucket, prefix=_as_prefix(prefix), delimiter="/", fields="prefixes,nextPageToken"
+            )
+            for _ in pages:  # prefixes are complete once every page was read
+                pass
+            return sorted(f"gs://{bucket}/{name.rstrip('/')}" for name in pages.prefixes)
 
+    def list_files(self, folder: str, root: str, recursive: bool) -> Iterator[File]:
+        bucket, prefix = _split(folder)
+        skip = len(_as_prefix(_split(root)[1]))
+        with _plain_errors(folder):
+            blobs = client().list_blobs(
+                bucket,
+                prefix=_as_prefix(prefix),
+                delimiter=None if recursive else "/",
+                fields="items(name,size,md5Hash,generation),prefixes,nextPageToken",
+            )
+            for blob in blobs:
+                yield _file_of(blob, bucket, blob.name[skip:])
 
-def read_bytes(uri: str, version: int | None) -> bytes:
-    """The content of `uri`, of generation `version` or the newest. Raises FileNotFoundError."""
-    from google.api_core.exceptions import NotFound
+    def stat(self, uri: str, path: str) -> File | None:
+        bucket, name = _split(uri)
+        with _plain_errors(uri):
+            blob = client().bucket(bucket).get_blob(name)
+        return None if blob is None else _file_of(blob, bucket, path)
 
-    bucket, name = _split(uri)
-    with _plain_errors(uri):
-        try:
-            content: bytes = client().bucket(bucket).blob(name, generation=version).download_as_bytes()
-        except NotFound as error:
-            raise FileNotFoundError(uri) from error
+    def read_bytes(self, uri: str, version: int | None) -> bytes:
+        from google.api_core.exceptions import NotFound
+
+        bucket, name = _split(uri)
+        with _plain_errors(uri):
+            try:
+                content: bytes = client().bucket(bucket).blob(name, generation=version).download_as_bytes()
+            except NotFound as error:
+                raise FileNotFoundError(uri) from error
+            return content
+
+    def open_text(self, uri: str) -> TextIO:
+        lines: TextIO = _existing(uri).open("rt", encoding="utf-8-sig", newline="")
+        return lines
+
+    def open_binary(self, uri: str) -> BinaryIO:
+        content: BinaryIO = _existing(uri).open("rb", chunk_size=_READ_AT_ONCE)
         return content
 
+    def write_bytes(self, uri: str, data: bytes, over: int | None, staging: str) -> None:
+        from google.api_core.exceptions import PreconditionFailed
 
-def open_text(uri: str) -> TextIO:
-    """UTF-8 text, read line by line. Raises FileNotFoundError."""
-    lines: TextIO = _existing(uri).open("rt", encoding="utf-8-sig", newline="")
-    return lines
+        bucket, name = _split(uri)
+        with _plain_errors(uri):
+            try:
+                client().bucket(bucket).blob(name).upload_from_string(
+                    data,
+                    content_type="application/octet-stream",
+                    if_generation_match=over,
+                    checksum="crc32c",
+                )
+                return
+            except PreconditionFailed:
+                pass
+        raise AlreadyExistsError(uri)
 
+    @contextlib.contextmanager
+    def new_file(self, folder: str) -> Iterator[IO[bytes]]:
+        # Local and nameless, so that a process that is killed leaves none either.
+        with tempfile.TemporaryFile() as file:
+            yield file
 
-def open_binary(uri: str) -> BinaryIO:
-    """An object of which parts are read, in any order. Raises FileNotFoundError."""
-    content: BinaryIO = _existing(uri).open("rb", chunk_size=_READ_AT_ONCE)
-    return content
-
-
-def write_bytes(uri: str, data: bytes, over: int | None) -> bool:
-    """Whether `data` was written: not where `over` is given and is not the object's generation (0: no object)."""
-    from google.api_core.exceptions import PreconditionFailed
-
-    bucket, name = _split(uri)
-    with _plain_errors(uri):
-        try:
-            client().bucket(bucket).blob(name).upload_from_string(
-                data,
-                content_type="application/octet-stream",
-                if_generation_match=over,
-                checksum="crc32c",
+    def keep(self, file: IO[bytes], uri: str) -> None:
+        bucket, name = _split(uri)
+        with _plain_errors(uri):
+            client().bucket(bucket).blob(name).upload_from_file(
+                file, rewind=True, size=file.tell(), content_type="application/octet-stream", checksum="crc32c"
             )
-        except PreconditionFailed:
-            return False
-    return True
 
+    def move(self, source: str, target: str) -> None:
+        from google.api_core.exceptions import NotFound
 
-def keep(file: IO[bytes], uri: str) -> None:
-    """One checksummed upload of a flushed file."""
-    bucket, name = _split(uri)
-    with _plain_errors(uri):
-        client().bucket(bucket).blob(name).upload_from_file(
-            file, rewind=True, size=file.tell(), content_type="application/octet-stream", checksum="crc32c"
-        )
+        bucket_name, name = _split(source)
+        bucket = client().bucket(bucket_name)
+        with _plain_errors(source):
+            try:
+                blob = bucket.blob(name)
+                bucket.copy_blob(blob, bucket, _split(target)[1])
+                blob.delete()
+            except NotFound:
+                if self.stat(target, "") is None:
+                    raise
 
+    def delete(self, uri: str) -> None:
+        from google.api_core.exceptions import NotFound
 
-def move(source: str, target: str) -> None:
-    """A copy in the bucket, and then the deletion."""
-    from google.api_core.exceptions import NotFound
+        bucket, name = _split(uri)
+        with _plain_errors(uri), contextlib.suppress(NotFound):
+            client().bucket(bucket).blob(name).delete()
 
-    bucket_name, name = _split(source)
-    bucket = client().bucket(bucket_name)
-    with _plain_errors(source):
-        try:
-            blob = bucket.blob(name)
-            bucket.copy_blob(blob, bucket, _split(target)[1])
-            blob.delete()
-        except NotFound:
-            if stat(target, "") is None:
-                raise
+    def delete_folder(self, folder: str, last: str) -> None:
+        for file in self.list_files(folder, folder, True):
+            if file.path != last:
+                self.delete(file.uri)
+        if last:
+            self.delete(f"{folder.rstrip('/')}/{last}")
 
-
-def delete(uri: str) -> None:
-    """Deletes the object, if it is there."""
-    from google.api_core.exceptions import NotFound
-
-    bucket, name = _split(uri)
-    with _plain_errors(uri), contextlib.suppress(NotFound):
-        client().bucket(bucket).blob(name).delete()
-
-
-def delete_folder(folder: str, last: str) -> None:
-    """Deletes every object in `folder`, the one named `last` after the others."""
-    for file in list_files(folder, folder):
-        if file.path != last:
-            delete(file.uri)
-    if last:
-        delete(f"{folder.rstrip('/')}/{last}")
+    def delete_if_empty(self, folder: str) -> None:
+        pass
 
 
 @functools.cache
@@ -166,7 +172,7 @@ def client() -> "storage.Client":
 def _split(uri: str) -> tuple[str, str]:
     bucket, _, name = uri.removeprefix("gs://").partition("/")
     if not bucket:
-        raise UsageError(f"{uri!r} names no bucket; write gs://BUCKET/FOLDER")
+        raise UsageError(f"{uri} names no bucket; write gs://BUCKET/FOLDER")
     return bucket, name
 
 
@@ -175,7 +181,7 @@ def _as_prefix(name: str) -> str:
 
 
 def _existing(uri: str) -> Any:
-    if stat(uri, "") is None:
+    if Bucket().stat(uri, "") is None:
         raise FileNotFoundError(uri)
     bucket, name = _split(uri)
     return client().bucket(bucket).blob(name)

@@ -21,7 +21,6 @@ from schemas.example import Example, encode_example, frame_record
 from schemas.labels import encode_label
 from schemas.pixels.rejection import Decoded, ImageRejected, ImageSkipped
 
-_READ_THREADS = 16  # a bucket answers in tens of milliseconds: that many requests at once keep the decoders busy
 _LARGE_BYTES = 64 << 20
 _large_files = threading.BoundedSemaphore(2)  # so many threads of a worker hold large files at a time
 _FORMAT_SUFFIXES = {
@@ -84,7 +83,7 @@ def thread_count(config: ConvertConfig) -> int:
     if config.threads:
         return config.threads
     local = (config.decoders or cores()) + 1
-    return max(local, _READ_THREADS) if storage.is_remote(config.input) else local
+    return max(local, storage.reads_at_once(config.input))
 
 
 def convert_batch(batch: list[Reference], plan: Plan, config: ConvertConfig) -> list[Outcome]:

@@ -1,0 +1,75 @@
+"""What a kind of storage must be able to do."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import IO, BinaryIO, Protocol, TextIO
+
+from schemas.source import File
+
+
+class AlreadyExistsError(Exception):
+    """A write found the file there, or another version of it than it was to replace."""
+
+
+class Storage(Protocol):
+    """A kind of storage. Places are its absolute paths or URIs; `folder` never ends in `/`.
+
+    Every method raises JobFailed, in one line that names the place, where a bucket refuses; a disk's refusals stay OSErrors,
+    except while folders are listed.
+    """
+
+    shared: bool
+    """Whether workers on other machines reach it."""
+
+    reads_at_once: int
+    """How many reads keep it busy; 1 where one does."""
+
+    def absolute(self, place: str) -> str:
+        """`place` as workers in another folder find it. Raises UsageError where it cannot be a place."""
+
+    def has_folder(self, folder: str) -> bool:
+        """Whether `folder` can be written in and listed as it is; in a bucket always."""
+
+    def subfolders(self, folder: str, root: str) -> list[str]:
+        """The folders directly inside `folder`, sorted; without links that lead back to it or to one above it, up to
+        `root`."""
+
+    def list_files(self, folder: str, root: str, recursive: bool) -> Iterator[File]:
+        """Every file in `folder`, its path told relative to `root`. Bucket "folders" made as empty objects end in `/`."""
+
+    def stat(self, uri: str, path: str) -> File | None:
+        """The file at `uri`, named `path`, or None where there is none."""
+
+    def read_bytes(self, uri: str, version: int | None) -> bytes:
+        """The content of `uri`; in a bucket that of generation `version`. Raises FileNotFoundError, or OSError for
+        others."""
+
+    def open_text(self, uri: str) -> TextIO:
+        """Opens UTF-8 text for reading line by line, with or without a byte order mark. Raises FileNotFoundError."""
+
+    def open_binary(self, uri: str) -> BinaryIO:
+        """Opens a file for reading parts of it, in any order. Raises FileNotFoundError."""
+
+    def write_bytes(self, uri: str, data: bytes, over: int | None, staging: str) -> None:
+        """Writes `data` whole or not at all. Raises AlreadyExistsError where `over` is given and is not the file's version
+        (0: no file). A local file takes shape in the folder `staging`, or beside `uri` where that is ""."""
+
+    def new_file(self, folder: str) -> AbstractContextManager[IO[bytes]]:
+        """An empty file to fill and then to `keep` in `folder`; else nothing is left of it."""
+
+    def keep(self, file: IO[bytes], uri: str) -> None:
+        """Gives a filled and flushed `new_file` its name."""
+
+    def move(self, source: str, target: str) -> None:
+        """Moves a file within the same disk or bucket. Moving again what an earlier, interrupted call moved does
+        nothing."""
+
+    def delete(self, uri: str) -> None:
+        """Deletes the file at `uri`, if it is there."""
+
+    def delete_folder(self, folder: str, last: str) -> None:
+        """Deletes `folder` and all in it, if it is there; the file named `last`, if that is not "", after the others.
+        Several processes may do so at once."""
+
+    def delete_if_empty(self, folder: str) -> None:
+        """Removes a folder that has nothing in it; a bucket has no folders to remove."""
