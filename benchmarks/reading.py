@@ -17,7 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from schemas import example
-from schemas.dataset import Shard, shard_name
+from schemas.dataset import Shard
+from schemas.shard_name import ShardName
 from training.input_pipeline import Order, batches, steps
 from training.records import Split
 
@@ -61,7 +62,7 @@ def _write(folder: Path, examples: int) -> Split:
     shards = []
     for index in range(_SHARDS):
         count = len(range(index, examples, _SHARDS))
-        name = shard_name("cxr", "train", index, _SHARDS)
+        name = str(ShardName("cxr", "train", index, _SHARDS))
         records = b"".join(example.frame_record(example.encode_example(_example(rng, n))) for n in range(count))
         (folder / name).write_bytes(records)
         shards.append(Shard(name, len(records), hashlib.sha256(records).hexdigest(), count, (count, 0)))

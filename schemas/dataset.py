@@ -1,4 +1,4 @@
-"""What a published data set promises: the manifest, its shards and their names.
+"""What a published data set promises: the manifest, and its shards.
 
 A data set is a folder. Readers open `manifest.json` and nothing that it does not name; it is written last, so a folder
 without one is not (or not yet) a data set.
@@ -13,6 +13,7 @@ from typing import Any
 from schemas.errors import UsageError
 from schemas.labels import CLASS, KINDS, MULTI_HOT
 from schemas.pixels.settings import ImageSettings
+from schemas.shard_name import FILE_FORMAT
 
 MANIFEST = "manifest.json"
 FORMAT, FORMAT_VERSION = "radrecords", 2
@@ -79,7 +80,7 @@ class Manifest:
     def strangers(self, names: Iterable[str]) -> list[str]:
         """Those of the file names that look like shards and are none of this data set, sorted."""
         known = {shard.file for shards in self.splits.values() for shard in shards}
-        return sorted(name for name in names if ".tfrecord" in name and name not in known)
+        return sorted(name for name in names if f".{FILE_FORMAT}" in name and name not in known)
 
     def to_json(self) -> str:
         """The text of manifest.json: indented, keys in a fixed order, so that equal data sets have equal manifests."""
@@ -173,11 +174,6 @@ class Manifest:
             max(counts, default=0) <= shard.examples if self.label_kind == MULTI_HOT else sum(counts) == shard.examples
         )
         return total and len(counts) == len(self.classes) and min(counts, default=0) >= 0
-
-
-def shard_name(prefix: str, split: str, index: int, count: int) -> str:
-    """The file name of a shard, as TensorFlow Datasets names them: `cxr-train.tfrecord-00000-of-00016`."""
-    return f"{prefix}-{split}.tfrecord-{index:05d}-of-{count:05d}"
 
 
 def check_name(name: str) -> str:

@@ -11,12 +11,13 @@ from typing import Any
 from schemas.dataset import Manifest
 from schemas.example import GROUP, ID, IMAGE, LABEL, SOURCE_URI
 from schemas.labels import MULTI_HOT
+from schemas.shard_name import FILE_FORMAT, tfds_template
 
 _TFDS_FEATURES = "tensorflow_datasets.core.features"
 
 
 def interchange_files(manifest: Manifest, prefix: str) -> dict[str, str]:
-    """File name -> content, for shards that are named `prefix`-SPLIT.tfrecord-..."""
+    """File name -> content, for shards whose names begin with `prefix`"""
     return {
         "features.json": _features(manifest),
         "label.labels.txt": "".join(f"{name}\n" for name in manifest.classes),
@@ -49,7 +50,7 @@ def _features(manifest: Manifest) -> str:
 def _dataset_info(manifest: Manifest, prefix: str) -> str:
     splits = [
         {
-            "filepathTemplate": f"{prefix}-{{SPLIT}}.{{FILEFORMAT}}-{{SHARD_X_OF_Y}}",
+            "filepathTemplate": tfds_template(prefix),
             "name": split,
             "numBytes": str(sum(shard.bytes for shard in shards)),
             "shardLengths": [str(shard.examples) for shard in shards],
@@ -58,7 +59,7 @@ def _dataset_info(manifest: Manifest, prefix: str) -> str:
     ]
     content = {
         "description": "Radiographs as tensors with labels, written by radrecords; see manifest.json.",
-        "fileFormat": "tfrecord",
+        "fileFormat": FILE_FORMAT,
         "name": manifest.name,
         "splits": splits,
         "supervisedKeys": {

@@ -22,6 +22,7 @@ from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
 from schemas.dataset import Manifest
 from schemas.errors import JobFailed, RadrecordsError, UsageError
+from schemas.shard_name import ShardName
 
 _CONTENT = "release.json"
 _CLAIM = "settings.json"
@@ -138,7 +139,7 @@ def abandon(config: ConvertConfig, release: Release) -> bool:
         if not storage.exists(own):  # it had not begun: nothing here is its own
             return False
         storage.delete(own)
-        finished = any(".tfrecord-" in file.path for file in storage.list_files(release.work, release.work))
+        finished = any(ShardName.parse(file.path) for file in storage.list_files(release.work, release.work))
         if not finished and not _launches(release):
             storage.delete_folder(release.work)
             storage.delete_if_empty(config.work, config.output)

@@ -28,8 +28,9 @@ from beam_jobs.settings.id_key import id_key
 from beam_jobs.storage import storage
 from beam_jobs.write import reuse
 from beam_jobs.write.images import convert_all
-from schemas.dataset import Shard, shard_name
+from schemas.dataset import Shard
 from schemas.labels import positives
+from schemas.shard_name import ShardName
 
 _AT_ONCE = 2
 
@@ -77,20 +78,19 @@ def write_shard(
 ) -> ShardResult:
     """Writes the shard of one ((split, index), references) into the folder `work` and tells what became of its inputs;
     `folder` hears of the progress. A shard that an earlier run finished from the same inputs is kept."""
-    key, references = keyed
-    split, index = key
+    (split, index), references = keyed
     with status.failures(folder):
         ordered = sorted(itertools.chain.from_iterable(references), key=lambda reference: reference.id)
-        name = shard_name(prefix, split, index, plan.shards[split])
+        name = ShardName(prefix, split, index, plan.shards[split])
         mark = storage.join(work, f"{name}.{_inputs_hash(ordered, plan, config)}.json")
         finished = _finished(mark, work, config)
         if finished is not None:
             status.count_done(folder, len(ordered))
             return finished
-        result = _retried(name, key, ordered, plan, config, work, folder) if config.retry_quarantine else None
+        result = _retried(name, ordered, plan, config, work, folder) if config.retry_quarantine else None
         if result is None:
             outcomes = convert_all(ordered, plan, config, folder)
-            result = _write(name, key, ordered, outcomes, plan, config, work)
+            result = _write(name, ordered, outcomes, plan, config, work)
         with storage.writing(work):
             storage.write_bytes(mark, result.to_json().encode())
         return result
@@ -138,8 +138,7 @@ def _finished(mark: str, work: str, config: ConvertConfig) -> ShardResult | None
 
 
 def _retried(
-    name: str,
-    key: tuple[str, int],
+    name: ShardName,
     references: list[Reference],
     plan: Plan,
     config: ConvertConfig,
@@ -157,7 +156,7 @@ def _retried(
         return None
     status.count_done(folder, len(others))
     outcomes = merge(references, kept, again, convert_all(again, plan, config, folder))
-    result = _write(name, key, references, outcomes, plan, config, work)
+    result = _write(name, references, outcomes, plan, config, work)
     return replace(
         result,
         skipped=dict(collections.Counter(result.skipped) + collections.Counter(found.skipped)),
@@ -180,8 +179,7 @@ def merge(
 
 
 def _write(
-    name: str,
-    key: tuple[str, int],
+    name: ShardName,
     references: list[Reference],
     outcomes: Iterator[Outcome],
     plan: Plan,
@@ -195,7 +193,7 @@ def _write(
     digest = hashlib.sha256()
     signatures: list[bytes] = []
     ids: list[str] = []
-    with storage.writing(storage.join(work, name)), storage.new_file(work) as file:
+    with storage.writing(storage.join(work, str(name))), storage.new_file(work) as file:
         for outcome in outcomes:
             if isinstance(outcome, Quarantined):
                 quarantined.append(outcome)
@@ -209,9 +207,9 @@ def _write(
                 notes.update(outcome.notes)
                 signatures.append(outcome.signature)
                 ids.append(outcome.id)
-        shard = Shard(name, file.tell(), digest.hexdigest(), len(ids), tuple(labels))
+        shard = Shard(str(name), file.tell(), digest.hexdigest(), len(ids), tuple(labels))
         storage.keep(file, shard_in_work(work, shard))
     bad = {entry.uri for entry in quarantined}
     inputs = _inputs_hash([reference for reference in references if reference.source.uri not in bad], plan, config)
     blob = hashed(signatures, ids).tobytes()
-    return ShardResult(*key, shard, tuple(quarantined), dict(skipped), dict(notes), inputs, blob)
+    return ShardResult(name.split, name.index, shard, tuple(quarantined), dict(skipped), dict(notes), inputs, blob)

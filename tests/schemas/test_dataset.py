@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from schemas.dataset import Manifest, Shard, check_name, shard_name, version_of
+from schemas.dataset import Manifest, Shard, check_name, version_of
 from schemas.errors import UsageError
 from schemas.pixels.settings import ImageSettings
 
@@ -112,7 +112,6 @@ def test_an_unknown_split_is_refused_with_the_names_there_are() -> None:
 
 
 def test_names() -> None:
-    assert shard_name("cxr", "train", 3, 16) == "cxr-train.tfrecord-00003-of-00016"
     assert version_of("gs://b/cxr/2.1.0/") == "2.1.0"
     assert version_of("/data/cxr") == "1.0.0"
     assert check_name("chest_2") == "chest_2"

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from schemas.dataset import MANIFEST, Manifest, Shard, shard_name
+from schemas.dataset import MANIFEST, Manifest, Shard
 from schemas.errors import run_command
 from schemas.example import Example, encode_example, frame_record
 from schemas.pixels.settings import ImageSettings
+from schemas.shard_name import ShardName
 from training import train
 
 CLASSES = ("NORMAL", "PNEUMONIA")
@@ -66,7 +67,7 @@ def write_dataset(
         for number in range(shards):
             part = rows[number::shards]
             data = b"".join(frame_record(encode_example(row)) for row in part)
-            name = shard_name("toy", split, number, shards)
+            name = str(ShardName("toy", split, number, shards))
             (folder / name).write_bytes(data)
             counts = tuple(sum(row.label == index for row in part) for index in range(len(classes)))
             entries.append(Shard(name, len(data), hashlib.sha256(data).hexdigest(), len(part), counts))
