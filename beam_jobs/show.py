@@ -1,10 +1,9 @@
 """Shows records of a data set to a person: `python -m beam_jobs.show DATASET [--png FILE]`."""
 
-import io
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,8 @@ import numpy.typing as npt
 
 from beam_jobs.publish.preview import contact_sheet, reduced
 from beam_jobs.reading.manifest import require_manifest
-from beam_jobs.storage import storage
-from schemas.dataset import Manifest
-from schemas.errors import CommandParser, JobFailed, UsageError, run_command
-from schemas.example import DamagedRecord, Example, decode_example, read_records
+from beam_jobs.reading.shards import read_examples
+from schemas.errors import CommandParser, UsageError, run_command
 from schemas.labels import label_text, positives
 from schemas.source import check_place
 
@@ -48,18 +45,6 @@ def main(argv: Sequence[str]) -> None:
             sheet[manifest.classes[index]].append(reduced(image))
     if flags.png:
         write_png(flags.png, contact_sheet(sheet))
-
-
-def read_examples(folder: str, manifest: Manifest, split: str) -> Iterator[Example]:
-    """The examples of a split in the order of its shards. Raises JobFailed, naming the shard, where one is damaged."""
-    for shard in manifest.shards(split):
-        try:
-            data = storage.read_bytes(storage.join(folder, shard.file))
-            for record in read_records(io.BytesIO(data)):
-                yield decode_example(record, manifest.shape)
-        except (FileNotFoundError, DamagedRecord) as error:
-            what = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged: {error}"
-            raise JobFailed(f"{storage.join(folder, shard.file)} {what}") from error
 
 
 def write_png(path: str, content: bytes) -> None:

@@ -1,7 +1,5 @@
 """Re-reads a data set against its manifest: `python -m beam_jobs.verify DATASET`."""
 
-import hashlib
-import io
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,14 +8,15 @@ from functools import partial
 from tqdm import tqdm
 
 from beam_jobs.reading.manifest import require_manifest
+from beam_jobs.reading.shards import ShardReader
 from beam_jobs.storage import storage
 from schemas.dataset import Manifest, Shard
 from schemas.errors import CommandParser, JobFailed, run_command
-from schemas.example import DamagedRecord, decode_example, read_records
+from schemas.example import DamagedRecord
 from schemas.labels import can_be, positives
 from schemas.source import check_place
 
-_THREADS = 4  # each holds one shard of about 100 MiB
+_THREADS = 4  # each reads one shard
 
 
 def main(argv: Sequence[str]) -> None:
@@ -53,33 +52,39 @@ def main(argv: Sequence[str]) -> None:
 def check_shard(folder: str, shard: Shard, manifest: Manifest) -> str | None:
     """What is wrong with a shard, or None: its size, SHA-256, record checksums, number of examples and labels."""
     try:
-        data = storage.read_bytes(storage.join(folder, shard.file))
+        with storage.open_binary(storage.join(folder, shard.file)) as file:
+            reader = ShardReader(file, manifest.shape)
+            of_records = check_records(reader, shard, manifest)
+            reader.skip_rest()
     except FileNotFoundError:
         return "missing"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     problems = []
-    if len(data) != shard.bytes:
-        problems.append(f"{len(data):,} bytes instead of {shard.bytes:,}")
-    if hashlib.sha256(data).hexdigest() != shard.sha256:
+    if reader.bytes != shard.bytes:
+        problems.append(f"{reader.bytes:,} bytes instead of {shard.bytes:,}")
+    if reader.sha256 != shard.sha256:
         problems.append("another SHA-256 than the manifest's")
+    return "; ".join(problems + of_records) or None
+
+
+def check_records(reader: ShardReader, shard: Shard, manifest: Manifest) -> list[str]:
+    """What is wrong with the records of a shard: the first that is damaged, or else their number or their labels."""
     examples, labels = 0, [0] * len(manifest.classes)
     try:
-        for record in read_records(io.BytesIO(data)):
-            label = decode_example(record, manifest.shape).label
-            if not can_be(label, len(labels), manifest.label_kind):
-                raise DamagedRecord(f"record {examples} has label {label}")
+        for _, example in reader.records():
+            if not can_be(example.label, len(labels), manifest.label_kind):
+                raise DamagedRecord(f"record {examples} has label {example.label}")
             examples += 1
-            for index in positives(label):
+            for index in positives(example.label):
                 labels[index] += 1
     except DamagedRecord as error:
-        problems.append(str(error))
-    else:
-        if examples != shard.examples:
-            problems.append(f"{examples} examples instead of {shard.examples}")
-        elif tuple(labels) != shard.label_counts:
-            problems.append(f"label counts {tuple(labels)} instead of {shard.label_counts}")
-    return "; ".join(problems) or None
+        return [str(error)]
+    if examples != shard.examples:
+        return [f"{examples} examples instead of {shard.examples}"]
+    if tuple(labels) != shard.label_counts:
+        return [f"label counts {tuple(labels)} instead of {shard.label_counts}"]
+    return []
 
 
 if __name__ == "__main__":

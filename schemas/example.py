@@ -10,7 +10,7 @@ Sources of the two formats:
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol
 
 import google_crc32c
 import numpy as np
@@ -77,7 +77,13 @@ def frame_record(data: bytes) -> bytes:
     return b"".join((length, _masked_crc(length), data, _masked_crc(data)))
 
 
-def read_records(stream: BinaryIO) -> Iterator[bytes]:
+class Readable(Protocol):
+    """What is read front to back, such as a file."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def read_records(stream: Readable) -> Iterator[bytes]:
     """Yields the data of each TFRecord in `stream`. Raises DamagedRecord at the first that is cut or fails its checksum."""
     index = 0
     while head := stream.read(12):

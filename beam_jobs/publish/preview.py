@@ -1,16 +1,15 @@
 """Contact sheets: the records themselves, for a person to look at."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from beam_jobs.storage import storage
+from beam_jobs.reading.shards import read_examples
 from schemas.dataset import Manifest
-from schemas.example import decode_example, read_records
-from schemas.labels import Label, positives
+from schemas.labels import positives
 
 _MOST_COLUMNS, _LEAST_WIDTH, _GAP, _TITLE_HEIGHT = 12, 400, 2, 22
 _SHOWN_SIDE = 96  # small tensors are enlarged to this
@@ -23,11 +22,11 @@ def preview_images(manifest: Manifest, folder: str) -> dict[str, list[npt.NDArra
     split = next(iter(manifest.splits))
     found: dict[str, list[npt.NDArray[np.uint8]]] = {name: [] for name in manifest.classes}
     wanted = dict(zip(manifest.classes, manifest.label_counts(split), strict=True))
-    for image, label in _examples(manifest, split, folder):
-        for index in positives(label):
+    for example in read_examples(folder, manifest, split):
+        for index in positives(example.label):
             block = found[manifest.classes[index]]
             if len(block) < _PREVIEW_EXAMPLES:
-                block.append(reduced(image))
+                block.append(reduced(example.image))
         if all(len(found[name]) == min(count, _PREVIEW_EXAMPLES) for name, count in wanted.items()):
             break
     return {f"{name}  ({split}, {len(block)} of {wanted[name]:,})": block for name, block in found.items()}
@@ -45,14 +44,6 @@ def reduced(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     size = max(1, round(gray.shape[1] * scale)), max(1, round(gray.shape[0] * scale))
     small: npt.NDArray[np.uint8] = np.asarray(Image.fromarray(gray[:, :, 0]).resize(size, Image.Resampling.BOX))
     return small[:, :, np.newaxis]
-
-
-def _examples(manifest: Manifest, split: str, folder: str) -> Iterator[tuple[npt.NDArray[np.uint8], Label]]:
-    for shard in manifest.shards(split):
-        with storage.open_binary(storage.join(folder, shard.file)) as file:  # a few records of perhaps 100 MiB
-            for record in read_records(file):
-                example = decode_example(record, manifest.shape)
-                yield example.image, example.label
 
 
 def contact_sheet(images: Mapping[str, Sequence[npt.NDArray[np.uint8]]]) -> bytes:

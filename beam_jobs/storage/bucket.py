@@ -7,6 +7,7 @@ pinned generation, and create-only writes.
 import base64
 import contextlib
 import functools
+import io
 import tempfile
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, TextIO
@@ -80,8 +81,7 @@ class Bucket:
         return lines
 
     def open_binary(self, uri: str) -> BinaryIO:
-        content: BinaryIO = _existing(uri).open("rb", chunk_size=_READ_AT_ONCE)
-        return content
+        return io.BufferedReader(_Parts(uri, _existing(uri).open("rb", chunk_size=_READ_AT_ONCE)))
 
     def write_bytes(self, uri: str, data: bytes, over: int | None, staging: str) -> None:
         from google.api_core.exceptions import PreconditionFailed
@@ -181,10 +181,39 @@ def _as_prefix(name: str) -> str:
 
 
 def _existing(uri: str) -> Any:
-    if Bucket().stat(uri, "") is None:
+    """The object as it is now, even if it is read in parts and replaced meanwhile."""
+    file = Bucket().stat(uri, "")
+    if file is None:
         raise FileNotFoundError(uri)
     bucket, name = _split(uri)
-    return client().bucket(bucket).blob(name)
+    return client().bucket(bucket).blob(name, generation=file.version)
+
+
+class _Parts(io.RawIOBase):
+    """An object that is read in parts, with errors as `read_bytes` has them."""
+
+    def __init__(self, uri: str, content: BinaryIO) -> None:
+        self._uri, self._content = uri, content
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._content.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        from google.api_core.exceptions import NotFound
+
+        with _plain_errors(self._uri):
+            try:
+                data = self._content.read(len(buffer))
+            except NotFound as error:  # deleted since it was opened
+                raise FileNotFoundError(self._uri) from error
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def _file_of(blob: Any, bucket: str, path: str) -> File:

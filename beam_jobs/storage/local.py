@@ -45,8 +45,7 @@ class LocalFiles:
         return _file_of(uri, path) if os.path.isfile(uri) else None
 
     def read_bytes(self, uri: str, version: int | None) -> bytes:
-        if stat_module.S_IFMT(os.stat(uri).st_mode) not in (stat_module.S_IFREG, stat_module.S_IFDIR):
-            raise OSError(errno.EINVAL, "not a regular file", uri)  # a pipe would be waited for
+        _check_kind(uri)
         with open(uri, "rb", buffering=0) as file:
             return file.read()
 
@@ -54,6 +53,7 @@ class LocalFiles:
         return open(uri, encoding="utf-8-sig", newline="")
 
     def open_binary(self, uri: str) -> BinaryIO:
+        _check_kind(uri)
         return open(uri, "rb")
 
     def write_bytes(self, uri: str, data: bytes, over: int | None, staging: str) -> None:
@@ -114,6 +114,12 @@ class LocalFiles:
     def delete_if_empty(self, folder: str) -> None:
         with contextlib.suppress(OSError):
             os.rmdir(folder)
+
+
+def _check_kind(uri: str) -> None:
+    """Raises OSError for a pipe, which would be waited for, and for a device, which has no end."""
+    if stat_module.S_IFMT(os.stat(uri).st_mode) not in (stat_module.S_IFREG, stat_module.S_IFDIR):
+        raise OSError(errno.EINVAL, "not a regular file", uri)
 
 
 def _identity(folder: str) -> tuple[int, int]:

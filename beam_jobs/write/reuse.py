@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 from beam_jobs.elements import ShardResult
 from beam_jobs.leakage.signature import signatures
 from beam_jobs.reading.manifest import require_manifest
+from beam_jobs.reading.shards import ShardReader
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
 from schemas.dataset import Manifest, Shard, check_name
 from schemas.errors import UsageError
-from schemas.example import decode_example, frame_record, read_records
+from schemas.example import frame_record
 from schemas.labels import Label
 from schemas.pixels.settings import ImageSettings
 
@@ -154,6 +155,7 @@ def _old_dataset(folder: str, manifest: Manifest, content: Any, quarantined: lis
 def kept_records(folder: str, old: OldShard, image: ImageSettings) -> Iterator[Kept] | None:
     """The records of an old shard, in the order of their ids; None where it is not what the manifest says any more."""
     try:
+        # Whole, because nothing of a shard is used before its SHA-256 is known, and it is fetched once.
         data = storage.read_bytes(storage.join(folder, old.shard.file))
     except FileNotFoundError:
         return None
@@ -163,8 +165,7 @@ def kept_records(folder: str, old: OldShard, image: ImageSettings) -> Iterator[K
 
 
 def _records(data: bytes, image: ImageSettings) -> Iterator[Kept]:
-    for record in read_records(io.BytesIO(data)):
-        example = decode_example(record, image.shape)
+    for record, example in ShardReader(io.BytesIO(data), image.shape).records():
         (signed,) = signatures([example.image], image.letterboxed)
         yield Kept(example.id, frame_record(record), example.label, signed)
 

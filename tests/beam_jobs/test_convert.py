@@ -15,7 +15,7 @@ from PIL import Image
 
 from beam_jobs import verify
 from beam_jobs.reading.manifest import require_manifest
-from beam_jobs.show import read_examples
+from beam_jobs.reading.shards import read_examples
 from schemas.dataset import OUTCOMES
 from schemas.example import Example
 from schemas.identity import pseudonym

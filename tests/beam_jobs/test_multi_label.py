@@ -8,6 +8,7 @@ from PIL import Image
 
 from beam_jobs import show, verify
 from beam_jobs.reading.manifest import require_manifest
+from beam_jobs.reading.shards import read_examples
 from schemas.example import encode_example, frame_record
 from schemas.identity import pseudonym
 from tests.beam_jobs.made import several_labels
@@ -30,11 +31,11 @@ def test_records_hold_a_vector_and_the_manifest_says_so(dataset: Path) -> None:
     manifest = require_manifest(str(dataset))
     content = manifest_of(dataset)
     assert (content["label_kind"], content["classes"]) == ("multi_hot", ["A", "B", "C"])
-    found = {e.id: e.label for split in manifest.splits for e in show.read_examples(str(dataset), manifest, split)}
+    found = {e.id: e.label for split in manifest.splits for e in read_examples(str(dataset), manifest, split)}
     vectors = [(1, 0, 0), (1, 1, 0), (1, 0, 1), (0, 0, 0), (0, 0, 0), (1, 1, 1)]  # of the cells, in their order
     assert found == {pseudonym("id", f"{n}.png"): vectors[n % 6] for n in range(30)}
     for split in manifest.splits:
-        labels = [e.label for e in show.read_examples(str(dataset), manifest, split)]
+        labels = [e.label for e in read_examples(str(dataset), manifest, split)]
         assert manifest.label_counts(split) == tuple(map(sum, zip(*labels, strict=True)))
         assert manifest.examples(split) == len(labels)
     assert content["inputs"]["written"] == 30
@@ -58,7 +59,7 @@ def test_verify_show_and_preview_read_it(dataset: Path, command: Command, tmp_pa
 def test_a_label_of_another_kind_is_damage(dataset: Path) -> None:
     manifest = require_manifest(str(dataset))
     (shard,) = manifest.shards("train")
-    example = next(show.read_examples(str(dataset), manifest, "train"))
+    example = next(read_examples(str(dataset), manifest, "train"))
     other = dataset.parent / "other"
     other.mkdir(exist_ok=True)
     for label in (1, (1, 0), (2, 0, 0)):
@@ -95,7 +96,7 @@ def test_multi_label_may_be_said_where_no_image_has_two(tmp_path: Path, convert:
     assert convert(raw, tmp_path / "out", *flags).code == 0
     manifest = require_manifest(str(tmp_path / "out"))
     assert (manifest.label_kind, manifest.classes) == ("multi_hot", ("PNEUMONIA", "NORMAL"))
-    found = {e.label for e in show.read_examples(str(tmp_path / "out"), manifest, "train")}
+    found = {e.label for e in read_examples(str(tmp_path / "out"), manifest, "train")}
     assert found == {(1, 0), (0, 1), (0, 0)}
 
 

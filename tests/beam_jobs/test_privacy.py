@@ -11,6 +11,7 @@ import pytest
 
 from beam_jobs import show
 from beam_jobs.convert import main
+from beam_jobs.reading.shards import read_examples
 from schemas.pixels.rejection import Reason
 from tests.conftest import Result, files_of, labelled, manifest_of, write_images
 from tests.schemas.image_files import GOOD, NAMES, REJECTED, dicom_file, scene
@@ -113,7 +114,7 @@ def test_source_uris_are_stored_only_where_asked_for(tmp_path: Path, convert: Co
         assert b"source_uri" not in content or name == "manifest.json", name
     dataset = tmp_path / "with"
     manifest = show.require_manifest(str(dataset))
-    uris = {e.source_uri for split in manifest.splits for e in show.read_examples(str(dataset), manifest, split)}
+    uris = {e.source_uri for split in manifest.splits for e in read_examples(str(dataset), manifest, split)}
     assert uris == {str(raw / name) for name in names}
     assert manifest.settings["include_source_uri"] is True
     assert "source_uri" in json.loads((dataset / "features.json").read_text())["featuresDict"]["features"]

@@ -12,6 +12,7 @@ from PIL import Image
 from beam_jobs import show, verify
 from beam_jobs.publish.preview import contact_sheet, reduced
 from beam_jobs.reading.manifest import require_manifest
+from beam_jobs.reading.shards import read_examples
 from tests.conftest import Result, labelled, manifest_of, write_images
 
 Command = Callable[..., Result]
@@ -128,7 +129,7 @@ def test_show_prints_records_and_writes_a_sheet(dataset: Path, command: Command,
     result = command(show.main, dataset, "--split", "validation", "--count", 5, "--png", tmp_path / "sheet.png")
     assert result.code == 0, result.err
     assert "5 of 24 examples, (64, 64, 1)" in result.out
-    example = next(show.read_examples(str(dataset), require_manifest(str(dataset)), "validation"))
+    example = next(read_examples(str(dataset), require_manifest(str(dataset)), "validation"))
     line = next(line for line in result.out.splitlines() if line.startswith(example.id))
     name = manifest_of(dataset)["classes"][example.label]
     assert line.split() == [

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from beam_jobs.reading.manifest import require_manifest
-from beam_jobs.show import read_examples
+from beam_jobs.reading.shards import read_examples
 from schemas.example import decode_example
 from schemas.identity import pseudonym
 from tests.beam_jobs.made import several_labels

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from beam_jobs.reading.manifest import require_manifest
-from beam_jobs.show import read_examples
+from beam_jobs.reading.shards import read_examples
 from schemas.identity import pseudonym
 from tests.conftest import Result, manifest_of, write_images
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from beam_jobs.reading.manifest import require_manifest
-from beam_jobs.show import read_examples
+from beam_jobs.reading.shards import read_examples
 from schemas.identity import pseudonym
 from schemas.presets import PRESETS
 from tests.beam_jobs.published_sets import NIH_HEADER, nih, rsna

@@ -15,7 +15,7 @@ from beam_jobs.leakage.near_duplicates import MOST_DISTANCE
 from beam_jobs.leakage.signature import signatures
 from beam_jobs.passing.tally import OVERLAPS, AddUp, Count
 from beam_jobs.reading.manifest import require_manifest
-from beam_jobs.show import read_examples
+from beam_jobs.reading.shards import read_examples
 from schemas.identity import pseudonym
 from tests.beam_jobs.leakage.test_near_duplicates import phantom, plain_distance, plain_values
 from tests.conftest import Result, files_of, labelled, manifest_of, write_images

@@ -12,7 +12,7 @@ import pytest
 
 from beam_jobs.plan.together import Member, changes_of, lowest_in_chain
 from beam_jobs.reading.manifest import require_manifest
-from beam_jobs.show import read_examples
+from beam_jobs.reading.shards import read_examples
 from schemas.identity import pseudonym
 from tests.beam_jobs.leakage.test_near_duplicates import cropped, phantom
 from tests.conftest import Result, files_of, manifest_of

@@ -23,8 +23,8 @@ from beam_jobs.flags import config_of, parser
 from beam_jobs.pipeline import define_pipeline
 from beam_jobs.publish import releases
 from beam_jobs.reading.manifest import require_manifest
+from beam_jobs.reading.shards import read_examples
 from beam_jobs.settings import id_key
-from beam_jobs.show import read_examples
 from schemas.errors import JobFailed, UsageError
 from tests.beam_jobs.made import config
 from tests.conftest import Result, files_of, labelled, manifest_of, write_images

@@ -1,0 +1,54 @@
+"""Reads the shards of a data set, record by record: a shard may be larger than what a reader of some of it should hold."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from beam_jobs.storage import storage
+from schemas.dataset import Manifest
+from schemas.errors import JobFailed
+from schemas.example import DamagedRecord, Example, decode_example, read_records
+
+
+class ShardReader:
+    """Reads a shard once, from its beginning; `bytes` and `sha256` are of what was read so far."""
+
+    def __init__(self, file: BinaryIO, shape: tuple[int, int, int]) -> None:
+        self._file, self._shape = file, shape
+        self._digest = hashlib.sha256()
+        self.bytes = 0
+
+    @property
+    def sha256(self) -> str:
+        """In hexadecimal."""
+        return self._digest.hexdigest()
+
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes, fewer at the end."""
+        data = self._file.read(size)
+        self._digest.update(data)
+        self.bytes += len(data)
+        return data
+
+    def records(self) -> Iterator[tuple[bytes, Example]]:
+        """The data of each record, and what it holds. Raises DamagedRecord at the first that is damaged."""
+        for record in read_records(self):
+            yield record, decode_example(record, self._shape)
+
+    def skip_rest(self) -> None:
+        """Reads what is left."""
+        while self.read(1 << 20):
+            pass
+
+
+def read_examples(folder: str, manifest: Manifest, split: str) -> Iterator[Example]:
+    """The examples of a split in the order of its shards. Raises JobFailed, naming the shard, where one is damaged."""
+    for shard in manifest.shards(split):
+        path = storage.join(folder, shard.file)
+        try:
+            with storage.open_binary(path) as file:
+                for _, example in ShardReader(file, manifest.shape).records():
+                    yield example
+        except (FileNotFoundError, DamagedRecord) as error:
+            what = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged: {error}"
+            raise JobFailed(f"{path} {what}") from error
