@@ -1,6 +1,7 @@
 """Evaluation, from a run and a split to metrics, figures and a report."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,9 @@ def _check_kind(config: EvaluateConfig, run: RunConfig, manifest: Manifest) -> N
             f"{config.data} has {'labels' if manifest.label_kind != CLASS else 'classes'} {', '.join(manifest.classes)}; "
             f"run {config.run} tells apart {', '.join(run.classes)}"
         )
-    if manifest.image != run.image:
-        names = [name for name in vars(run.image) if getattr(run.image, name) != getattr(manifest.image, name)]
-        differ = ", ".join(f"{name} {getattr(manifest.image, name)} ({getattr(run.image, name)})" for name in names)
+    theirs, ours = asdict(manifest.image.pixels), asdict(run.image.pixels)
+    if theirs != ours:
+        differ = ", ".join(f"{name} {theirs[name]} ({ours[name]})" for name in ours if theirs[name] != ours[name])
         raise UsageError(
             f"{config.data} was converted with other settings than run {config.run} was trained on (in brackets): "
             f"{differ}; convert it with the run's"

@@ -25,7 +25,7 @@ from schemas.dataset import Manifest, Shard, check_name
 from schemas.errors import UsageError
 from schemas.example import frame_record
 from schemas.labels import Label
-from schemas.pixels.settings import ImageSettings
+from schemas.pixels.settings import PixelSettings
 
 REUSE = "reuse.json"
 QUARANTINE = "quarantine.jsonl"
@@ -152,7 +152,7 @@ def _old_dataset(folder: str, manifest: Manifest, content: Any, quarantined: lis
     )
 
 
-def kept_records(folder: str, old: OldShard, image: ImageSettings) -> Iterator[Kept] | None:
+def kept_records(folder: str, old: OldShard, image: PixelSettings) -> Iterator[Kept] | None:
     """The records of an old shard, in the order of their ids; None where it is not what the manifest says any more."""
     try:
         # Whole, because nothing of a shard is used before its SHA-256 is known, and it is fetched once.
@@ -164,7 +164,7 @@ def kept_records(folder: str, old: OldShard, image: ImageSettings) -> Iterator[K
     return _records(data, image)
 
 
-def _records(data: bytes, image: ImageSettings) -> Iterator[Kept]:
+def _records(data: bytes, image: PixelSettings) -> Iterator[Kept]:
     for record, example in ShardReader(io.BytesIO(data), image.shape).records():
         (signed,) = signatures([example.image], image.letterboxed)
         yield Kept(example.id, frame_record(record), example.label, signed)

@@ -15,7 +15,7 @@ import numpy as np
 from schemas.decoders import child
 from schemas.errors import JobFailed, one_line
 from schemas.pixels.rejection import NOTES, Decoded, ImageRejected, ImageSkipped
-from schemas.pixels.settings import ImageSettings
+from schemas.pixels.settings import PixelSettings
 
 # What Python and its libraries need of the environment to start at all and to compute the same; no credentials.
 _INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "LANG", "TZ")
@@ -67,7 +67,7 @@ class DecoderProcess:
         except TimeoutError as error:
             raise ProcessLost("takes no images") from error
 
-    def receive(self, settings: ImageSettings, seconds: float) -> Answer:
+    def receive(self, settings: PixelSettings, seconds: float) -> Answer:
         """The next answer. Raises ProcessLost where it cannot be one, OSError, and TimeoutError where it is late."""
         self._until = time.monotonic() + seconds + _GRACE_SECONDS
         kind, what, format, length = child.ANSWER.unpack(self._exactly(child.ANSWER.size))

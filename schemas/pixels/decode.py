@@ -21,7 +21,7 @@ from PIL import Image
 from schemas.pixels.completeness import Admit
 from schemas.pixels.raster import Gray, read_jpeg, read_with_pillow
 from schemas.pixels.rejection import Decoded, ImageRejected, ImageSkipped, Reason
-from schemas.pixels.settings import ImageSettings
+from schemas.pixels.settings import ImageSettings, Limits, PixelSettings
 from schemas.pixels.sniff import sniff
 
 if TYPE_CHECKING:
@@ -104,17 +104,17 @@ def _room() -> float:
     return limit - int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-def _check_size(width: int, height: int, settings: ImageSettings) -> None:
+def _check_size(width: int, height: int, limits: Limits) -> None:
     size = f"{width}x{height}"
-    if width * height > settings.max_pixels:
-        raise ImageRejected(Reason.TOO_MANY_PIXELS, f"{size} is above the limit of {settings.max_pixels} pixels")
+    if width * height > limits.max_pixels:
+        raise ImageRejected(Reason.TOO_MANY_PIXELS, f"{size} is above the limit of {limits.max_pixels} pixels")
     if min(width, height) < SMALLEST_SIDE:
         raise ImageRejected(Reason.TOO_SMALL, f"{size}; the shorter side needs {SMALLEST_SIDE}")
-    if max(width, height) > settings.max_aspect * min(width, height):
-        raise ImageRejected(Reason.BAD_ASPECT, f"{size} is longer than {settings.max_aspect:g}:1")
+    if max(width, height) > limits.max_aspect * min(width, height):
+        raise ImageRejected(Reason.BAD_ASPECT, f"{size} is longer than {limits.max_aspect:g}:1")
 
 
-def _finish(gray: Gray, settings: ImageSettings) -> NDArray[np.uint8]:
+def _finish(gray: Gray, settings: PixelSettings) -> NDArray[np.uint8]:
     image, side = gray.image, settings.image_size
     if gray.orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[gray.orientation])
@@ -148,7 +148,7 @@ _UPRIGHT = {
 }
 
 
-def _levels(image: Image.Image, low: float, high: float, settings: ImageSettings) -> NDArray[np.uint8]:
+def _levels(image: Image.Image, low: float, high: float, settings: PixelSettings) -> NDArray[np.uint8]:
     if image.mode == "L" and settings.contrast == 1 and settings.brightness == 0:
         return np.asarray(image)
     values = np.asarray(image, np.float64)

@@ -1,6 +1,6 @@
 """How a raw image becomes a tensor: settings alone, which data sets and models store. No decoder is loaded for them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from schemas.errors import UsageError
 
@@ -8,8 +8,8 @@ RESIZE_MODES = ("stretch", "letterbox", "crop")
 
 
 @dataclass(frozen=True)
-class ImageSettings:
-    """How a raw image becomes a tensor. Stored in the manifest and in a model's run folder.
+class PixelSettings:
+    """What changes the tensor. A model is for images that were made with the same.
 
     image_size: height and width of the result, in pixels.
     channels: 1, or 3 for the gray channel three times.
@@ -17,9 +17,6 @@ class ImageSettings:
     crop: fraction of each side that is kept, from the centre, before the resize.
     brightness: added to every pixel, as a fraction of the full range: -1 to 1.
     contrast: factor applied around mid-gray (127.5), before brightness is added.
-    max_pixels: larger images are rejected from their header.
-    allow_burned_in: take DICOM images whose BurnedInAnnotation is YES (text, often a name, in the pixels).
-    max_aspect: images are rejected whose longer side is more than so many times the shorter.
     """
 
     image_size: int = 64
@@ -28,23 +25,15 @@ class ImageSettings:
     crop: float = 1.0
     brightness: float = 0.0
     contrast: float = 1.0
-    max_pixels: int = 100_000_000
-    allow_burned_in: bool = False
-    max_aspect: float = 20.0
 
     def __post_init__(self) -> None:
-        def check(flag: str, allowed: bool, rule: str) -> None:
-            if not allowed:
-                raise UsageError(f"--{flag} {getattr(self, flag)!r}: must be {rule}")
-
-        check("image_size", isinstance(self.image_size, int) and 8 <= self.image_size <= 4096, "8 to 4096 pixels")
-        check("channels", self.channels in (1, 3), "1 or 3")
-        check("resize_mode", self.resize_mode in RESIZE_MODES, f"one of {', '.join(RESIZE_MODES)}")
-        check("crop", 0.1 <= self.crop <= 1, "a fraction from 0.1 to 1")
-        check("brightness", -1 <= self.brightness <= 1, "from -1 to 1")
-        check("contrast", 0 < self.contrast <= 10, "above 0, up to 10")
-        check("max_pixels", isinstance(self.max_pixels, int) and self.max_pixels >= 1, "a whole number from 1")
-        check("max_aspect", self.max_aspect >= 1, "1 or more")
+        size = self.image_size
+        _check("image_size", size, isinstance(size, int) and 8 <= size <= 4096, "8 to 4096 pixels")
+        _check("channels", self.channels, self.channels in (1, 3), "1 or 3")
+        _check("resize_mode", self.resize_mode, self.resize_mode in RESIZE_MODES, f"one of {', '.join(RESIZE_MODES)}")
+        _check("crop", self.crop, 0.1 <= self.crop <= 1, "a fraction from 0.1 to 1")
+        _check("brightness", self.brightness, -1 <= self.brightness <= 1, "from -1 to 1")
+        _check("contrast", self.contrast, 0 < self.contrast <= 10, "above 0, up to 10")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -55,3 +44,41 @@ class ImageSettings:
     def letterboxed(self) -> bool:
         """Whether there may be black bars beside the image."""
         return self.resize_mode == "letterbox"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which images are admitted. Of an image that is, the tensor is the same with any limits.
+
+    max_pixels: larger images are rejected from their header.
+    allow_burned_in: take DICOM images whose BurnedInAnnotation is YES (text, often a name, in the pixels).
+    max_aspect: images are rejected whose longer side is more than so many times the shorter.
+    """
+
+    max_pixels: int = 100_000_000
+    allow_burned_in: bool = False
+    max_aspect: float = 20.0
+
+    def __post_init__(self) -> None:
+        pixels = self.max_pixels
+        _check("max_pixels", pixels, isinstance(pixels, int) and pixels >= 1, "a whole number from 1")
+        _check("max_aspect", self.max_aspect, self.max_aspect >= 1, "1 or more")
+
+
+@dataclass(frozen=True)
+class ImageSettings(Limits, PixelSettings):
+    """Both, with the fields of PixelSettings first, as the manifest and a model's run folder store them."""
+
+    def __post_init__(self) -> None:
+        PixelSettings.__post_init__(self)
+        Limits.__post_init__(self)
+
+    @property
+    def pixels(self) -> PixelSettings:
+        """Without the limits."""
+        return PixelSettings(**{field.name: getattr(self, field.name) for field in fields(PixelSettings)})
+
+
+def _check(flag: str, value: object, allowed: bool, rule: str) -> None:
+    if not allowed:
+        raise UsageError(f"--{flag} {value!r}: must be {rule}")

@@ -123,6 +123,17 @@ def test_the_worst_mistakes_are_kept():
     assert mistakes[0][0].id == f"0-{every[-1]}"
 
 
+def test_a_set_that_was_converted_with_another_limit_is_evaluated(run, make_dataset, tmp_path):
+    other = make_dataset(examples={"test": 6})
+    manifest = other.folder / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["image"] |= {"max_pixels": 2_000_000, "allow_burned_in": True, "max_aspect": 5.0}
+    manifest.write_text(json.dumps(content))
+    flags = ["--run", str(run), "--data", str(other.folder), "--output", str(tmp_path / "out")]
+    assert run_command(evaluate.main, flags) == 0
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["examples"] == 6
+
+
 class TestErrors:
     def test_unknown_split_and_missing_run(self, dataset, run, tmp_path, fails):
         assert "it has train, validation, test" in fails(
