@@ -88,7 +88,7 @@ def test_conversion_commands_run_as_printed(
             result = command(mains[module], *arguments)
             assert result.code == 0, (line, result.err)
             ran += 1
-    assert ran == 8
+    assert ran == 9
 
 
 def test_a_group_pattern_of_the_text_works() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from time import monotonic, sleep
 import pytest
 
 from tests.beam_jobs.standin_words import EXIT, HANG, SEGFAULT, stand_in_path
-from tests.conftest import files_of, labelled, manifest_of, write_images
+from tests.conftest import ROOT, files_of, labelled, manifest_of, write_images
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="runs are supervised on Linux only")
 PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
@@ -49,11 +50,12 @@ def running(output: Path) -> list[str]:
 
 
 def decoders() -> set[int]:
-    """The decoding processes of this machine."""
+    """The decoding processes that run the code of this checkout: another one may be at work on the machine."""
     found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if b"schemas.decoders.child" in (folder / "cmdline").read_bytes():
+            ours = os.fsencode(ROOT) in re.split(rb"[\0:=]", (folder / "environ").read_bytes())
+            if ours and b"schemas.decoders.child" in (folder / "cmdline").read_bytes():
                 found.add(int(folder.name))
     return found
 
