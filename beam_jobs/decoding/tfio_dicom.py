@@ -2,7 +2,7 @@
 
 The one module of beam_jobs that imports TensorFlow, and only when --dicom_decoder tfio asks for it. The op would apply
 some transforms of PS3.3 C.11 and leave out others. So it gets a file with the pixels and nothing else, and what it gives
-is what the file stores; schemas/pixels/dicom/levels.py does the rest, as for every decoder.
+is what the file stores; schemas/pixels/formats/dicom_levels.py does the rest, as for every decoder.
 """
 
 import functools
@@ -20,8 +20,8 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from schemas.errors import UsageError
-from schemas.pixels.decode import decode_with
-from schemas.pixels.dicom.read import StoredValues
+from schemas.pixels import decode as schemas_decode
+from schemas.pixels.formats.dicom import StoredValues
 from schemas.pixels.rejection import Decoded, ImageRejected, Reason
 from schemas.pixels.settings import ImageSettings
 
@@ -38,7 +38,7 @@ def decoder() -> Callable[[bytes, ImageSettings], Decoded]:
 
 def decode(data: bytes, settings: ImageSettings) -> Decoded:
     """As schemas.pixels.decode.decode, with the op for DICOM files of one sample a pixel."""
-    return decode_with(data, settings, load())
+    return schemas_decode.decode(data, settings, load())
 
 
 @functools.cache

@@ -20,19 +20,11 @@ from schemas.errors import JobFailed, one_line
 from schemas.example import Example, encode_example, frame_record
 from schemas.labels import encode_label
 from schemas.pixels.rejection import Decoded, ImageRejected, ImageSkipped
+from schemas.pixels.sniff import FORMATS
 
 _LARGE_BYTES = 64 << 20
 _large_files = threading.BoundedSemaphore(2)  # so many threads of a worker hold large files at a time
-_FORMAT_SUFFIXES = {
-    "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "png": (".png",),
-    "tiff": (".tif", ".tiff"),
-    "bmp": (".bmp", ".dib"),
-    "webp": (".webp",),
-    "gif": (".gif",),
-    "dicom": (".dcm", ".dicom"),
-}
-_IMAGE_SUFFIXES = frozenset(suffix for suffixes in _FORMAT_SUFFIXES.values() for suffix in suffixes)
+_IMAGE_SUFFIXES = frozenset(suffix for format in FORMATS.values() for suffix in format.suffixes)
 
 
 def convert_all(references: list[Reference], plan: Plan, config: ConvertConfig, folder: str) -> Iterator[Outcome]:
@@ -132,7 +124,7 @@ def _outcome(
     uri = source.uri if config.include_source_uri else None
     record = frame_record(encode_example(Example(image.pixels, label, reference.id, reference.group, uri)))
     suffix = PurePosixPath(source.path).suffix.lower()
-    mislabelled = suffix in _IMAGE_SUFFIXES and suffix not in _FORMAT_SUFFIXES.get(image.format, ())
+    mislabelled = suffix in _IMAGE_SUFFIXES and suffix not in FORMATS[image.format].suffixes
     notes = (*image.notes, *(("mislabelled",) if mislabelled else ()))
     return Converted(record, label, notes, reference.id, next(signed))
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from schemas.pixels.rejection import NOTES, Decoded, ImageRejected, ImageSkipped, Reason, SkipReason
 from schemas.pixels.settings import ImageSettings
-from schemas.pixels.sniff import FORMATS, sniff
+from schemas.pixels.sniff import FORMATS, reader_of, sniff
 
 READY = b"ready"
 # Number of images, length of the task; then the length of each image, the task, the images. The task is the JSON of
@@ -38,7 +38,9 @@ MOST_DETAIL = 2000  # bytes
 def serve(descriptor: int, memory: int) -> None:
     """Answers each image with what became of it, in order, until the line is closed."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold an image of a patient
-    importlib.import_module("schemas.pixels.decode")  # what most files need, while the parent is still getting ready
+    # What most files need, while the parent is still getting ready.
+    importlib.import_module("schemas.pixels.decode")
+    reader_of("jpeg")
     with socket.socket(fileno=descriptor) as line, line.makefile("rb") as requests:
         fcntl.fcntl(line, fcntl.F_SETOWN, os.getpid())  # a parent that is killed ends a decoder that hangs, by SIGIO
         while head := requests.read(REQUEST.size):
@@ -77,8 +79,7 @@ def _decoder(name: str, memory: int) -> Callable[[bytes, ImageSettings], Decoded
 def _load_decoder_of(data: bytes) -> None:
     """What only some images need, and what is not to count as time that they take."""
     with contextlib.suppress(ImageRejected, MemoryError):
-        if sniff(data) == "dicom":
-            importlib.import_module("schemas.pixels.dicom.read")
+        reader_of(sniff(data))
 
 
 def _answer(decode: Callable[[bytes, ImageSettings], Decoded], data: bytes, settings: ImageSettings) -> bytes:

@@ -1,33 +1,59 @@
-"""Which format a file is, by its content alone."""
+"""The formats that are read, and which of them a file is, by its content alone."""
 
+import importlib
 import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from schemas.pixels.rejection import ImageRejected, Reason
 
-_SIGNATURES = {
-    "jpeg": re.compile(rb"\xff\xd8\xff"),
-    "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
-    "gif": re.compile(rb"GIF8[79]a"),
-    "webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
-    "tiff": re.compile(rb"II[*+]\0|MM\0[*+]"),
+
+class Format(NamedTuple):
+    """A format: the pattern that its files begin with, the suffixes of their names, and `module:function` of the reader in
+    schemas.pixels.formats: (bytes, ImageSettings, Admit) -> Gray. `mute_bytes`: where its decoder does not say that it
+    ran out of memory, how much that takes for a pixel, as measured."""
+
+    begins: re.Pattern[bytes]
+    suffixes: tuple[str, ...]
+    reader: str
+    mute_bytes: int = 0
+
+
+FORMATS = {
+    "jpeg": Format(re.compile(rb"\xff\xd8\xff"), (".jpg", ".jpeg", ".jpe", ".jfif"), "jpeg:read"),
+    "png": Format(re.compile(rb"\x89PNG\r\n\x1a\n"), (".png",), "png:read"),
+    "gif": Format(re.compile(rb"GIF8[79]a"), (".gif",), "raster:read_gif"),
+    "webp": Format(re.compile(rb"RIFF....WEBP", re.DOTALL), (".webp",), "raster:read_webp", mute_bytes=15),
+    "tiff": Format(re.compile(rb"II[*+]\0|MM\0[*+]"), (".tif", ".tiff"), "tiff:read"),
     # Width, height and more follow the size of the information header: 12, 40, 52, 56, 64, 108 or 124 bytes.
-    "bmp": re.compile(rb"BM.{8}....[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL),
+    "bmp": Format(
+        re.compile(rb"BM.{8}....[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL), (".bmp", ".dib"), "raster:read_bmp"
+    ),
+    # A data set without preamble begins with an element of group 0002 or 0008: explicit VR, or implicit with a length that
+    # fits in two bytes, or big endian.
+    "dicom": Format(
+        re.compile(rb"[\x02\x08]\0.[\0-\x30](?:[A-Z]{2}|..\0\0)|\0[\x02\x08][\0-\x30].[A-Z]{2}", re.DOTALL),
+        (".dcm", ".dicom"),
+        "dicom:read",
+        mute_bytes=15,
+    ),
 }
-FORMATS = (*_SIGNATURES, "dicom")
-# A data set without preamble begins with an element of group 0002 or 0008: explicit VR, or implicit with a length that
-# fits in two bytes, or big endian.
-_BARE_DICOM = re.compile(rb"[\x02\x08]\0.[\0-\x30](?:[A-Z]{2}|..\0\0)|\0[\x02\x08][\0-\x30].[A-Z]{2}", re.DOTALL)
 
 
 def sniff(data: bytes) -> str:
     """The format that the content begins like, whatever the file's name; raises ImageRejected for any other content."""
     if not data:
         raise ImageRejected(Reason.EMPTY, "0 bytes")
-    if data[128:132] == b"DICM":
+    if data[128:132] == b"DICM":  # whatever the preamble is: it may be the header of a TIFF
         return "dicom"
-    for format, pattern in _SIGNATURES.items():
-        if pattern.match(data):
-            return format
-    if _BARE_DICOM.match(data):
-        return "dicom"
+    for name, format in FORMATS.items():
+        if format.begins.match(data):
+            return name
     raise ImageRejected(Reason.NOT_AN_IMAGE, f"the first of {len(data)} bytes are those of no known image format")
+
+
+def reader_of(format: str) -> Callable[..., Any]:
+    """The reader of a format; loads its decoder."""
+    module, _, function = FORMATS[format].reader.partition(":")
+    reader: Callable[..., Any] = getattr(importlib.import_module(f"schemas.pixels.formats.{module}"), function)
+    return reader

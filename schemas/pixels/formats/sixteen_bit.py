@@ -2,13 +2,13 @@
 
 import re
 import sys
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 from PIL.ImageFile import ImageFile
 
+from schemas.pixels.gray import Gray, rows_of, strips
 from schemas.pixels.rejection import ImageRejected, Reason
 
 _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT = 262, 284, 339
@@ -22,33 +22,18 @@ for _order, _letter in ((b"II", "L"), (b"MM", "B")):
 TiffImagePlugin.OPEN_INFO.setdefault((b"MM", 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
 
 
-class Scaled(NamedTuple):
-    """One channel of mode I;16, I or F; `low` becomes black and `high` white."""
-
-    image: Image.Image
-    low: float
-    high: float
-
-
-def part(image: Image.Image, top: int, end: int) -> Image.Image:
-    """A copy of these rows. Not by `crop`, which heeds Pillow's process-wide limit on pixels."""
-    size = image.width, end - top
-    return image.resize(size, Image.Resampling.NEAREST, (0, top, image.width, end))
-
-
 def is_deep(image: ImageFile) -> bool:
     """Whether an opened PNG or TIFF has samples of more than eight bits."""
     return image.mode in _GRAY_MODES or _LAYOUT.fullmatch(_layout(image)) is not None
 
 
-def read_deep(image: ImageFile, again: ImageFile) -> Scaled:
+def read_deep(image: ImageFile, again: ImageFile) -> Gray:
     """The channel of `image`, opened and not loaded, from its least value to its greatest; alpha flattened on black.
     `again` is the same image opened once more: Pillow gives one byte of each sample of a colour image at a time."""
-    tags = getattr(image, "tag_v2", {})
     layout = _LAYOUT.fullmatch(_layout(image))
     if layout is None:
-        return _gray(image, tags)
-    if tags.get(_PLANAR) == _SEPARATE_PLANES:
+        return _gray(image)
+    if _tags(image).get(_PLANAR) == _SEPARATE_PLANES:
         raise ImageRejected(Reason.UNSUPPORTED, "16-bit colours in separate planes")
     channels, order = layout.groups()
     if order == "N":
@@ -61,36 +46,43 @@ def read_deep(image: ImageFile, again: ImageFile) -> Scaled:
         _load_as(image, f"{raw};16{order}")
         _load_as(again, f"{raw};16{'B' if order == 'L' else 'L'}")
     luma = np.empty((image.height, image.width), np.uint16)
-    low, high = 65535, 0
     alpha = np.empty_like(luma) if channels in ("LA", "RGBA") else None
-    step = (1 << 17) // image.width + 1
-    for top in range(0, image.height, step):
-        rows = slice(top, top + step)
-        end = min(top + step, image.height)
-        upper = np.asarray(part(image, top, end)).astype(np.uint16)
-        if channels == "LA":
-            most, least = (0, 1) if order == "B" else (1, 0)
-            values = upper[:, :, most::2] << 8 | upper[:, :, least::2]
-            luma[rows] = values[:, :, 0]
-        else:
-            values = upper << 8 | np.asarray(part(again, top, end))
-            luma[rows] = np.rint(values[:, :, :3] @ [0.299, 0.587, 0.114])
+    low, high = 65535, 0
+    for rows in strips(*image.size):
+        values = _samples(image, again, rows, channels, order)
+        luma[rows] = values[:, :, 0] if channels == "LA" else np.rint(values[:, :, :3] @ [0.299, 0.587, 0.114])
         shown = luma[rows]
         if alpha is not None:
             alpha[rows] = values[:, :, -1]
             shown = shown[values[:, :, -1] > 0]
         low, high = min(low, int(shown.min(initial=65535))), max(high, int(shown.max(initial=0)))
     if alpha is not None and low <= high:
-        for top in range(0, image.height, step):
-            rows = slice(top, top + step)
+        for rows in strips(*image.size):
             over_black = (luma[rows].clip(low, high) - float(low)) * (alpha[rows] / 65535) + low
             luma[rows] = np.rint(over_black)
-    return Scaled(Image.fromarray(luma), low, high)
+    return Gray(Image.fromarray(luma), low, high)
 
 
-def _gray(image: ImageFile, tags: dict[int, int]) -> Scaled:
+def _samples(image: Image.Image, again: Image.Image, rows: slice, channels: str, order: str) -> NDArray[np.uint16]:
+    """[rows, columns, samples] from the bytes that Pillow has loaded."""
+    upper = np.asarray(rows_of(image, rows)).astype(np.uint16)
+    if channels == "LA":
+        most, least = (0, 1) if order == "B" else (1, 0)
+        samples: NDArray[np.uint16] = upper[:, :, most::2] << np.uint16(8) | upper[:, :, least::2]
+    else:
+        samples = upper << np.uint16(8) | np.asarray(rows_of(again, rows))
+    return samples
+
+
+def _tags(image: ImageFile) -> dict[int, int]:
+    tags: dict[int, int] = getattr(image, "tag_v2", {})
+    return tags
+
+
+def _gray(image: ImageFile) -> Gray:
     image.load()
     gray: Image.Image = image
+    tags = _tags(image)
     if image.mode == "I;16B":
         gray = Image.fromarray(np.asarray(image).astype(np.uint16))
     elif image.mode == "I" and tags and _first(tags, _SAMPLE_FORMAT, _UNSIGNED) == _UNSIGNED:
@@ -100,7 +92,7 @@ def _gray(image: ImageFile, tags: dict[int, int]) -> Scaled:
         gray = Image.fromarray(_hidden(np.array(image), image.info["transparency"], int(low)))
     if tags and _first(tags, _PHOTOMETRIC, _WHITE_IS_ZERO) == _WHITE_IS_ZERO:
         low, high = high, low
-    return Scaled(gray, low, high)
+    return Gray(gray, low, high)
 
 
 def _hidden(pixels: NDArray[np.uint16], level: int, black: int) -> NDArray[np.uint16]:

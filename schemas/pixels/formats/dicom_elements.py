@@ -16,7 +16,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from schemas.pixels.dicom.levels import COLOURS
+from schemas.pixels.formats.dicom_levels import COLOURS
 from schemas.pixels.rejection import NO_FILE_META, ImageRejected, ImageSkipped, Reason, SkipReason
 
 # pydicom and its plugins log what is odd about a value together with the value, which can be a name.

@@ -1,7 +1,7 @@
 """DICOM files to gray images: which parts of the standard are followed, and what is refused.
 
-Only the elements that dicom/elements.py lists are ever parsed, so no name, date or identifier of a patient is in memory
-as such. The gray levels (dicom/levels.py) are one table over stored values, so an image of 100 megapixels costs no more
+Only the elements that dicom_elements.py lists are ever parsed, so no name, date or identifier of a patient is in memory
+as such. The gray levels (dicom_levels.py) are one table over stored values, so an image of 100 megapixels costs no more
 than its 16-bit pixels twice.
 """
 
@@ -14,30 +14,28 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
-from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.uid import UID, JPEGBaseline8Bit
 
-from schemas.pixels.completeness import Admit
-from schemas.pixels.dicom.elements import read_elements, read_pixels
-from schemas.pixels.dicom.levels import display_levels, first_number
-from schemas.pixels.raster import Gray, is_jpeg_frame, jpeg_segments, read_jpeg
+from schemas.pixels.formats import jpeg
+from schemas.pixels.formats.dicom_elements import read_elements, read_pixels
+from schemas.pixels.formats.dicom_levels import display_levels, first_number
+from schemas.pixels.gray import Admit, Gray, strips
 from schemas.pixels.rejection import NO_USABLE_WINDOW, ImageRejected, Reason
+from schemas.pixels.settings import ImageSettings
 
 # A second decoder: from elements with one sample a pixel, checked, to integers [rows, columns] as stored.
 StoredValues = Callable[[Dataset], NDArray[Any]]
 
 
-def read_dicom(
-    data: bytes, admit: Admit, max_pixels: int, allow_burned_in: bool, stored_values: StoredValues | None = None
-) -> Gray:
+def read(data: bytes, settings: ImageSettings, admit: Admit, stored_values: StoredValues | None = None) -> Gray:
     """The one frame of a DICOM file as 16-bit gray, black 0 and white 65535 (colour: 8 bits).
 
-    `admit` is called before any pixel is read. `stored_values` is used instead of pydicom where there is one sample a
-    pixel. Raises ImageRejected, ImageSkipped for objects that are not images, and whatever pydicom and its plugins raise
-    about damaged files.
+    `stored_values` is used instead of pydicom where there is one sample a pixel. Raises ImageRejected, ImageSkipped for
+    objects that are not images, and whatever pydicom and its plugins raise about damaged files.
     """
-    dataset, stream, notes = read_elements(data, max_pixels)
-    if "YES" in str(dataset.get("BurnedInAnnotation", "")).upper() and not allow_burned_in:
+    dataset, stream, notes = read_elements(data, settings.max_pixels)
+    if "YES" in str(dataset.get("BurnedInAnnotation", "")).upper() and not settings.allow_burned_in:
         raise ImageRejected(Reason.BURNED_IN_ANNOTATION, "text in the pixels; --allow_burned_in takes such images")
     if int(dataset.get("NumberOfFrames") or 1) > 1:
         raise ImageRejected(Reason.MULTI_FRAME, "the file holds more than one frame")
@@ -47,8 +45,12 @@ def read_dicom(
     del dataset.PixelData
     if dataset.SamplesPerPixel == 3:
         return Gray(Image.fromarray(_luma(pixels, photometric)), notes=notes)
-    blocks = _blocks(rows, columns)
-    # Stored values have 65,536 levels at most, so their transforms are computed once a level, not once a pixel.
+    return _shown(pixels, dataset, notes)
+
+
+def _shown(pixels: NDArray[Any], dataset: Dataset, notes: tuple[str, ...]) -> Gray:
+    """Stored values as they are to be shown."""
+    # They have 65,536 levels at most, so their transforms are computed once a level, not once a pixel.
     # Without a window black and white are the ends of this range: as 8-bit files of other formats keep their levels,
     # so do 8 bits here; deeper ones span their own values, because many writers say 16 bits where 10 or 12 are used.
     padding, limits = _padding(pixels, dataset), np.iinfo(pixels.dtype)
@@ -59,18 +61,13 @@ def read_dicom(
         least, greatest = limits.min, limits.max
     levels, usable = display_levels(np.arange(least, greatest + 1), dataset)
     table = np.rint(levels * 65535).astype(np.uint16)
+    rows, columns = pixels.shape
     gray = np.empty((rows, columns), np.uint16)
-    for block in blocks:
-        gray[block] = table[pixels[block].clip(least, greatest).astype(np.intp) - least]
+    for strip in strips(columns, rows):
+        gray[strip] = table[pixels[strip].clip(least, greatest).astype(np.intp) - least]
     if padding is not None:
         gray[padding] = 0
     return Gray(Image.fromarray(gray), 0, 65535, notes=notes if usable else (*notes, NO_USABLE_WINDOW))
-
-
-def _blocks(rows: int, columns: int) -> list[slice]:
-    """Rows in parts of a hundred thousand pixels, so that no whole image is needed in a larger type."""
-    step = (1 << 17) // columns + 1
-    return [slice(row, row + step) for row in range(0, rows, step)]
 
 
 def _stored_values(
@@ -79,30 +76,15 @@ def _stored_values(
     """Integers [rows, columns] as stored, or uint8 [rows, columns, 3] or the luma of these; and the photometric
     interpretation that the decoder gives."""
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
-    # A UID that is not in the standard's list could be any text.
-    name = syntax.name if syntax.name != str(syntax) else "not one of the standard's"
     bits, samples = int(dataset.BitsAllocated), int(dataset.SamplesPerPixel)
     if (samples, bits) not in ((1, 1), (1, 8), (1, 16), (3, 8)):
         raise ImageRejected(Reason.UNSUPPORTED, f"{samples} samples of {bits} bits a pixel")
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError:
-        raise ImageRejected(Reason.UNSUPPORTED_TRANSFER_SYNTAX, f"transfer syntax {name}") from None
     second = other if samples == 1 and bits > 1 else None
-
-    if second is None and not decoder.is_available:
-        detail = f"transfer syntax {name} needs pip install 'radrecords[dicom]'"
-        raise ImageRejected(Reason.UNSUPPORTED_TRANSFER_SYNTAX, detail)
-
+    decoder = _decoder(syntax, needed=second is None)
+    read_pixels(stream, dataset)
     if not syntax.is_encapsulated:
-        read_pixels(stream, dataset)
-        bits_a_pixel = 16 if dataset.PhotometricInterpretation == "YBR_FULL_422" else samples * bits
-        expected = (rows * columns * bits_a_pixel + 7) // 8
-        if len(dataset.PixelData) not in (expected, expected + expected % 2):
-            detail = f"{columns}x{rows} needs {expected} bytes, PixelData holds {len(dataset.PixelData)}"
-            raise ImageRejected(Reason.SIZE_MISMATCH, detail)
+        _check_length(dataset, rows, columns)
     else:
-        read_pixels(stream, dataset)
         frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
         # Before the decoder, which would take memory for whatever size the frame claims.
         inside = _frame_size(frame)
@@ -110,7 +92,7 @@ def _stored_values(
             raise ImageRejected(Reason.SIZE_MISMATCH, f"{columns}x{rows} holds a frame of {inside[0]}x{inside[1]}")
         if syntax == JPEGBaseline8Bit and second is None:
             # Strict, where pydicom's decoder fills damaged parts with gray.
-            strict = read_jpeg(frame, admit, max(rows, columns), longer_only=False)
+            strict = jpeg.read_stream(frame, admit, max(rows, columns), longer_only=False)
             if samples == 1 or dataset.PhotometricInterpretation != "RGB":
                 return np.asarray(strict.image), ""
     if second is not None:
@@ -118,6 +100,30 @@ def _stored_values(
     shift = _low_bits_to_drop(dataset)
     pixels, found = decoder.as_array(dataset, index=0, raw=samples == 3)
     return (pixels >> shift if shift else pixels), str(found["photometric_interpretation"])
+
+
+def _decoder(syntax: UID, needed: bool) -> Decoder:
+    """pydicom's, with whichever plugin is there. Raises ImageRejected where there is none and it is needed."""
+    # A UID that is not in the standard's list could be any text.
+    name = syntax.name if syntax.name != str(syntax) else "not one of the standard's"
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise ImageRejected(Reason.UNSUPPORTED_TRANSFER_SYNTAX, f"transfer syntax {name}") from None
+    if needed and not decoder.is_available:
+        detail = f"transfer syntax {name} needs pip install 'radrecords[dicom]'"
+        raise ImageRejected(Reason.UNSUPPORTED_TRANSFER_SYNTAX, detail)
+    return decoder
+
+
+def _check_length(dataset: Dataset, rows: int, columns: int) -> None:
+    """Of pixels that are not compressed."""
+    samples, bits = int(dataset.SamplesPerPixel), int(dataset.BitsAllocated)
+    bits_a_pixel = 16 if dataset.PhotometricInterpretation == "YBR_FULL_422" else samples * bits
+    expected = (rows * columns * bits_a_pixel + 7) // 8
+    if len(dataset.PixelData) not in (expected, expected + expected % 2):
+        detail = f"{columns}x{rows} needs {expected} bytes, PixelData holds {len(dataset.PixelData)}"
+        raise ImageRejected(Reason.SIZE_MISMATCH, detail)
 
 
 def _low_bits_to_drop(dataset: Dataset) -> int:
@@ -137,8 +143,8 @@ def _luma(pixels: NDArray[np.uint8], photometric: str) -> NDArray[np.uint8]:
         return np.ascontiguousarray(pixels[:, :, 0])
     rows, columns, _ = pixels.shape
     luma = np.empty((rows, columns), np.uint8)
-    for block in _blocks(rows, columns):
-        luma[block] = np.asarray(Image.fromarray(pixels[block]).convert("L"))
+    for strip in strips(columns, rows):
+        luma[strip] = np.asarray(Image.fromarray(pixels[strip]).convert("L"))
     return luma
 
 
@@ -159,7 +165,7 @@ def _frame_size(frame: bytes) -> tuple[int, int] | None:
     if frame[:4] == b"\xff\x4f\xff\x51":  # SIZ: extent and offset of the image, ITU-T T.800 A.5.1
         right, bottom, left, top = (int.from_bytes(frame[at : at + 4], "big") for at in (8, 12, 16, 20))
         return right - left, bottom - top
-    for marker, payload in jpeg_segments(frame):
-        if is_jpeg_frame(marker):
+    for marker, payload in jpeg.segments(frame):
+        if jpeg.is_frame(marker):
             return int.from_bytes(payload[3:5], "big"), int.from_bytes(payload[1:3], "big")
     return None

@@ -1,0 +1,89 @@
+"""TIFF and BigTIFF files, by Pillow, after the checks that it leaves out."""
+
+import struct
+from math import ceil
+
+from PIL import TiffImagePlugin
+
+from schemas.pixels.formats import raster
+from schemas.pixels.formats.sixteen_bit import is_deep, read_deep
+from schemas.pixels.gray import Admit, Gray
+from schemas.pixels.rejection import ImageRejected, Reason
+from schemas.pixels.settings import ImageSettings
+
+# TIFF tags, and the layout of their numbers by type.
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION = 256, 257, 258, 259
+_STRIPS, _SAMPLES_PER_PIXEL, _ROWS_PER_STRIP, _STRIP_BYTES, _PLANAR = 273, 277, 278, 279, 284
+_TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES = 322, 323, 324, 325
+_READ = {_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _STRIPS, _SAMPLES_PER_PIXEL, _ROWS_PER_STRIP, _STRIP_BYTES}
+_READ |= {_PLANAR, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES}
+_NUMBERS = {3: "H", 4: "L", 16: "Q"}
+
+
+def read(data: bytes, settings: ImageSettings, admit: Admit) -> Gray:
+    """The one image of a TIFF file that is whole."""
+    _check_strips(data, admit)
+    image = raster.opened(TiffImagePlugin.TiffImageFile, data)
+    deep = is_deep(image)
+    raster.check_single(image, admit, Reason.MULTI_FRAME)
+    if deep:
+        return raster.oriented(read_deep(image, raster.opened(TiffImagePlugin.TiffImageFile, data)), image)
+    image.load()
+    return raster.oriented(raster.flattened(image), image)
+
+
+def _check_strips(data: bytes, admit: Admit) -> None:
+    """The first directory and all strips or tiles that it needs are there (TIFF 6.0, sections 2, 3 and 15; BigTIFF):
+    Pillow passes over entries that are cut off, and leaves black what has no strip."""
+    tags = _tags(data)
+
+    def first(tag: int, otherwise: int) -> int:
+        return tags.get(tag, (otherwise,))[0]
+
+    width, height, samples = first(_WIDTH, 0), first(_HEIGHT, 0), first(_SAMPLES_PER_PIXEL, 1)
+    admit(width, height)
+    planes = samples if first(_PLANAR, 1) == 2 else 1
+    if _TILES in tags:
+        offsets, counts = tags[_TILES], tags.get(_TILE_BYTES, ())
+        columns, rows = first(_TILE_WIDTH, 0) or width, first(_TILE_HEIGHT, 0) or height
+        admit(columns, rows)  # libtiff takes memory for a whole one
+    else:
+        offsets, counts = tags.get(_STRIPS, ()), tags.get(_STRIP_BYTES, ())
+        columns, rows = width, min(first(_ROWS_PER_STRIP, height) or height, height)
+    expected = ceil(height / rows) * ceil(width / columns) * planes
+    if len(offsets) < expected:
+        raise ImageRejected(Reason.TRUNCATED, f"{len(offsets)} of {expected} strips or tiles are there")
+    most = len(data)
+    if first(_COMPRESSION, 1) == 1:  # some writers' counts are too large
+        most = rows * ceil(columns * first(_BITS, 1) * samples // planes / 8)
+    ends = (offset + min(count, most) for offset, count in zip(offsets, counts, strict=False))
+    behind = max(ends, default=0) - len(data)
+    if behind > 0:
+        raise ImageRejected(Reason.TRUNCATED, f"a strip or tile ends {behind} bytes behind the end of the file")
+
+
+def _tags(data: bytes) -> dict[int, tuple[int, ...]]:
+    """The whole numbers of the first directory by tag."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    head, entry = (f"{order}Q", f"{order}HHQ8s") if big else (f"{order}H", f"{order}HHL4s")
+    try:
+        (start,) = struct.unpack_from(f"{order}Q" if big else f"{order}L", data, 8 if big else 4)
+        (count,) = struct.unpack_from(head, data, start)
+        first = start + struct.calcsize(head)
+        entries = data[first : first + count * struct.calcsize(entry)]
+        tags = {}
+        if len(entries) < count * struct.calcsize(entry):
+            raise struct.error
+        for tag, kind, number, value in struct.iter_unpack(entry, entries):
+            if kind not in _NUMBERS or tag not in _READ or not number:
+                continue
+            layout = struct.Struct(f"{order}{number}{_NUMBERS[kind]}")
+            if layout.size > len(value):
+                (at,) = struct.unpack(f"{order}Q" if big else f"{order}L", value)
+                tags[tag] = layout.unpack_from(data, at)
+            else:
+                tags[tag] = layout.unpack_from(value)
+    except struct.error:
+        raise ImageRejected(Reason.TRUNCATED, "the file ends before its directory does") from None
+    return tags
