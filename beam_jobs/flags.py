@@ -9,7 +9,7 @@ from beam_jobs.settings import id_key
 from beam_jobs.settings.config import DICOM_DECODERS, LOCAL_RUNNERS, ConvertConfig
 from beam_jobs.storage import storage
 from schemas.errors import CommandParser
-from schemas.pixels.settings import ImageSettings
+from schemas.pixels.settings import RESIZE_MODES, ImageSettings
 from schemas.presets import PRESETS
 from schemas.source import check_place
 
@@ -18,87 +18,123 @@ def parser() -> argparse.ArgumentParser:
     """The flags of this command. Beam's own come on top."""
     result = CommandParser(
         "beam_jobs.convert",
-        "Converts radiographs (JPEG, PNG, TIFF, BMP, WebP, DICOM) to sharded TFRecords. Any Apache Beam option may be "
-        "given too, such as --runner=DataflowRunner; without one it runs in this process.",
+        "Converts radiographs (JPEG, PNG, TIFF, BMP, GIF, WebP, DICOM) to sharded TFRecords. Also accepts every Apache Beam "
+        "option, such as --runner=DataflowRunner; without one, the job runs on this machine.",
     )
-    image = ImageSettings()
-    text = {"metavar": "DIR|gs://..."}
-    result.add_argument(
-        "--input", required=True, help="folder of the images: [SPLIT/]LABEL/FILE, or any with a table", **text
+    _add_places(result)
+    _add_table_and_splits(result)
+    _add_image(result)
+    _add_privacy(result)
+    _add_versions(result)
+    _add_running(result)
+    return result
+
+
+def _add_places(result: argparse.ArgumentParser) -> None:
+    group = result.add_argument_group("places")
+    place = {"metavar": "DIR|gs://..."}
+    group.add_argument(
+        "--input", required=True, help="folder of the images: [SPLIT/]LABEL/FILE, or any layout with a table", **place
     )
-    result.add_argument("--output", required=True, help="folder of the data set, one a version: .../cxr/1.0.0", **text)
-    result.add_argument("--name", default="cxr", help="name of the data set")
-    result.add_argument("--image_size", type=int, default=image.image_size, help="height and width, in pixels")
-    result.add_argument("--channels", type=int, default=image.channels, help="1, or 3 for gray three times")
-    result.add_argument(
+    group.add_argument("--output", required=True, help="folder of this version of the data set: .../cxr/1.0.0", **place)
+    group.add_argument("--name", default="cxr", help="name of the data set")
+
+
+def _add_table_and_splits(result: argparse.ArgumentParser) -> None:
+    group = result.add_argument_group("labels, splits and shards")
+    group.add_argument("--preset", default="", help=f"a public set with known names and tables: {', '.join(PRESETS)}")
+    group.add_argument(
         "--manifest",
         default="",
         metavar="FILE",
         help="table of the images: CSV or Parquet with image_uri,label[,split][,group], or AutoML's CSV",
     )
-    result.add_argument("--classes", type=class_list, default=(), metavar="A,B", help="in label order, not sorted")
-    result.add_argument("--multi_label", action="store_true", help="labels are A|B, even if no image has two")
-    result.add_argument("--preset", default="", help=f"a set whose names and tables are known: {', '.join(PRESETS)}")
-    result.add_argument("--group_pattern", default="", metavar="REGEX", help="captures the patient in a path")
-    result.add_argument("--validation_fraction", type=float, default=0.1, help="of the groups, where none is given")
-    result.add_argument("--test_fraction", type=float, default=0.0, help="of the groups, where none is given")
-    result.add_argument("--sample_fraction", type=float, default=1.0, metavar="F", help="convert this part only")
-    result.add_argument("--limit", type=positive, metavar="N", help="convert at most N images")
-    result.add_argument("--shards", type=auto_or_positive, default="auto", metavar="N", help="of each split")
-    result.add_argument("--resize_mode", default=image.resize_mode, help="stretch, letterbox or crop")
-    result.add_argument("--crop", type=float, default=image.crop, metavar="FRACTION", help="central part of each side")
-    result.add_argument("--brightness", type=float, default=image.brightness, metavar="B", help="added, -1 to 1")
-    result.add_argument("--contrast", type=float, default=image.contrast, metavar="C", help="factor around mid-gray")
-    result.add_argument("--max_pixels", type=int, default=image.max_pixels, help="larger images are quarantined")
-    result.add_argument(
-        "--allow_burned_in", action="store_true", help="take DICOM images that say a text is in the pixels"
+    group.add_argument("--classes", type=class_list, default=(), metavar="A,B", help="the classes, in label order")
+    group.add_argument("--multi_label", action="store_true", help="read labels as A|B, even if no image has two")
+    group.add_argument("--group_pattern", default="", metavar="REGEX", help="captures the patient in a path")
+    group.add_argument(
+        "--validation_fraction", type=float, default=0.1, metavar="F", help="of the patients, if no split is given"
     )
-    result.add_argument(
-        "--dicom_decoder", default="pydicom", help=f"{' or '.join(DICOM_DECODERS)} (needs the extra tfio)"
+    group.add_argument(
+        "--test_fraction", type=float, default=0.0, metavar="F", help="of the patients, if no split is given"
     )
-    result.add_argument("--seed", type=int, default=0, help="of splits, sampling and shards")
-    result.add_argument("--max_reject_fraction", type=float, default=0.01, help="more broken images fail the job")
-    result.add_argument("--allow_group_overlap", action="store_true", help="patients may be in several splits")
-    result.add_argument("--include_source_uri", action="store_true", help="store each image's URI in its record")
-    result.add_argument(
+    group.add_argument("--allow_group_overlap", action="store_true", help="let patients be in several splits")
+    group.add_argument("--sample_fraction", type=float, default=1.0, metavar="F", help="convert only this fraction")
+    group.add_argument("--limit", type=positive, metavar="N", help="convert at most N images")
+    group.add_argument("--shards", type=auto_or_positive, default="auto", metavar="N", help="number for each split")
+    group.add_argument("--seed", type=int, default=0, help="of sampling, splits and the order of examples")
+
+
+def _add_image(result: argparse.ArgumentParser) -> None:
+    group, image = result.add_argument_group("images"), ImageSettings()
+    group.add_argument("--image_size", type=int, default=image.image_size, metavar="N", help="height and width, pixels")
+    group.add_argument("--channels", type=int, default=image.channels, metavar="N", help="1, or 3 equal ones")
+    group.add_argument("--resize_mode", default=image.resize_mode, metavar="MODE", help=" or ".join(RESIZE_MODES))
+    group.add_argument("--crop", type=float, default=image.crop, metavar="F", help="fraction of each side to keep")
+    group.add_argument("--brightness", type=float, default=image.brightness, metavar="B", help="to add, from -1 to 1")
+    group.add_argument("--contrast", type=float, default=image.contrast, metavar="C", help="factor around mid-gray")
+    group.add_argument("--max_pixels", type=int, default=image.max_pixels, metavar="N", help="quarantine larger images")
+    group.add_argument(
+        "--max_reject_fraction", type=float, default=0.01, metavar="F", help="fail if more images are quarantined"
+    )
+    group.add_argument(
+        "--dicom_decoder",
+        default="pydicom",
+        metavar="NAME",
+        help=f"{' or '.join(DICOM_DECODERS)} (needs the extra tfio)",
+    )
+
+
+def _add_privacy(result: argparse.ArgumentParser) -> None:
+    group = result.add_argument_group("privacy")
+    group.add_argument(
         "--id_key_file",
         default="",
         metavar="FILE|gs://...|projects/P/secrets/S/versions/V",
-        help="secret key of the ids and groups; without one, who can guess a name can check it",
+        help="secret key for ids and groups; without one, anyone who guesses a file name can check the guess",
     )
-    result.add_argument(
+    group.add_argument("--include_source_uri", action="store_true", help="store each image's URI in its record")
+    group.add_argument(
+        "--allow_burned_in", action="store_true", help="accept DICOM images that declare text in their pixels"
+    )
+
+
+def _add_versions(result: argparse.ArgumentParser) -> None:
+    group = result.add_argument_group("new versions of a data set")
+    group.add_argument(
         "--retry_quarantine",
         default="",
         metavar="DATASET",
-        help="make a new version of this data set, reading again only what it quarantined",
+        help="make a new version of this data set; read again only the images that it quarantined",
     )
-    result.add_argument(
+    group.add_argument(
         "--near_duplicates_of",
         default="",
         metavar="DATASET",
-        help="keep in one split the near-duplicates that the leakage.json of this data set names",
+        help="keep the near-duplicates named in this data set's leakage.json in one split",
     )
-    result.add_argument("--threads", type=auto_or_positive, default="auto", metavar="N", help="that read, per worker")
-    result.add_argument(
-        "--decoders", type=auto_or_positive, default="auto", metavar="N", help="processes that decode, per worker"
+    group.add_argument("--overwrite", action="store_true", help="replace the data set published in --output")
+
+
+def _add_running(result: argparse.ArgumentParser) -> None:
+    group = result.add_argument_group("running")
+    group.add_argument("--dry_run", action="store_true", help="print what would be done, and write nothing")
+    group.add_argument(
+        "--threads", type=auto_or_positive, default="auto", metavar="N", help="reading threads for each worker"
     )
-    result.add_argument(
+    group.add_argument(
+        "--decoders", type=auto_or_positive, default="auto", metavar="N", help="decoding processes for each worker"
+    )
+    group.add_argument(
         "--decoder_memory",
         type=positive,
         default=ConvertConfig.decoder_memory,
         metavar="MIB",
-        help="what decoding may take in each of them",
+        help="memory for each decoding process",
     )
-    result.add_argument(
-        "--decode_timeout",
-        type=float,
-        default=ConvertConfig.decode_timeout,
-        metavar="S",
-        help="seconds an image may take",
+    group.add_argument(
+        "--decode_timeout", type=float, default=ConvertConfig.decode_timeout, metavar="S", help="seconds for each image"
     )
-    result.add_argument("--dry_run", action="store_true", help="say what would be done, and write nothing")
-    result.add_argument("--overwrite", action="store_true", help="replace the data set published in --output")
-    return result
 
 
 def positive(text: str) -> int:

@@ -30,7 +30,7 @@ class _HelpFormatter(argparse.HelpFormatter):
     """Tells the defaults that say something."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        silent = action.default in (None, "", False, argparse.SUPPRESS)
+        silent = action.default in (None, "", (), False, argparse.SUPPRESS)
         return (action.help or "") + ("" if silent else " (default: %(default)s)")
 
 
