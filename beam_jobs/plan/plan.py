@@ -91,16 +91,31 @@ def plan_of(
 ) -> Plan:
     """The plan for `counts` images by (split, label). Raises UsageError where there is nothing to learn from them."""
     given = config.manifest or config.input
-    labels = {label for _, label in counts}
-    kind = MULTI_HOT if config.multi_label or config.known.multi_label else kind_of(labels)
-    names = class_names(labels, kind)
-    splits = {split for split, _ in counts}
     if not counts:
         why = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items())) or "no file"
         raise UsageError(
             f"{given} holds no image to convert ({why}); put images in LABEL/ or SPLIT/LABEL/ folders, "
             "or name them in a --manifest"
         )
+    labels, splits = {label for _, label in counts}, {split for split, _ in counts}
+    kind = MULTI_HOT if config.multi_label or config.known.multi_label else kind_of(labels)
+    classes = _classes(config, counts, kind, given)
+    for split in ("train", "validation") if config.validation_fraction else ("train",):
+        if split not in splits:
+            raise UsageError(
+                f"{given} leaves no image for the {split} split; add images or patients, or give the splits yourself"
+            )
+    if notes.get(NO_GROUP) == sum(counts.values()):
+        raise UsageError(f"--group_pattern {config.known.group_pattern!r} matches no path of {given}")
+    counted = classes if kind == CLASS else sorted(labels)
+    table = {split: {label: counts.get((split, label), 0) for label in counted} for split in SPLITS if split in splits}
+    shards = {split: shard_count(sum(by_label.values()), config) for split, by_label in table.items()}
+    return Plan(classes, table, shards, duplicates, dict(skipped), dict(notes), kind)
+
+
+def _classes(config: ConvertConfig, counts: Mapping[tuple[str, str], int], kind: str, given: str) -> tuple[str, ...]:
+    """The classes in label order. Raises JobFailed for one that the config does not know, UsageError for fewer than two."""
+    names = class_names({label for _, label in counts}, kind)
     for name in sorted(names - set(config.class_order or names)):
         number = sum(count for (_, label), count in counts.items() if name in names_in(label))
         flag = "--classes" if config.classes else f"--preset {config.preset}"
@@ -115,17 +130,7 @@ def plan_of(
             f"{given} has images of one class only ({only!r}); a classifier needs at least two; add the others, "
             "each in a folder of its own or with a label of its own"
         )
-    for split in ("train", "validation") if config.validation_fraction else ("train",):
-        if split not in splits:
-            raise UsageError(
-                f"{given} leaves no image for the {split} split; add images or patients, or give the splits yourself"
-            )
-    if notes.get(NO_GROUP) == sum(counts.values()):
-        raise UsageError(f"--group_pattern {config.known.group_pattern!r} matches no path of {given}")
-    told = classes if kind == CLASS else sorted(labels)
-    table = {split: {label: counts.get((split, label), 0) for label in told} for split in SPLITS if split in splits}
-    shards = {split: shard_count(sum(by_label.values()), config) for split, by_label in table.items()}
-    return Plan(classes, table, shards, duplicates, dict(skipped), dict(notes), kind)
+    return classes
 
 
 def shard_count(examples: int, config: ConvertConfig) -> int:
