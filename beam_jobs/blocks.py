@@ -32,17 +32,18 @@ _appending = threading.Lock()
 
 class Block(Generic[T]):
     """Items that can be gone through any number of times. `spill`: a local folder that all workers see, to keep the block
-    in while it is passed on; "" where there is none.
+    in while it is passed on; "" where there is none. `noise`: the items do not get smaller by packing.
 
     Beam pickles what it passes on, unless the next step runs at once in the same place. Only then is a block packed, and
     what comes out is unpacked each time it is gone through.
     """
 
-    __slots__ = ("_items", "_packed", "spill")
+    __slots__ = ("_items", "_level", "_packed", "spill")
 
-    def __init__(self, items: list[T], spill: str) -> None:
+    def __init__(self, items: list[T], spill: str, noise: bool = False) -> None:
         self._items: list[T] | None = items
         self._packed: bytes | tuple[str, int, int] = b""
+        self._level = 0 if noise else 1
         self.spill = spill
 
     def __class_getitem__(cls, item: Any) -> Any:
@@ -53,7 +54,7 @@ class Block(Generic[T]):
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         if not self._packed:
-            self._packed = _pack(self._items, self.spill)
+            self._packed = _pack(self._items, self.spill, self._level)
         return _packed_block, (self._packed, self.spill)
 
 
@@ -63,8 +64,8 @@ def _packed_block(packed: bytes | tuple[str, int, int], spill: str) -> Block[Any
     return block
 
 
-def _pack(items: Any, spill: str) -> bytes | tuple[str, int, int]:
-    data = zlib.compress(pickle.dumps(items, pickle.HIGHEST_PROTOCOL), 1)
+def _pack(items: Any, spill: str, level: int) -> bytes | tuple[str, int, int]:
+    data = zlib.compress(pickle.dumps(items, pickle.HIGHEST_PROTOCOL), level)
     if not spill or len(data) <= _SMALL_BYTES:
         return data
     path = os.path.join(spill, f"blocks-{os.getpid()}")

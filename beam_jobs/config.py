@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from beam_jobs import storage
+from schemas import decoder_pool
 from schemas.dataset import check_name, version_of
 from schemas.decoder_pool import DEFAULT_MEMORY, DEFAULT_SECONDS
 from schemas.errors import UsageError
@@ -32,6 +33,7 @@ _NOT_IN_SHARDS = (
     "local",
     "id_key_file",  # where the key lies; which key it is, the check value says
     "retry_quarantine",
+    "near_duplicates_of",  # which pairs it names, the check value says
     "launch",
 )
 
@@ -45,8 +47,9 @@ class ConvertConfig:
     labels, even if none has. limit: 0 for no limit. threads: that read, 0 for a number that fits the machine and the
     input. decoders: child processes of each worker, 0 for one a core. decoder_memory: of each, in MiB. decode_timeout: in
     seconds. local: the workers run on this machine. launch: a name that no other launch has. id_key_file: only the name of
-    the place; the key itself is never in here. id_key_check: a one-way value of it, "" without. Raises UsageError, naming
-    the flag and the value, for a setting that cannot be.
+    the place; the key itself is never in here. id_key_check: a one-way value of it, "" without. near_duplicates_check: a
+    hash of the pairs that near_duplicates_of names, "" without. Raises UsageError, naming the flag and the value, for a
+    setting that cannot be.
     """
 
     input: str
@@ -70,6 +73,8 @@ class ConvertConfig:
     id_key_file: str = ""
     id_key_check: str = ""
     retry_quarantine: str = ""
+    near_duplicates_of: str = ""
+    near_duplicates_check: str = ""
     threads: int = 0
     decoders: int = 0
     decoder_memory: int = DEFAULT_MEMORY >> 20
@@ -111,6 +116,10 @@ class ConvertConfig:
             raise UsageError(f"--shards {self.shards}: at most 99999")
         if self.output == self.input or self.output.startswith(self.input.rstrip("/") + "/"):
             raise UsageError(f"--output {self.output} lies inside --input: its files would be taken for images")
+        if self.near_duplicates_of == self.output:
+            raise UsageError(
+                f"--near_duplicates_of {self.output} is --output too; give the new version a folder of its own"
+            )
 
     def _check_classes(self) -> None:
         given = f"--classes {','.join(self.classes)}"
@@ -147,15 +156,20 @@ class ConvertConfig:
 
     def settings(self) -> dict[str, Any]:
         """The settings that the manifest tells: all that shape the data set, and no path."""
-        hidden = (*_NOT_IN_SHARDS, "input", "manifest", "image", "name", "id_key_check")
-        return {name: value for name, value in asdict(self).items() if name not in hidden}
+        hidden = ("input", "manifest", "image", "name", "id_key_check")
+        return {name: value for name, value in self._shaping().items() if name not in hidden}
 
     def fingerprint(self) -> str:
         """A hash of every setting that a shard's bytes follow from; runs with the same one may share finished shards."""
+        return hashlib.sha256(json.dumps(self._shaping(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def _shaping(self) -> dict[str, Any]:
         settings = {name: value for name, value in asdict(self).items() if name not in _NOT_IN_SHARDS}
-        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        if not self.near_duplicates_of:  # data sets made without it go on having the fingerprint that they had before
+            del settings["near_duplicates_check"]
+        return settings
 
 
 def most_bytes(config: ConvertConfig) -> int:
-    """The largest file that is read at all: a decoder holds it beside what it makes of it."""
-    return (config.decoder_memory << 20) * 2 // 3
+    """The largest file that is read at all."""
+    return decoder_pool.most_bytes(config.decoder_memory << 20)

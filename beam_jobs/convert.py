@@ -8,17 +8,18 @@ import functools
 import sys
 from collections.abc import Sequence
 
-from schemas.errors import run_command
+from schemas.errors import ending_when_interrupted, run_command
 
 
 def main(argv: Sequence[str], supervised: bool = False) -> None:
     """Converts, and prints the summary; or says with --dry_run what it would do. `supervised`: a local run happens in a
     child of this process, which ends it and all that it started when it is interrupted."""
-    from beam_jobs import retry, supervise
-    from beam_jobs.decoder import pool
-    from beam_jobs.flags import config_of, is_local, parser, uses_processes
-    from beam_jobs.lean_beam import load_beam
-    from schemas.source import check_place
+    with ending_when_interrupted():
+        from beam_jobs import retry, supervise
+        from beam_jobs.decoder import pool
+        from beam_jobs.flags import config_of, is_local, parser, uses_processes
+        from beam_jobs.lean_beam import load_beam
+        from schemas.source import check_place
 
     flags, beam_flags = parser().parse_known_args(argv)
     if flags.retry_quarantine:
@@ -29,9 +30,10 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
     def run() -> None:
         if config.local and not config.dry_run and not uses_processes(beam_flags):
             pool(config).start()
-        if config.local:
-            load_beam()
-        from beam_jobs import pipeline, runners
+        with ending_when_interrupted():
+            if config.local:
+                load_beam()
+            from beam_jobs import pipeline, runners
 
         pipeline.convert_and_print(config, runners.beam_options(beam_flags), flags.debug)
 

@@ -5,7 +5,8 @@ import functools
 from collections.abc import Sequence
 
 from beam_jobs.config import ConvertConfig
-from schemas.decoder_pool import DECODER, Answer, DecoderPool
+from schemas.decoder_pool import DECODER, DecoderPool
+from schemas.decoder_process import Answer
 
 _DECODERS = {"pydicom": DECODER, "tfio": "beam_jobs.tfio_dicom:decoder"}
 

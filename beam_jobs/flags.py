@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from beam_jobs import id_key, storage
 from beam_jobs.config import DICOM_DECODERS, ConvertConfig
+from beam_jobs.known_pairs import read_pairs
 from schemas.errors import CommandParser, UsageError
 from schemas.image_settings import ImageSettings
 from schemas.source import PRESETS, check_place
@@ -73,6 +74,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="DATASET",
         help="make a new version of this data set, reading again only what it quarantined",
     )
+    result.add_argument(
+        "--near_duplicates_of",
+        default="",
+        metavar="DATASET",
+        help="keep in one split the near-duplicates that the leakage.json of this data set names",
+    )
     result.add_argument("--threads", type=auto_or_positive, default="auto", metavar="N", help="that read, per worker")
     result.add_argument(
         "--decoders", type=auto_or_positive, default="auto", metavar="N", help="processes that decode, per worker"
@@ -123,7 +130,7 @@ def config_of(flags: argparse.Namespace, local: bool) -> ConvertConfig:
             raise UsageError(f"{path} names no bucket; write gs://BUCKET/FOLDER")
         return path.rstrip("/") if storage.is_remote(path) or not path else os.path.abspath(path)
 
-    places = ("input", "output", "manifest", "id_key_file", "retry_quarantine")
+    places = ("input", "output", "manifest", "id_key_file", "retry_quarantine", "near_duplicates_of")
     image = {name: getattr(flags, name) for name in asdict(ImageSettings()) if hasattr(flags, name)}
     given = {
         name: value
@@ -132,6 +139,7 @@ def config_of(flags: argparse.Namespace, local: bool) -> ConvertConfig:
     }
     key_place = id_key.absolute(check_place("--id_key_file", flags.id_key_file))
     id_key.check_place(key_place, local)
+    near = absolute("near_duplicates_of")
     return ConvertConfig(
         input=absolute("input"),
         output=absolute("output"),
@@ -139,6 +147,8 @@ def config_of(flags: argparse.Namespace, local: bool) -> ConvertConfig:
         id_key_file=key_place,
         id_key_check=id_key.check_value(id_key.read_key(key_place)) if key_place else "",
         retry_quarantine=absolute("retry_quarantine"),
+        near_duplicates_of=near,
+        near_duplicates_check=read_pairs(near, bool(key_place)).check if near else "",
         image=ImageSettings(**image),
         local=local,
         **given,

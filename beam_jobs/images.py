@@ -11,15 +11,16 @@ from pathlib import PurePosixPath
 from beam_jobs import feedback, storage
 from beam_jobs.config import ConvertConfig, most_bytes
 from beam_jobs.decoder import decode
-from beam_jobs.near_duplicates import difference_hash
 from beam_jobs.outcome import Converted, Outcome, Quarantined, Skipped
 from beam_jobs.plan import Plan
+from beam_jobs.signature import signatures
 from beam_jobs.splits import Reference
-from schemas.decoder_pool import BATCH_BYTES, BATCH_IMAGES, Answer, cores
+from schemas.decoder_pool import BATCH_BYTES, BATCH_IMAGES, cores
+from schemas.decoder_process import Answer
 from schemas.errors import JobFailed, one_line
 from schemas.example import Example, encode_example, frame_record
 from schemas.labels import encode_label
-from schemas.rejection import ImageRejected, ImageSkipped
+from schemas.rejection import Decoded, ImageRejected, ImageSkipped
 
 _READ_THREADS = 16  # a bucket answers in tens of milliseconds: that many requests at once keep the decoders busy
 _LARGE_BYTES = 64 << 20
@@ -92,9 +93,11 @@ def convert_batch(batch: list[Reference], plan: Plan, config: ConvertConfig) -> 
     large = sum(reference.source.size for reference in batch) > _LARGE_BYTES
     with _large_files if large else contextlib.nullcontext():
         found = [_read(reference, config) for reference in batch]
-        answers = iter(decode([data for data in found if isinstance(data, bytes)], config))
+        answers = decode([data for data in found if isinstance(data, bytes)], config)
+        images = [answer.pixels for answer in answers if isinstance(answer, Decoded)]
+        decoded, signed = iter(answers), iter(signatures(images, config.image.letterboxed))
         return [
-            data if isinstance(data, Quarantined) else _outcome(reference, data, next(answers), plan, config)
+            data if isinstance(data, Quarantined) else _outcome(reference, data, next(decoded), signed, plan, config)
             for reference, data in zip(batch, found, strict=True)
         ]
 
@@ -119,7 +122,9 @@ def _read(reference: Reference, config: ConvertConfig) -> bytes | Quarantined:
         return _quarantined(reference, None, "read", "unreadable", error.strerror or type(error).__name__, "unknown")
 
 
-def _outcome(reference: Reference, data: bytes, image: Answer, plan: Plan, config: ConvertConfig) -> Outcome:
+def _outcome(
+    reference: Reference, data: bytes, image: Answer, signed: Iterator[bytes], plan: Plan, config: ConvertConfig
+) -> Outcome:
     source = reference.source
     if isinstance(image, ImageSkipped):
         return Skipped(image.reason.value)
@@ -131,7 +136,7 @@ def _outcome(reference: Reference, data: bytes, image: Answer, plan: Plan, confi
     suffix = PurePosixPath(source.path).suffix.lower()
     mislabelled = suffix in _IMAGE_SUFFIXES and suffix not in _FORMAT_SUFFIXES.get(image.format, ())
     notes = (*image.notes, *(("mislabelled",) if mislabelled else ()))
-    return Converted(record, label, notes, reference.id, difference_hash(image.pixels))
+    return Converted(record, label, notes, reference.id, next(signed))
 
 
 def _quarantined(

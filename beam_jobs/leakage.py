@@ -1,7 +1,7 @@
 """Leaks between splits: near-duplicates searched over all records, and what `leakage.json` tells of every kind."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,36 +10,37 @@ import numpy as np
 
 from beam_jobs import near_duplicates
 from beam_jobs.blocks import Block
-from beam_jobs.near_duplicates import HASHED, MOST_DISTANCE, Found
+from beam_jobs.crowds import HASHED, ROW
+from beam_jobs.known_pairs import ACTED_ON, LEAKAGE, Ids
+from beam_jobs.near_duplicates import MEASURE, Found
 from beam_jobs.plan import Plan
 from schemas.dataset import SPLITS
-
-LEAKAGE = "leakage.json"
 
 
 @dataclass
 class FindNearDuplicates(beam.PTransform):  # type: ignore[misc]
-    """(split, HASHED rows as bytes) of each shard -> Found of each part of the search. Hashes move in blocks, not one by
-    one: a block is a shard's rows for one part."""
+    """(split, HASHED rows as bytes) of each shard -> the one Found; none where there is no shard. Signatures move in blocks,
+    not one by one: a block is a shard's rows for one part of the search."""
 
     plan: Any  # the one Plan, as a side input: the number of parts follows from its number of images
     spill: str
 
-    def expand(self, hashes: Any) -> Any:
+    def expand(self, signatures: Any) -> Any:
         return (
-            hashes
-            | "SpreadHashes" >> beam.FlatMap(spread_shard, self.plan, self.spill)
+            signatures
+            | "SpreadSignatures" >> beam.FlatMap(spread_shard, self.plan, self.spill)
             | "ByPart" >> beam.GroupByKey()
             | "SearchPart" >> beam.Map(search_part, self.plan)
+            | "MergeParts" >> beam.CombineGlobally(near_duplicates.merged).without_defaults()
         )
 
 
 def spread_shard(shard: tuple[str, bytes], plan: Plan, spill: str) -> Iterator[tuple[int, tuple[str, Block[bytes]]]]:
     """The blocks of one shard, keyed by the part that they go to."""
-    split, hashes = shard
-    rows = np.frombuffer(hashes, HASHED)
-    for part, some in near_duplicates.spread(rows, near_duplicates.parity_bits(plan.planned)):
-        yield part, (split, Block([some.tobytes()], spill))
+    split, signatures = shard
+    records = np.frombuffer(signatures, HASHED)
+    for part, some in near_duplicates.spread(records, near_duplicates.part_count(plan.planned)):
+        yield part, (split, Block([some.tobytes()], spill, noise=True))
 
 
 def search_part(keyed: tuple[int, Iterable[tuple[str, Block[bytes]]]], plan: Plan) -> Found:
@@ -48,16 +49,15 @@ def search_part(keyed: tuple[int, Iterable[tuple[str, Block[bytes]]]], plan: Pla
     part, blocks = keyed
     for split, block in blocks:
         rows[split].extend(block)
-    by_split = [np.frombuffer(b"".join(rows[split]), HASHED) for split in SPLITS]
-    return near_duplicates.search(part, near_duplicates.parity_bits(plan.planned), by_split)
+    by_split = [np.frombuffer(b"".join(rows[split]), ROW) for split in SPLITS]
+    return near_duplicates.search(part, near_duplicates.part_count(plan.planned), by_split)
 
 
-def report(found: Iterable[Found], plan: Plan, overlap_allowed: bool) -> dict[str, Any]:
-    """The content of leakage.json. Byte-identical images in several splits or with several labels, and groups in several
-    splits that were not allowed, have failed the job before anything was written: those counts are zero."""
-    parts = list(found)
-    counts = near_duplicates.pair_counts(parts)
-    pairs = near_duplicates.first_pairs(parts)
+def report(found: Found, plan: Plan, overlap_allowed: bool, acted_on: Sequence[Ids] | None) -> dict[str, Any]:
+    """The content of leakage.json. `acted_on`: the pairs of --near_duplicates_of, if it was given, for the version after
+    this one. Byte-identical images in several splits or with several labels, and groups in several splits that were not
+    allowed, have failed the job before anything was written: those counts are zero."""
+    pairs = near_duplicates.pairs_of(found)
     return {
         "groups_in_several_splits": {
             "allowed": overlap_allowed,
@@ -67,9 +67,10 @@ def report(found: Iterable[Found], plan: Plan, overlap_allowed: bool) -> dict[st
         "identical_images_in_several_splits": 0,
         "identical_images_with_several_labels": 0,
         "near_duplicates_across_splits": {
-            "measure": f"64-bit difference hashes of the stored pixels, Hamming distance up to {MOST_DISTANCE}",
-            "total": sum(counts),
-            "by_distance": {str(distance): count for distance, count in enumerate(counts)},
+            "measure": MEASURE,
+            "total": sum(found.by_distance),
+            "by_distance": {str(distance): count for distance, count in enumerate(found.by_distance) if count},
+            "not_compared": found.not_compared,
             "shown": len(pairs),
             "pairs": [
                 {
@@ -80,17 +81,17 @@ def report(found: Iterable[Found], plan: Plan, overlap_allowed: bool) -> dict[st
                 for pair in pairs
             ],
         },
+        **({} if acted_on is None else {ACTED_ON: acted_on}),
     }
 
 
 def summary(leakage: Mapping[str, Any]) -> str:
     """One line for the summary of a run."""
     near = leakage["near_duplicates_across_splits"]
-    by_distance = ", ".join(f"{count:,} at distance {distance}" for distance, count in near["by_distance"].items())
     return (
         f"leaks: {leakage['groups_in_several_splits']['total']:,} groups in several splits, "
         f"{leakage['identical_images_in_several_splits']:,} byte-identical images across splits and "
         f"{leakage['identical_images_with_several_labels']:,} across labels, "
-        f"{near['total']:,} near-duplicate pairs across splits{f' ({by_distance})' if near['total'] else ''}; "
+        f"{near['total']:,} pairs of near-duplicates across splits; "
         f"see {LEAKAGE}"
     )

@@ -1,16 +1,14 @@
-"""Which images look alike: 64-bit difference hashes, and all pairs of them within a Hamming distance of 2.
+"""Which records hold the same exposure: all pairs whose signatures (signature.py) differ in at most 30 of 256 signs.
 
-The search never compares all with all. Two hashes within distance 2 have a *middle*: a value within distance 1 of both.
-So each hash stands for itself and for its 64 neighbours, and those that meet at a value are pairs. Pairs are counted from
-the numbers that meet there, not one by one. Bands of equal bits, the usual way, would be quadratic here: the hashes of
-chest X-rays are so alike that two of four 16-bit bands are equal in up to 4% of all pairs (measured on 2,500 of them).
+The search does not compare all with all. Each record has 20 *values*: of each of the four words of its signs, the 40 key
+signs, as they are, with the weakest or the second weakest of them turned, and those of the two cropped signatures.
+Records that have a value in common are compared, sign by sign. A pair that has several in common is found at the lowest.
 
-The values are cut in parts that workers search one at a time. The part of a value is made of parities, each of its own
-share of the 64 bits, so that flipping one bit changes one parity: a hash is sent to its own part and to one for each parity.
+The values are cut in parts that workers search one at a time; a record goes, whole, to the parts of its values. Records of
+equal signatures are one (crowds.py). Where more than _MOST_MEETING different signatures have one value, each is compared
+with the next in the order of signatures, as many as make as much work, and the meetings that are left out are counted.
 """
 
-import functools
-import heapq
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -18,25 +16,30 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.dataset import SPLITS
+from beam_jobs.crowds import HASHED, Crowds, Integers, Rows, crowds, shortened
+from beam_jobs.signature import KEY_BITS, MARGINS, WORDS, distance_of
 
-MOST_DISTANCE = 2
-PAIRS_SHOWN = 1000
-_ROWS, _COLUMNS = 8, 9
-_BITS = 64
-_VALUES_IN_A_PART = 1 << 19  # about 50 MB while they are sorted
+MOST_DISTANCE = 30
+# What the distance of a pair counts. Another text, in an older data set, says that its pairs are others.
+MEASURE = f"signs of 256 DCT coefficients of the stored pixels, of which up to {MOST_DISTANCE} differ"
+PAIRS_SHOWN = 100_000
+_MOST_MEETING = 1_000
+_LEAST_COMPARED = 20
+_COMPARED_AT_ONCE = 1 << 15
+_OF_WORD = 3 + len(MARGINS)
+_VALUES = _OF_WORD * WORDS  # of one record
+_VALUES_IN_A_PART = 1 << 17  # about 100 MB while they are searched
+_NO_VALUE = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
-# One record: its hash and its id, whose 32 hexadecimal digits are two numbers here, so that arrays sort as ids do.
-HASHED = np.dtype([("hash", ">u8"), ("id_head", ">u8"), ("id_tail", ">u8")])
+_PAIR = np.dtype([("distance", "u1"), ("ids", "<u8", 4), ("splits", "u1", 2)])
+# Two crowds: their indices, and the first ids of both, to order them by.
+_MATCH = np.dtype([("distance", "u1"), ("crowds", "<i8", 2), ("ids", "<u8", 4)])
 
-Integers = NDArray[np.int64]
-Hashes = NDArray[np.uint64]
-Rows = NDArray[np.void]
+Values = NDArray[np.uint64]
 
 
 class Pair(NamedTuple):
-    """Two records that look alike, in the order of a report. The splits are indices into SPLITS, the earlier
-    first."""
+    """Two records of one exposure, in the order of a report. The splits are indices into SPLITS, the earlier first."""
 
     distance: int
     first_id: str
@@ -46,177 +49,184 @@ class Pair(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What one part holds: how often a pair at each distance 0, 1, 2 was met (those at 1 and 2 meet twice over all parts,
-    see `pair_counts`), and the first PAIRS_SHOWN pairs."""
+    """What some parts hold: how many pairs at each distance, how many meetings at a crowded value were not compared, and
+    the first PAIRS_SHOWN pairs, as _PAIR rows."""
 
-    meetings: tuple[int, int, int]
-    pairs: list[Pair]
-
-
-def difference_hash(image: NDArray[np.uint8]) -> int:
-    """The 64-bit difference hash (dHash) of a uint8 [height, width, channels] image, by its first channel: reduced by
-    area to 8 rows of 9 grays, each bit says whether a gray is darker than its right neighbour.
-
-    Source: N. Krawetz, "Kind of Like That", The Hacker Factor Blog, 2013. The areas are weighed with whole numbers, so
-    that equal grays are equal on every machine.
-    """
-    height, width = image.shape[:2]
-    grays = _shares(height, _ROWS) @ image[:, :, 0].astype(np.float64) @ _shares(width, _COLUMNS).T
-    return int.from_bytes(np.packbits(grays[:, :-1] < grays[:, 1:]).tobytes(), "big")
+    by_distance: tuple[int, ...]
+    not_compared: int
+    pairs: bytes
 
 
-@functools.cache
-def _shares(side: int, cells: int) -> NDArray[np.float64]:
-    """[cells, side]: how much of each pixel lies in each of `cells` equal parts of `side` pixels, in units of a `cells`th
-    of a pixel. Whole numbers in float64: exact in any order of summing, and fast."""
-    pixel, cell = np.arange(side) * cells, np.arange(cells)[:, np.newaxis] * side
-    overlap = np.minimum(pixel + cells, cell + side) - np.maximum(pixel, cell)
-    return overlap.clip(0).astype(np.float64)
+def hashed(signatures: Iterable[bytes], ids: Iterable[str]) -> Rows:
+    """HASHED rows of these records; none for one without a signature."""
+    content = b"".join(s + bytes.fromhex(i) for s, i in zip(signatures, ids, strict=True) if s)
+    return np.frombuffer(content, HASHED)
 
 
-def hashed(hashes: Iterable[int], ids: Iterable[str]) -> Rows:
-    """HASHED rows of these records."""
-    return np.array([(h, int(i[:16], 16), int(i[16:], 16)) for h, i in zip(hashes, ids, strict=True)], HASHED)
+def part_count(records: int) -> int:
+    """In how many parts of bounded size so many records are searched."""
+    return max(1, -(-records * _VALUES // _VALUES_IN_A_PART))
 
 
-def parity_bits(records: int) -> int:
-    """How many parities cut the search of so many records in parts of bounded size: 2 ** this many parts."""
-    parts = -(-records * (_BITS + 1) // _VALUES_IN_A_PART)
-    return (parts - 1).bit_length()
+def spread(records: Rows, parts: int) -> Iterator[tuple[int, Rows]]:
+    """(part, the ROWs that have a value in it) of these HASHED records of one split."""
+    if not len(records):
+        return
+    rows = shortened(records)
+    part = _part_of(_values(rows["signature"]), parts)
+    order = np.argsort(part, axis=None, kind="stable")
+    member, sorted_parts = order // _VALUES, part.ravel()[order]
+    starts = np.flatnonzero(np.diff(sorted_parts, prepend=-1))
+    for start, end in zip(starts, np.append(starts[1:], len(order)), strict=True):
+        yield int(sorted_parts[start]), rows[np.unique(member[start:end])]
 
 
-def spread(rows: Rows, bits: int) -> Iterator[tuple[int, Rows]]:
-    """(part, the rows that have a middle in it)."""
-    own = _part_of(rows["hash"].astype(np.uint64), bits)
-    for part in np.unique(own[:, np.newaxis] ^ np.array([0, *(1 << bit for bit in range(bits))])).tolist():
-        away = own ^ part
-        yield part, rows[away & (away - 1) == 0]  # the same part, or one parity away
+def search(part: int, parts: int, splits: list[Rows]) -> Found:
+    """The pairs across splits whose lowest common value is in `part`; `splits` holds the ROWs sent to it, for each of
+    SPLITS."""
+    found = crowds(splits)
+    every = _values(found.signatures)
+    mine = _part_of(every, parts) == part
+    by_distance = np.zeros(MOST_DISTANCE + 1, np.int64)
+    equal = np.flatnonzero(mine[np.arange(len(every)), every.argmin(1)]) if len(every) else np.zeros(0, np.int64)
+    matches = [_matches(found, equal, equal, np.zeros(len(equal), np.int64), by_distance)]
+    values, member = _meetings(found, every, mine)
+    reach, not_compared = _reach(values)
+    at = np.arange(len(values))
+    step = 0
+    while len(at := at[reach[at] > step]):
+        step += 1
+        for start in range(0, len(at), _COMPARED_AT_ONCE):
+            some = at[start : start + _COMPARED_AT_ONCE]
+            near = _near(found, every, values[some], member[some], member[some + step])
+            matches.append(_matches(found, *near, by_distance))
+        if sum(map(len, matches)) > 4 * PAIRS_SHOWN:
+            matches = [_first(matches)]
+    return Found(tuple(by_distance.tolist()), not_compared, _named(found, _first(matches)).tobytes())
 
 
-def _part_of(values: Hashes, bits: int) -> Integers:
-    part = np.zeros(len(values), np.int64)
-    for parity in range(bits):
-        mask = np.uint64(sum(1 << bit for bit in range(parity, _BITS, bits)))
-        part |= (np.bitwise_count(values & mask).astype(np.int64) & 1) << parity
+def merged(found: Iterable[Found]) -> Found:
+    """What several parts found, as if it had been found in one."""
+    by_distance = np.zeros(MOST_DISTANCE + 1, np.int64)
+    not_compared, pairs = 0, np.zeros(0, _PAIR)
+    for part in found:
+        by_distance += part.by_distance
+        not_compared += part.not_compared
+        pairs = _first([pairs, np.frombuffer(part.pairs, _PAIR)])
+    return Found(tuple(by_distance.tolist()), not_compared, pairs.tobytes())
+
+
+def pairs_of(found: Found) -> list[Pair]:
+    """The pairs that are named: by distance, then by ids."""
+    columns = (np.frombuffer(found.pairs, _PAIR)[name].tolist() for name in ("distance", "ids", "splits"))
+    return [
+        Pair(distance, f"{a:016x}{b:016x}", f"{c:016x}{d:016x}", *splits)
+        for distance, (a, b, c, d), splits in zip(*columns, strict=True)
+    ]
+
+
+def _values(signatures: Rows) -> Values:
+    """[signatures, _VALUES]: the values of each, those of the first word first."""
+    key, number = np.uint64(KEY_BITS), np.arange(WORDS, dtype=np.uint64)
+    plain = signatures["plain"].astype(np.uint64) & key | number
+    cropped = signatures["cropped"].astype(np.uint64) & key | number
+    turn = np.uint64(1) << signatures["weak"].astype(np.uint64)
+    values = np.stack([plain, plain ^ turn[:, :, 0], plain ^ turn[:, :, 1], *cropped.transpose(1, 0, 2)], axis=2)
+    return values.reshape(len(signatures), _VALUES)
+
+
+def _part_of(values: Values, parts: int) -> Integers:
+    mixed = (values * np.uint64(0x9E37_79B9_7F4A_7C15)) >> np.uint64(32)  # Fibonacci hashing: the upper bits are mixed
+    part: Integers = (mixed % np.uint64(parts)).astype(np.int64)
     return part
 
 
-def search(part: int, bits: int, splits: list[Rows]) -> Found:
-    """The pairs across splits that meet in `part`; `splits` holds the rows sent to it, for each of SPLITS. A pair at
-    distance 0 is found in the part of its hash; one at distance 1 or 2 meets at two values, and is shown at the lower."""
-    table = _Table(splits)
-    own = np.flatnonzero(_part_of(table.hashes, bits) == part)
-    values, members = _values_in(table.hashes, part, bits)
-    order = np.argsort(values, kind="stable")
-    values, members = values[order], members[order]
-    starts = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1]))) if len(values) else np.zeros(0, int)
-    run = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(values))))
-    met = np.add.reduceat(table.counts[members], starts) if len(starts) else np.zeros((0, len(SPLITS)), np.int64)
-    all_met = _across(met, met) // 2  # of each value
-    same = _across(table.counts, table.counts) // 2  # of each hash
-    centre = np.flatnonzero(values == table.hashes[members])
-    centre_counts = table.counts[members[centre]]
-    at_1 = int(_across(centre_counts, met[run[centre]] - centre_counts).sum())
-    at_0_or_more = int(all_met.sum()) - int(same[members].sum())
-    meetings = (int(same[own].sum()), at_1, at_0_or_more - at_1)
-
-    shown = table.first_pairs(0, own, own)
-    if len(shown) < PAIRS_SHOWN and at_1:
-        hub = np.full(len(starts), -1)
-        hub[run[centre]] = members[centre]
-        one = hub[run]
-        lower = (one >= 0) & (one < members)  # hashes are sorted: the lower index is the lower hash
-        shown += table.first_pairs(1, one[lower], members[lower])
-    if len(shown) < PAIRS_SHOWN and meetings[2]:
-        shown += _pairs_at_2(table, values, members)
-    return Found(meetings, heapq.nsmallest(PAIRS_SHOWN, shown))
+def _meetings(found: Crowds, every: Values, mine: NDArray[np.bool_]) -> tuple[Values, Integers]:
+    """The values of this part, in order, and the crowds that have them; those of one value in the order of signatures."""
+    rank = np.empty(len(every), np.int64)
+    rank[np.lexsort(found.signatures["plain"].T[::-1])] = np.arange(len(every))
+    member, column = np.nonzero(mine)
+    values = every[member, column]
+    order = np.lexsort((rank[member], values))
+    values, member = values[order], member[order]
+    once = np.ones(len(values), bool)
+    once[1:] = (values[1:] != values[:-1]) | (member[1:] != member[:-1])
+    return values[once], member[once]
 
 
-def pair_counts(found: Iterable[Found]) -> tuple[int, ...]:
-    """The number of pairs at each distance, from what all parts found."""
-    sums = np.array([part.meetings for part in found], dtype=object).reshape(-1, MOST_DISTANCE + 1).sum(0)
-    return int(sums[0]), int(sums[1]) // 2, int(sums[2]) // 2
+def _reach(values: Values) -> tuple[Integers, int]:
+    """With how many of those that follow it each is compared, and how many meetings are left out."""
+    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]])[: len(values)])
+    sizes = np.diff(starts, append=len(values))
+    window = np.where(sizes <= _MOST_MEETING, sizes, (_MOST_MEETING**2 // 2 // sizes.clip(1)).clip(_LEAST_COMPARED))
+    beyond = (sizes - 1 - window).clip(0)  # how many the first of a value is not compared with; the next one less
+    last = np.repeat(starts + sizes - 1, sizes)
+    return np.minimum(last - np.arange(len(values)), np.repeat(window, sizes)), int((beyond * (beyond + 1) // 2).sum())
 
 
-def first_pairs(found: Iterable[Found]) -> list[Pair]:
-    """The first PAIRS_SHOWN pairs of all parts: by distance, then by ids."""
-    return heapq.nsmallest(PAIRS_SHOWN, itertools.chain.from_iterable(part.pairs for part in found))
+def _near(
+    found: Crowds, every: Values, values: Values, one: Integers, other: Integers
+) -> tuple[Integers, Integers, Integers]:
+    """Those of the (one, other) that meet at `values`, are in different splits, have no lower value in common and are near;
+    and their distances."""
+    where = found.where[one]
+    across = np.flatnonzero((where != found.where[other]) | (where & (where - 1) > 0))
+    one, other, values = one[across], other[across], values[across]
+    words = every[one].reshape(-1, WORDS, _OF_WORD), every[other].reshape(-1, WORDS, _OF_WORD)
+    common = (words[0][:, :, :, np.newaxis] == words[1][:, :, np.newaxis, :]).any(3)
+    lowest = np.where(common, words[0], _NO_VALUE).min((1, 2)) == values
+    one, other = one[lowest], other[lowest]
+    distance = distance_of(found.signatures[one], found.signatures[other])
+    near = distance <= MOST_DISTANCE
+    return one[near], other[near], distance[near]
 
 
-def _across(one: Integers, other: Integers) -> Integers:
-    """Of rows of counts by split: in how many ways something of `one` and something of `other` are of unlike splits."""
-    ways: Integers = one.sum(1) * other.sum(1) - (one * other).sum(1)
-    return ways
+def _matches(found: Crowds, one: Integers, other: Integers, distance: Integers, by_distance: Integers) -> Rows:
+    """_MATCH rows of these near crowds, whose pairs across splits are added to `by_distance`; `one` may be the `other`."""
+    here, there = found.records[one], found.records[other]
+    pairs = here.sum(1) * there.sum(1) - (here * there).sum(1)
+    pairs[one == other] //= 2
+    np.add.at(by_distance, distance, pairs)
+    some = np.flatnonzero(pairs)
+    one, other = one[some], other[some]
+    of_one, of_other = (np.argmax(found.records[crowd] > 0, axis=1) for crowd in (one, other))
+    swap = of_one > of_other
+    one, other = np.where(swap, other, one), np.where(swap, one, other)
+    of_one, of_other = np.where(swap, of_other, of_one), np.where(swap, of_one, of_other)
+    rows = np.zeros(len(some), _MATCH)
+    rows["distance"] = distance[some]
+    rows["crowds"] = np.stack([one, other], axis=1)
+    rows["ids"] = np.hstack([found.ids[found.first[one, of_one]], found.ids[found.first[other, of_other]]])
+    return rows
 
 
-def _values_in(hashes: Hashes, part: int, bits: int) -> tuple[Hashes, Integers]:
-    """The values of `part` within distance 1 of the hashes, and whose they are."""
-    away = _part_of(hashes, bits) ^ part
-    values, members = [hashes[away == 0]], [np.flatnonzero(away == 0)]
-    for bit in range(_BITS):
-        mine = np.flatnonzero(away == (1 << bit % bits if bits else 0))
-        values.append(hashes[mine] ^ np.uint64(1 << bit))
-        members.append(mine)
-    return np.concatenate(values), np.concatenate(members)
+def _named(found: Crowds, matches: Rows) -> Rows:
+    """_PAIR rows of the named records of these crowds, until there are PAIRS_SHOWN."""
+    one, other = matches["crowds"].T
+    here, there = found.named[one], found.named[other]
+    pairs = np.cumsum(here.sum(1) * there.sum(1) - (here * there).sum(1))
+    matches = matches[: np.searchsorted(pairs, 2 * PAIRS_SHOWN) + 1]  # of a crowd with itself half of them are others
+    one, other = matches["crowds"].T
+    named = [np.zeros(0, _PAIR)]
+    for split, another in itertools.permutations(range(found.named.shape[1]), 2):
+        many = found.named[other, another] * ((one != other) | (split < another))
+        number = found.named[one, split] * many
+        match = np.repeat(np.arange(len(matches)), number)
+        place = np.arange(len(match)) - np.repeat(np.cumsum(number) - number, number)
+        ids = [
+            found.ids[found.first[one, split][match] + place // many[match]],
+            found.ids[found.first[other, another][match] + place % many[match]],
+        ]
+        rows = np.zeros(len(match), _PAIR)
+        rows["distance"] = matches["distance"][match]
+        rows["ids"] = np.hstack(ids if split < another else ids[::-1])
+        rows["splits"] = sorted((split, another))
+        named.append(rows)
+    return _first(named)
 
 
-def _pairs_at_2(table: "_Table", values: Hashes, members: Integers) -> list[Pair]:
-    """The first pairs at distance 2 among those (sorted) that meet at a value; at most 64 do, however many hashes."""
-    beside = values != table.hashes[members]
-    values, members = values[beside], members[beside]
-    shown: list[Pair] = []
-    for step in range(1, _BITS):
-        meet = np.flatnonzero(values[step:] == values[:-step])
-        if not len(meet):
-            break
-        one, other = members[meet], members[meet + step]
-        lower = values[meet] < (table.hashes[one] ^ table.hashes[other] ^ values[meet])
-        shown = heapq.nsmallest(PAIRS_SHOWN, shown + table.first_pairs(2, one[lower], other[lower]))
-    return shown
-
-
-class _Table:
-    """The rows by hash and split. `hashes`: each once, sorted. `counts`: [hashes, splits] rows of each."""
-
-    def __init__(self, splits: list[Rows]) -> None:
-        rows = np.concatenate(splits)
-        split = np.repeat(np.arange(len(splits)), [len(of_split) for of_split in splits])
-        order = np.lexsort((rows["id_tail"], rows["id_head"], split, rows["hash"]))
-        self._rows, split = rows[order], split[order]
-        self.hashes, index = np.unique(self._rows["hash"].astype(np.uint64), return_inverse=True)
-        self.counts = np.bincount(index * len(SPLITS) + split, minlength=len(self.hashes) * len(SPLITS)).reshape(
-            -1, len(SPLITS)
-        )
-        # The rows of each hash and split lie together, in the order of their ids.
-        self._starts = np.concatenate(([0], self.counts.ravel().cumsum()))[:-1].reshape(-1, len(SPLITS))
-        by_id = np.lexsort((self._rows["id_tail"], self._rows["id_head"]))
-        self._rank = np.empty(len(rows), np.int64)
-        self._rank[by_id] = np.arange(len(rows))
-
-    def first_pairs(self, distance: int, one: Integers, other: Integers) -> list[Pair]:
-        """The first PAIRS_SHOWN pairs between the rows of hashes one[i] and other[i], for each i."""
-        places = []
-        for a, b in itertools.combinations(range(len(SPLITS)), 2):
-            for left, right in ((one, other), (other, one))[: 2 if distance else 1]:
-                some = (self.counts[left, a] > 0) & (self.counts[right, b] > 0)
-                left, right = left[some], right[some]
-                key = self._rank[self._starts[left, a]] * len(self._rank) + self._rank[self._starts[right, b]]
-                places += [
-                    (int(key[i]), int(left[i]), a, int(right[i]), b)
-                    for i in np.argsort(key, kind="stable")[:PAIRS_SHOWN]
-                ]
-        # A pair among the first of all is one of the places with the lowest first pairs.
-        lowest = heapq.nsmallest(PAIRS_SHOWN, places)
-        return list(
-            itertools.islice(heapq.merge(*(self._pairs(distance, *place[1:]) for place in lowest)), PAIRS_SHOWN)
-        )
-
-    def _pairs(self, distance: int, one: int, a: int, other: int, b: int) -> Iterator[Pair]:
-        for first in self._ids(one, a):
-            for second in self._ids(other, b):
-                yield Pair(distance, first, second, a, b)
-
-    def _ids(self, index: int, split: int) -> Iterator[str]:
-        start = self._starts[index, split]
-        for row in self._rows[start : start + self.counts[index, split]]:
-            yield f"{int(row['id_head']):016x}{int(row['id_tail']):016x}"
+def _first(found: list[Rows]) -> Rows:
+    """The first PAIRS_SHOWN of these."""
+    rows = np.concatenate(found).astype(found[0].dtype)  # NumPy makes numbers native where it joins arrays
+    order = np.lexsort((*rows["ids"].T[::-1], rows["distance"]))
+    return rows[order[:PAIRS_SHOWN]]

@@ -24,13 +24,13 @@ class Quarantined(NamedTuple):
 
 class Converted(NamedTuple):
     """One input that became a record: the framed bytes, the label, what is worth counting about it, its id and the
-    difference hash of its pixels."""
+    signature of its pixels."""
 
     record: bytes
     label: Label
     notes: tuple[str, ...]
     id: str
-    hash: int
+    signature: bytes
 
 
 class Skipped(NamedTuple):
@@ -45,7 +45,7 @@ Outcome: TypeAlias = Converted | Quarantined | Skipped
 @dataclass(frozen=True)
 class ShardResult:
     """A finished shard and what became of the inputs that fell into it. `inputs`: a hash of those that were not
-    quarantined. `hashes`: the difference hashes of its records, as near_duplicates.HASHED rows."""
+    quarantined. `signatures`: those of its records, as crowds.HASHED rows."""
 
     split: str
     index: int
@@ -54,11 +54,11 @@ class ShardResult:
     skipped: dict[str, int]
     notes: dict[str, int]
     inputs: str
-    hashes: bytes = b""
+    signatures: bytes = b""
 
     def to_json(self) -> str:
         """The text of the small file that marks a shard as finished."""
-        return json.dumps({**asdict(self), "hashes": base64.b64encode(self.hashes).decode()})
+        return json.dumps({**asdict(self), "signatures": base64.b64encode(self.signatures).decode()})
 
     @classmethod
     def from_json(cls, text: str) -> "ShardResult":
@@ -73,5 +73,5 @@ class ShardResult:
             skipped=content["skipped"],
             notes=content["notes"],
             inputs=content["inputs"],
-            hashes=base64.b64decode(content["hashes"]),
+            signatures=base64.b64decode(content["signatures"]),
         )

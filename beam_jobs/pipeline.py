@@ -12,11 +12,13 @@ from beam_jobs.blocks import SortByKey
 from beam_jobs.config import ConvertConfig
 from beam_jobs.discover import Discover, check_input
 from beam_jobs.duplicates import DropDuplicates
+from beam_jobs.near_duplicates import merged
 from beam_jobs.published import read_manifest
 from beam_jobs.runners import check_places, local_runner
 from beam_jobs.scratch import scratch_folder
 from beam_jobs.splits import AssignSplits
 from beam_jobs.tally import TALLY
+from beam_jobs.together import KeepTogether
 from schemas.dataset import Manifest
 from schemas.errors import JobFailed, RadrecordsError
 
@@ -123,8 +125,11 @@ def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: release
     found = root | "Discover" >> Discover(config, spill)
     chosen = found["sources"] | "Sample" >> plan.Sample(config)
     unique = chosen["sources"] | "DropDuplicates" >> DropDuplicates(config, spill)
-    assigned = unique["sources"] | "AssignSplits" >> AssignSplits(config, spill)
-    tally = tuple(step[TALLY] for step in (found, chosen, unique, assigned) if step is not chosen or TALLY in chosen)
+    steps = [found, chosen, unique]
+    if config.near_duplicates_of:
+        steps.append(unique["sources"] | "KeepTogether" >> KeepTogether(config, folder))
+    assigned = steps[-1]["sources"] | "AssignSplits" >> AssignSplits(config, spill)
+    tally = tuple(step[TALLY] for step in (*steps, assigned) if step is not chosen or TALLY in chosen)
     everything = {"references": assigned["references"], TALLY: tally | "Tally" >> beam.Flatten()}
     planned = everything | "Plan" >> plan.MakePlan(config, folder)
     if release is None:
@@ -138,11 +143,12 @@ def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: release
         | "ByShard" >> beam.GroupByKey()
         | "WriteShards" >> beam.ParDo(shards.WriteShards(config, release.prefix, release.work, folder), the_plan)
     )
-    hashes = results | "Hashes" >> beam.Map(shards.hashes_of)
-    near = hashes | "NearDuplicates" >> leakage.FindNearDuplicates(the_plan, spill)
-    finished = beam.pvalue.AsList(results | "Finished" >> beam.Map(shards.without_hashes))
+    signatures = results | "Signatures" >> beam.Map(shards.signatures_of)
+    found = signatures | "NearDuplicates" >> leakage.FindNearDuplicates(the_plan, spill)
+    near = beam.pvalue.AsSingleton(found, default_value=merged([]))
+    finished = beam.pvalue.AsList(results | "Finished" >> beam.Map(shards.without_signatures))
     _ = (
         root
         | "End" >> beam.Impulse()
-        | "Publish" >> beam.Map(publish.publish, finished, beam.pvalue.AsIter(near), the_plan, config, release, folder)
+        | "Publish" >> beam.Map(publish.publish, finished, near, the_plan, config, release, folder)
     )

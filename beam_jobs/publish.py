@@ -7,6 +7,7 @@ from typing import Any
 from beam_jobs import feedback, leakage, retry, storage
 from beam_jobs.account import account, gate, quarantine_lines
 from beam_jobs.config import ConvertConfig
+from beam_jobs.known_pairs import LEAKAGE, known_pairs
 from beam_jobs.near_duplicates import Found
 from beam_jobs.outcome import ShardResult
 from beam_jobs.plan import Plan
@@ -21,7 +22,7 @@ from schemas.interchange import interchange_files
 def publish(
     _: Any,
     results: Iterable[ShardResult],
-    near: Iterable[Found],
+    near: Found,
     plan: Plan,
     config: ConvertConfig,
     release: Release,
@@ -36,12 +37,14 @@ def publish(
             storage.write_bytes(listed, quarantine_lines(ordered).encode())
         gate(manifest, config, listed)
         with storage.writing(config.output):
-            _write(manifest, ordered, leakage.report(near, plan, config.allow_group_overlap), config, release)
+            acted_on = known_pairs(config).pairs if config.near_duplicates_of else None
+            leaks = leakage.report(near, plan, config.allow_group_overlap, acted_on)
+            _write(manifest, ordered, leaks, config, release)
 
 
 def read_leakage(folder: str) -> Mapping[str, Any]:
     """The published report on leaks between splits."""
-    content: Mapping[str, Any] = json.loads(storage.read_bytes(storage.join(folder, leakage.LEAKAGE)))
+    content: Mapping[str, Any] = json.loads(storage.read_bytes(storage.join(folder, LEAKAGE)))
     return content
 
 
@@ -71,7 +74,7 @@ def _write(
         storage.move(shard_in_work(release.work, result.shard), storage.join(config.output, result.shard.file))
     for name, text in interchange_files(manifest, release.prefix).items():
         put(name, text.encode())
-    put(leakage.LEAKAGE, f"{json.dumps(leaks, indent=1)}\n".encode())
+    put(LEAKAGE, f"{json.dumps(leaks, indent=1)}\n".encode())
     put(retry.REUSE, retry.reuse_json(config.fingerprint(), results).encode())
     put(retry.QUARANTINE, quarantine)
     put("preview.png", contact_sheet(preview_images(manifest, config.output)))

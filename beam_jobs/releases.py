@@ -25,7 +25,7 @@ from schemas.errors import JobFailed, RadrecordsError, UsageError
 
 _CONTENT = "release.json"
 _CLAIM = "settings.json"
-_LAUNCH, _OVERWRITES = "launch-", b"overwrites"
+_LAUNCH = "launch-"
 _OURS = "announced-"  # and the launch: what release.json tells is what this launch would publish, too
 
 
@@ -52,27 +52,19 @@ def begin(config: ConvertConfig) -> Release | None:
     published = _published(config)
     if published:
         last = release_of(config, published.revision)
-        stopped_late = _stopped_late(config, last)
+        stopped_late = _read(storage.join(last.work, _CLAIM)) == _claim_of(config)
         tidy(config, last)
-        if stopped_late:
+        if stopped_late and not config.overwrite:  # which asks for a new conversion after any other
             return None
     release = _next_release(config, published)
     try:
         claim(config, release)
-        storage.write_bytes(_launch_file(config, release), _OVERWRITES if config.overwrite else b"")
+        storage.write_bytes(_launch_file(config, release), b"")
         claim(config, release)  # again: the last other launch may have ended, and taken its folder with it
     except OSError as error:
         storage.delete_if_empty(release.work, config.work)
         raise UsageError(f"--output {config.output} cannot be written: {error.strerror or error}") from error
     return release
-
-
-def _stopped_late(config: ConvertConfig, last: Release) -> bool:
-    """Whether a launch of the same command published `last` and was stopped before it had tidied up. With --overwrite such
-    a launch must have had it too, and have left its file: a new conversion is asked for after any other."""
-    if _read(storage.join(last.work, _CLAIM)) != _claim_of(config):
-        return False
-    return not config.overwrite or any(_read(file) == _OVERWRITES for file in _launches(last))
 
 
 def _launch_file(config: ConvertConfig, release: Release) -> str:

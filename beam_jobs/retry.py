@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 from beam_jobs import storage
 from beam_jobs.config import ConvertConfig
-from beam_jobs.near_duplicates import difference_hash
 from beam_jobs.outcome import ShardResult
 from beam_jobs.published import require_manifest
+from beam_jobs.signature import signatures
 from schemas.dataset import Manifest, Shard, check_name
 from schemas.errors import UsageError
 from schemas.example import decode_example, frame_record, read_records
+from schemas.image_settings import ImageSettings
 from schemas.labels import Label
 
 REUSE = "reuse.json"
@@ -64,12 +65,12 @@ class OldDataset(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """A record of an old shard: its id, framed bytes, label and difference hash."""
+    """A record of an old shard: its id, framed bytes, label and signature."""
 
     id: str
     record: bytes
     label: Label
-    hash: int
+    signature: bytes
 
 
 def parse_with_settings(parser: argparse.ArgumentParser, argv: list[str], dataset: str) -> argparse.Namespace:
@@ -90,6 +91,9 @@ def parse_with_settings(parser: argparse.ArgumentParser, argv: list[str], datase
     if keyed != bool(flags.id_key_file):
         have, repair = ("keyed", "give the same --id_key_file") if keyed else ("unkeyed", "leave out --id_key_file")
         raise UsageError(f"{dataset} has {have} ids; {repair}")
+    if ("near_duplicates_check" in manifest.settings) != bool(flags.near_duplicates_of):
+        made, repair = ("without", "leave it out") if flags.near_duplicates_of else ("with", "give the same")
+        raise UsageError(f"{dataset} was made {made} --near_duplicates_of; {repair}")
     return flags
 
 
@@ -107,8 +111,8 @@ def check(config: ConvertConfig) -> None:
     old = read_old_dataset(config.retry_quarantine)
     if old.fingerprint != config.fingerprint():
         raise UsageError(
-            f"{old.folder} was made from another --input or --manifest or with another --id_key_file; give the same, or "
-            "convert anew without --retry_quarantine"
+            f"{old.folder} was made from another --input or --manifest or with another --id_key_file or "
+            "--near_duplicates_of; give the same, or convert anew without --retry_quarantine"
         )
 
 
@@ -147,7 +151,7 @@ def _old_dataset(folder: str, manifest: Manifest, content: Any, quarantined: lis
     )
 
 
-def kept_records(folder: str, old: OldShard, shape: tuple[int, int, int]) -> Iterator[Kept] | None:
+def kept_records(folder: str, old: OldShard, image: ImageSettings) -> Iterator[Kept] | None:
     """The records of an old shard, in the order of their ids; None where it is not what the manifest says any more."""
     try:
         data = storage.read_bytes(storage.join(folder, old.shard.file))
@@ -155,13 +159,14 @@ def kept_records(folder: str, old: OldShard, shape: tuple[int, int, int]) -> Ite
         return None
     if hashlib.sha256(data).hexdigest() != old.shard.sha256:
         return None
-    return _records(data, shape)
+    return _records(data, image)
 
 
-def _records(data: bytes, shape: tuple[int, int, int]) -> Iterator[Kept]:
+def _records(data: bytes, image: ImageSettings) -> Iterator[Kept]:
     for record in read_records(io.BytesIO(data)):
-        example = decode_example(record, shape)
-        yield Kept(example.id, frame_record(record), example.label, difference_hash(example.image))
+        example = decode_example(record, image.shape)
+        (signed,) = signatures([example.image], image.letterboxed)
+        yield Kept(example.id, frame_record(record), example.label, signed)
 
 
 def reuse_json(fingerprint: str, results: Iterable[ShardResult]) -> str:

@@ -54,7 +54,7 @@ def check_places(config: ConvertConfig, options: PipelineOptions) -> None:
     """Raises UsageError where Dataflow's workers could not reach what the config names."""
     if options.view_as(StandardOptions).runner != "DataflowRunner":
         return
-    for flag in ("input", "output", "manifest", "retry_quarantine"):
+    for flag in ("input", "output", "manifest", "retry_quarantine", "near_duplicates_of"):
         place = getattr(config, flag)
         if place and not storage.is_remote(place):
             raise UsageError(

@@ -15,11 +15,13 @@ from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.transforms.window import GlobalWindows
 
 from beam_jobs import feedback, retry, storage
 from beam_jobs.blocks import Block
 from beam_jobs.config import ConvertConfig
+from beam_jobs.crowds import HASHED
 from beam_jobs.id_key import id_key
 from beam_jobs.images import convert_all
 from beam_jobs.near_duplicates import hashed
@@ -94,14 +96,14 @@ def write_shard(
         return result
 
 
-def hashes_of(result: ShardResult) -> tuple[str, bytes]:
-    """The split of a shard and the difference hashes of its records, on their way to the search for near-duplicates."""
-    return result.split, result.hashes
+def signatures_of(result: ShardResult) -> tuple[str, bytes]:
+    """The split of a shard and the signatures of its records, on their way to the search for near-duplicates."""
+    return result.split, result.signatures
 
 
-def without_hashes(result: ShardResult) -> ShardResult:
+def without_signatures(result: ShardResult) -> ShardResult:
     """The result as it is gathered with all others in one worker, without the part that grows with its records."""
-    return replace(result, hashes=b"")
+    return replace(result, signatures=b"")
 
 
 def shard_in_work(work: str, shard: Shard) -> str:
@@ -124,6 +126,7 @@ def _inputs_hash(references: list[Reference], plan: Plan, config: ConvertConfig)
 def _finished(mark: str, work: str, config: ConvertConfig) -> ShardResult | None:
     try:
         result = ShardResult.from_json(storage.read_bytes(mark).decode())
+        np.frombuffer(result.signatures, HASHED)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     # A run that was stopped while publishing has moved some already.
@@ -149,7 +152,7 @@ def _retried(
     again = [reference for reference in references if reference.source.uri in old.quarantined]
     others = [reference for reference in references if reference.source.uri not in old.quarantined]
     found = old.shards.get(_inputs_hash(others, plan, config))
-    kept = retry.kept_records(old.folder, found, config.image.shape) if found else None
+    kept = retry.kept_records(old.folder, found, config.image) if found else None
     if found is None or kept is None:
         return None
     feedback.count_done(folder, len(others))
@@ -172,7 +175,7 @@ def merge(
         if reference.id in retried:
             yield next(converted)
         elif record is not None and record.id == reference.id:
-            yield Converted(record.record, record.label, (), record.id, record.hash)
+            yield Converted(record.record, record.label, (), record.id, record.signature)
             record = next(kept, None)
 
 
@@ -190,7 +193,7 @@ def _write(
     skipped: collections.Counter[str] = collections.Counter()
     quarantined = []
     digest = hashlib.sha256()
-    hashes: list[int] = []
+    signatures: list[bytes] = []
     ids: list[str] = []
     with storage.writing(storage.join(work, name)), storage.new_file(work) as file:
         for outcome in outcomes:
@@ -204,11 +207,11 @@ def _write(
                 for index in positives(outcome.label):
                     labels[index] += 1
                 notes.update(outcome.notes)
-                hashes.append(outcome.hash)
+                signatures.append(outcome.signature)
                 ids.append(outcome.id)
         shard = Shard(name, file.tell(), digest.hexdigest(), len(ids), tuple(labels))
         storage.keep(file, shard_in_work(work, shard))
     bad = {entry.uri for entry in quarantined}
     inputs = _inputs_hash([reference for reference in references if reference.source.uri not in bad], plan, config)
-    blob = hashed(hashes, ids).tobytes()
+    blob = hashed(signatures, ids).tobytes()
     return ShardResult(*key, shard, tuple(quarantined), dict(skipped), dict(notes), inputs, blob)

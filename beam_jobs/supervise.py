@@ -35,8 +35,8 @@ def can_supervise() -> bool:
 def run_in_child(run: Callable[[], None], config: ConvertConfig, argv: Sequence[str]) -> int:
     """The exit code of the command `run`.
 
-    Raises JobFailed where its process or a worker of it was lost, and KeyboardInterrupt, which says what is published, when
-    interrupted.
+    Raises JobFailed where its process or a worker of it was lost, and KeyboardInterrupt, which says what is published, at
+    SIGINT or SIGTERM.
     """
     try:
         code, how = _in_child(run, argv)
@@ -103,18 +103,14 @@ def _run_and_tell(run: Callable[[], None], argv: Sequence[str], tell: int) -> No
 
 
 def _wait(child: int) -> int:
-    """How the child ended. Raises KeyboardInterrupt or SystemExit where this process was asked to end, and the child is
-    ended then."""
-    while True:
-        number = signal.sigwaitinfo(_TOLD).si_signo
-        if number == signal.SIGCHLD:
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended:
-                return status
-            continue
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+    """How the child ended. Raises KeyboardInterrupt where this process was asked to end, and the child is ended then."""
+    while signal.sigwaitinfo(_TOLD).si_signo == signal.SIGCHLD:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return status
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    raise KeyboardInterrupt
 
 
 def _end_orphans() -> None:

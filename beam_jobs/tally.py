@@ -30,6 +30,13 @@ def skipped(reasons: Mapping[str, int]) -> Iterator[Any]:
             yield beam.pvalue.TaggedOutput(TALLY, Count(SKIPPED, reason, number))
 
 
+def note(reasons: Mapping[str, int]) -> Iterator[Any]:
+    """Tells of what people should know: how often each."""
+    for reason, number in reasons.items():
+        if number:
+            yield beam.pvalue.TaggedOutput(TALLY, Count(NOTES, reason, number))
+
+
 def duplicates(number: int) -> Any:
     """Tells of inputs that are byte-identical to one that is kept."""
     return beam.pvalue.TaggedOutput(TALLY, Count(DUPLICATES, "", number))

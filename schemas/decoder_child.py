@@ -5,6 +5,7 @@ pickles, and the pool checks each field. An image that takes too long ends it by
 interpreter nor the parent to be alive.
 """
 
+import contextlib
 import fcntl
 import functools
 import importlib
@@ -20,11 +21,12 @@ from pathlib import Path
 
 from schemas.image_settings import ImageSettings
 from schemas.rejection import NOTES, Decoded, ImageRejected, ImageSkipped, Reason, SkipReason
-from schemas.sniff import FORMATS
+from schemas.sniff import FORMATS, sniff
 
 READY = b"ready"
 # Number of images, length of the task; then the length of each image, the task, the images. The task is the JSON of
-# [MODULE:FUNCTION, fields of the ImageSettings, seconds an image may take].
+# [MODULE:FUNCTION, fields of the ImageSettings, seconds an image may take]. Without images READY is the answer, when what
+# the task takes is loaded.
 REQUEST, LENGTH = struct.Struct("<II"), struct.Struct("<Q")
 # Kind; index of the reason, or the notes as bits; index of the format; length of what follows: pixels, or UTF-8 for people.
 ANSWER = struct.Struct("<BBBI")
@@ -39,16 +41,19 @@ def serve(descriptor: int, memory: int) -> None:
     importlib.import_module("schemas.image")  # what most files need, while the parent is still getting ready
     with socket.socket(fileno=descriptor) as line, line.makefile("rb") as requests:
         fcntl.fcntl(line, fcntl.F_SETOWN, os.getpid())  # a parent that is killed ends a decoder that hangs, by SIGIO
-        line.sendall(READY)
         while head := requests.read(REQUEST.size):
             count, task_length = REQUEST.unpack(head)
             lengths = [LENGTH.unpack(requests.read(LENGTH.size))[0] for _ in range(count)]
             name, settings, seconds = json.loads(requests.read(task_length))
             decode, image_settings = _decoder(name, memory), ImageSettings(**settings)
+            if not count:
+                line.sendall(READY)
+                continue
             images = [requests.read(length) for length in lengths]
             images.reverse()
             fcntl.fcntl(line, fcntl.F_SETFL, os.O_ASYNC)
             while images:
+                _load_decoder_of(images[-1])
                 signal.setitimer(signal.ITIMER_REAL, seconds)
                 answer = _answer(decode, images.pop(), image_settings)
                 signal.setitimer(signal.ITIMER_REAL, 0)
@@ -64,9 +69,16 @@ def _decoder(name: str, memory: int) -> Callable[[bytes, ImageSettings], Decoded
     decode: Callable[[bytes, ImageSettings], Decoded] = getattr(importlib.import_module(module), function)()
     if sys.platform == "linux":  # other systems do not heed the limit
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + memory, hard))
+        limit, (_, hard) = pages * resource.getpagesize() + memory, resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
     return decode
+
+
+def _load_decoder_of(data: bytes) -> None:
+    """What only some images need, and what is not to count as time that they take."""
+    with contextlib.suppress(ImageRejected, MemoryError):
+        if sniff(data) == "dicom":
+            importlib.import_module("schemas.dicom")
 
 
 def _answer(decode: Callable[[bytes, ImageSettings], Decoded], data: bytes, settings: ImageSettings) -> bytes:

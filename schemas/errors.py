@@ -1,8 +1,12 @@
 """Errors meant for people, and the one place where a command turns them into an exit code."""
 
 import argparse
+import contextlib
+import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 
@@ -49,6 +53,29 @@ class CommandParser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
+@contextlib.contextmanager
+def ending_when_interrupted(stderr: int = 2) -> Iterator[None]:
+    """Lets an interrupt end the process at once, with its line on the descriptor `stderr`, while modules load in the body of
+    the `with`: what is half loaded makes other errors of it, and Python another exit code. Not where it is ignored or heeded
+    otherwise."""
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield
+        return
+
+    def end(_number: int, _frame: object) -> NoReturn:
+        os.write(stderr, b"interrupted\n")
+        os._exit(130)
+
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
     """Runs `command(argv)` and gives its exit code: 0, 1 for a failed job, 2 for bad usage, 130 when interrupted.
 
@@ -75,6 +102,7 @@ def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str] | 
 
 
 def one_line(text: str, limit: int = 500) -> str:
-    """`text` with every run of white space, line breaks included, made one space; cut after `limit` characters."""
-    text = " ".join(text.split())
+    """`text` with every run of white space, line breaks included, made one space, and what steers a terminal a question
+    mark; cut after `limit` characters."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
     return text if len(text) <= limit else text[: limit - 3] + "..."

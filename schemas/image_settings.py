@@ -50,3 +50,8 @@ class ImageSettings:
     def shape(self) -> tuple[int, int, int]:
         """Height, width and channels of the result."""
         return self.image_size, self.image_size, self.channels
+
+    @property
+    def letterboxed(self) -> bool:
+        """Whether there may be black bars beside the image."""
+        return self.resize_mode == "letterbox"

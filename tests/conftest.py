@@ -85,3 +85,10 @@ def manifest_of(folder: Path) -> dict[str, Any]:
 def files_of(folder: Path) -> dict[str, bytes]:
     """Relative name -> content of every file below `folder`."""
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def children_of(process: int) -> list[int]:
+    """The decoding processes that this one has begun."""
+    listed = (tasks.read_text().split() for tasks in Path(f"/proc/{process}/task").glob("*/children"))
+    running = [int(child) for children in listed for child in children]
+    return [child for child in running if b"schemas.decoder_child" in Path(f"/proc/{child}/cmdline").read_bytes()]

@@ -6,6 +6,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from schemas.errors import ending_when_interrupted
+
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _STDERR = 2  # the descriptor: they write to it, past sys.stderr and whatever their level
 
@@ -13,16 +15,18 @@ _STDERR = 2  # the descriptor: they write to it, past sys.stderr and whatever th
 @contextlib.contextmanager
 def quiet_loading() -> Iterator[None]:
     """Keeps what is written to stderr in the body of the `with` from the terminal, unless the body raises, or --debug or
-    the user's own TF_CPP_MIN_LOG_LEVEL (0 or 1) asks for it."""
+    the user's own TF_CPP_MIN_LOG_LEVEL (0 or 1) asks for it. An interrupt ends the process, with its line only."""
     if os.environ.get(LEVEL) in ("0", "1"):
-        yield
+        with ending_when_interrupted():
+            yield
         return
     sys.stderr.flush()
     terminal = os.dup(_STDERR)
     with tempfile.TemporaryFile() as kept:
         os.dup2(kept.fileno(), _STDERR)
         try:
-            yield
+            with ending_when_interrupted(terminal):
+                yield
         except BaseException:
             kept.seek(0)
             os.write(terminal, kept.read())

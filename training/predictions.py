@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 
 import keras
 import numpy as np
@@ -13,7 +13,8 @@ import numpy.typing as npt
 import tensorflow as tf
 from tqdm import tqdm
 
-from schemas.decoder_pool import BATCH_IMAGES, Answer, DecoderPool, cores
+from schemas.decoder_pool import DEFAULT_MEMORY, DecoderPool, cores, most_bytes
+from schemas.decoder_process import Answer
 from schemas.errors import JobFailed
 from schemas.image_settings import ImageSettings
 from schemas.rejection import Decoded, ImageRejected, ImageSkipped
@@ -59,10 +60,10 @@ def predict_files(config: PredictConfig) -> None:
     model, run = load_run(config.run)
     paths = _files(config.images)
     read = bad = 0
-    with DecoderPool() as pool, ThreadPoolExecutor(cores() + 1) as threads:
+    # The pool is the first to close: an interrupt does not wait for an image that hangs.
+    with ThreadPoolExecutor(cores() + 1) as threads, DecoderPool() as pool:
         while group := list(islice(paths, BATCH)):
-            parts = [group[at : at + BATCH_IMAGES] for at in range(0, len(group), BATCH_IMAGES)]
-            answers = chain.from_iterable(threads.map(lambda part: _answers(part, run.image, pool), parts))
+            answers = threads.map(lambda path: (path, _answer(path, run.image, pool)), group)
             decoded = []
             for path, answer in answers:
                 if isinstance(answer, Decoded):
@@ -99,18 +100,18 @@ def _files(images: Sequence[str]) -> Iterator[str]:
             yield from (f"{folder.rstrip('/')}/{name}" for name in sorted(names) if not name.startswith("."))
 
 
-def _answers(paths: Sequence[str], settings: ImageSettings, pool: DecoderPool) -> list[tuple[str, Answer | str]]:
-    """What becomes of each file, or in words why it cannot be read."""
-    contents = [_read(path) for path in paths]
-    answers = iter(pool.decode([data for data in contents if isinstance(data, bytes)], settings))
-    return [
-        (path, data if isinstance(data, str) else next(answers)) for path, data in zip(paths, contents, strict=True)
-    ]
+def _answer(path: str, settings: ImageSettings, pool: DecoderPool) -> Answer | str:
+    """What becomes of a file, or in words why it cannot be read."""
+    data = _read(path)
+    return data if isinstance(data, str) else pool.decode([data], settings)[0]
 
 
 def _read(path: str) -> bytes | str:
+    most = most_bytes(DEFAULT_MEMORY)
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
+            if (size := file.size()) > most:
+                return f"rejected, file_too_large: {size >> 20} MiB; a decoder has room for {most >> 20}"
             content: bytes = file.read()
             return content
     except tf.errors.NotFoundError:

@@ -61,7 +61,9 @@ def test_a_job_on_another_runner_needs_no_key() -> None:
     assert config_of(flags, local=False).id_key_file == ""
 
 
-@pytest.mark.parametrize("flag", ["input", "output", "manifest", "id_key_file", "retry_quarantine"])
+@pytest.mark.parametrize(
+    "flag", ["input", "output", "manifest", "id_key_file", "retry_quarantine", "near_duplicates_of"]
+)
 @pytest.mark.parametrize("place", ["s3://bucket/scans", "hdfs://host/scans", "https://host/scans"])
 def test_other_schemes_are_no_local_folders(tmp_path: Path, convert: Convert, flag: str, place: str) -> None:
     flags = {"input": tmp_path, "output": tmp_path / "out", flag: place}

@@ -1,102 +1,261 @@
-"""Near-duplicates, against plain loops over bits and over all pairs."""
+"""Near-duplicates: copies of drawn radiographs and other exposures, and the search against plain loops over all pairs."""
 
+import io
 import itertools
 import random
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from beam_jobs import near_duplicates
-from beam_jobs.near_duplicates import Found, Pair, difference_hash, first_pairs, hashed, pair_counts, search, spread
+from beam_jobs import crowds, near_duplicates
+from beam_jobs.crowds import HASHED
+from beam_jobs.near_duplicates import MOST_DISTANCE, Found, Pair, hashed, merged, pairs_of, search, spread
+from beam_jobs.phantom import Anatomy, draw_chest
+from beam_jobs.signature import KEY_BITS, SIGNATURE, signatures
+from schemas.image import decode
+from schemas.image_settings import ImageSettings
 
-Records = list[tuple[int, str, int]]  # hash, id, split
+Records = list[tuple[bytes, str, int]]  # signature, id, split
 
 
-def found_in_parts(records: Records, bits: int) -> list[Found]:
-    """What the job does with these records, without a runner."""
+def found_in_parts(records: Records, parts: int, shard: int = 40) -> Found:
+    """What the job does with these records, in shards of so many, without a runner."""
+    none = np.zeros(0, crowds.ROW)
     by_part: dict[int, list[list[np.ndarray]]] = {}
     for split in range(3):
-        rows = hashed(*zip(*[(h, i) for h, i, s in records if s == split] or [(0, "0" * 32)], strict=True))
-        rows = rows if any(s == split for *_, s in records) else rows[:0]
-        for part, some in spread(rows, bits):
-            by_part.setdefault(part, [[rows[:0]], [rows[:0]], [rows[:0]]])[split].append(some)
-    return [search(part, bits, [np.concatenate(rows) for rows in splits]) for part, splits in by_part.items()]
+        of_split = [(s, i) for s, i, at in records if at == split]
+        for start in range(0, len(of_split), shard):
+            for part, some in spread(hashed(*zip(*of_split[start : start + shard], strict=True)), parts):
+                by_part.setdefault(part, [[none], [none], [none]])[split].append(some)
+    return merged(
+        search(part, parts, [np.concatenate(rows) for rows in splits]) for part, splits in sorted(by_part.items())
+    )
+
+
+def parts_of(packed: bytes) -> list[int]:
+    """The signs of all pixels, and of the cropped ones."""
+    return [int.from_bytes(packed[at : at + 32], "big") for at in (0, 32, 64)]
+
+
+def plain_values(packed: bytes) -> set[tuple[int, int]]:
+    """The (word, key) by which a record is found."""
+    values = set()
+    for word in range(4):
+        plain, *cropped = (signs >> 64 * (3 - word) & (1 << 64) - 1 for signs in parts_of(packed))
+        turned = [plain ^ 1 << packed[96 + 2 * word + k] for k in range(2)]
+        values |= {(word, value & KEY_BITS) for value in (plain, *turned, *cropped)}
+    return values
+
+
+def plain_distance(one: bytes, other: bytes) -> int:
+    (plain, *cropped), (plain_other, *cropped_other) = parts_of(one), parts_of(other)
+    ways = [(plain, plain_other), *((plain, c) for c in cropped_other), *((c, plain_other) for c in cropped)]
+    return min(bin(a ^ b).count("1") for a, b in ways)
 
 
 def all_with_all(records: Records) -> list[Pair]:
     pairs = []
     for one, other in itertools.combinations(records, 2):
-        (h, first, a), (g, second, b) = sorted((one, other), key=lambda record: record[2])
-        if a != b and bin(h ^ g).count("1") <= 2:
-            pairs.append(Pair(bin(h ^ g).count("1"), first, second, a, b))
+        (s, first, a), (t, second, b) = sorted((one, other), key=lambda record: record[2])
+        distance = plain_distance(s, t)
+        if a != b and distance <= MOST_DISTANCE and plain_values(s) & plain_values(t):
+            pairs.append(Pair(distance, first, second, a, b))
     return sorted(pairs)
 
 
 def made(seed: int, count: int, free_bits: int) -> Records:
-    """Hashes that differ in `free_bits` of 64 bits only: few make many pairs."""
+    """Signatures that differ in `free_bits` places only: few make many pairs, and very few make equal ones."""
     rng = random.Random(seed)
-    places = rng.sample(range(64), free_bits)
-    base = rng.getrandbits(64)
-    return [
-        (
-            base ^ sum(1 << place for place in places if rng.random() < 0.5),
-            f"{rng.getrandbits(128):032x}",
-            rng.randrange(3),
-        )
-        for _ in range(count)
-    ]
+    base = rng.getrandbits(768)
+    places = rng.sample(range(768), free_bits)
+    weak = bytes(rng.sample([bit for bit in range(64) if KEY_BITS >> bit & 1], 8))
+    records = []
+    for _ in range(count):
+        flips = sum(1 << place for place in places if rng.random() < 0.5)
+        records.append(((base ^ flips).to_bytes(96, "big") + weak, f"{rng.getrandbits(128):032x}", rng.randrange(3)))
+    return records
 
 
-@pytest.mark.parametrize("bits", [0, 1, 3, 6])
-@pytest.mark.parametrize(("count", "free_bits"), [(0, 1), (1, 1), (2, 1), (60, 64), (150, 8), (150, 5), (40, 2)])
-def test_exactly_the_pairs_of_comparing_all_with_all(bits: int, count: int, free_bits: int) -> None:
-    records = made(count + bits, count, free_bits)
+@pytest.mark.parametrize("parts", [1, 3, 40])
+@pytest.mark.parametrize(
+    ("count", "free_bits"), [(0, 1), (1, 1), (2, 1), (60, 700), (120, 120), (50, 40), (40, 4), (90, 0), (150, 2)]
+)
+def test_exactly_the_pairs_of_comparing_all_with_all(parts: int, count: int, free_bits: int) -> None:
+    records = made(count + parts, count, free_bits)
     expected = all_with_all(records)
-    found = found_in_parts(records, bits)
-    assert pair_counts(found) == tuple(sum(pair.distance == d for pair in expected) for d in range(3))
-    assert first_pairs(found) == expected[: near_duplicates.PAIRS_SHOWN]
+    found = found_in_parts(records, parts)
+    assert pairs_of(found) == expected
+    assert found.by_distance == tuple(sum(p.distance == d for p in expected) for d in range(MOST_DISTANCE + 1))
+    assert found.not_compared == 0
 
 
-def test_one_hash_for_all_is_counted_and_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(near_duplicates, "PAIRS_SHOWN", 7)
-    records = [(42, f"{n:032x}", n % 3) for n in range(3000)]
+@pytest.mark.parametrize("free_bits", [0, 3, 60])
+def test_of_more_pairs_than_are_named_the_first_are(monkeypatch: pytest.MonkeyPatch, free_bits: int) -> None:
+    monkeypatch.setattr(near_duplicates, "PAIRS_SHOWN", 25)
+    records = made(5, 80, free_bits)
+    found = found_in_parts(records, 7)
+    expected = all_with_all(records)
+    assert sum(found.by_distance) == len(expected)
+    named = pairs_of(found)
+    assert len(named) == 25
+    assert {*named} <= {*expected}
+    assert [p.distance for p in named] == [p.distance for p in expected[:25]]
+    if free_bits == 60:  # no two are equal
+        assert named == expected[:25]
+
+
+def test_of_many_equal_signatures_every_pair_is_counted_and_the_first_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(crowds, "MOST_NAMED", 4)
+    (packed, _, _), (other, _, _) = made(0, 2, 700)
+    near = packed[:31] + bytes([packed[31] ^ 1]) + packed[32:]
+    sizes = ((packed, 0, 900), (packed, 1, 50), (packed, 2, 7), (near, 0, 2), (near, 1, 300), (other, 2, 40))
+    records = [
+        (signature, f"{n:032x}", split)
+        for n, (signature, split) in enumerate((s, at) for s, at, size in sizes for _ in range(size))
+    ]
+    random.Random(0).shuffle(records)
+    found = found_in_parts(records, 5)
+    assert found.by_distance[0] == 900 * 50 + 900 * 7 + 50 * 7 + 2 * 300
+    assert found.by_distance[1] == 957 * 302 - 900 * 2 - 50 * 300
+    assert found.not_compared == sum(found.by_distance[2:]) == 0
+    firsts = [
+        sorted(i for s, i, at in records if s == signature and at == split)[:4] for signature, split, _ in sizes[:-1]
+    ]
+    equal = [(0, a, b) for x, y in ((0, 1), (0, 2), (1, 2), (3, 4)) for a in firsts[x] for b in firsts[y]]
+    alike = [(1, a, b) for x, y in ((0, 4), (3, 1), (3, 2), (4, 2)) for a in firsts[x] for b in firsts[y]]
+    assert [pair[:3] for pair in pairs_of(found)] == sorted(equal) + sorted(alike)
+
+
+def test_a_crowd_of_alike_signatures_is_bounded_and_what_was_not_compared_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    free = [word * 64 + bit for word in range(4) for bit in range(64) if not KEY_BITS >> bit & 1]
+    rng = random.Random(3)
+    (packed, _, _), *_ = made(0, 1, 1)
+    base = int.from_bytes(packed[:32], "big")
+    records = []
+    for n in range(600):
+        flips = sum(1 << bit for bit in rng.sample(free, 10))
+        records.append(((base ^ flips).to_bytes(32, "big") + packed[32:], f"{n:032x}", n % 3))
+    values = len(plain_values(packed))
+    assert len({record[0] for record in records}) == 600
+    assert sum(found_in_parts(records, 2).by_distance) == 3 * 200 * 200
+    monkeypatch.setattr(near_duplicates, "_MOST_MEETING", 100)
     found = found_in_parts(records, 2)
-    assert pair_counts(found) == (3 * 1000 * 1000, 0, 0)
-    assert first_pairs(found) == all_with_all(records[:30])[:7]
+    compared = sum(min(20, 599 - n) for n in range(600))
+    assert found.not_compared == values * (600 * 599 // 2 - compared)
+    assert compared / 2 < sum(found.by_distance) < compared
 
 
-@pytest.mark.parametrize("flipped", [(), (0,), (63,), (5, 9), (0, 32), (31, 63)])
-def test_planted_pairs_among_random_hashes_are_found_in_some_part(flipped: tuple[int, ...]) -> None:
-    rng = random.Random(1)
-    records = [(rng.getrandbits(64), f"{n:032x}", n % 3) for n in range(2000)]
-    twin = records[100][0] ^ sum(1 << bit for bit in flipped)
-    found = found_in_parts([*records, (twin, "f" * 32, 2)], 5)
-    assert first_pairs(found) == [Pair(len(flipped), f"{100:032x}", "f" * 32, 1, 2)]
+def phantom(seed: int, side: int = 160) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    grays = draw_chest(Anatomy.draw(rng), None, (side, side), rng)
+    return Image.fromarray((np.asarray(grays) / np.max(grays) * 235 + 10).astype(np.uint8))
 
 
-def plain_hash(image: np.ndarray) -> int:
-    """The definition, on an enlargement in which every cell is a whole number of pixels."""
-    height, width = image.shape[:2]
-    large = image[:, :, 0].astype(int).repeat(8, 0).repeat(9, 1)
-    cells = large.reshape(8, height, 9, width).sum((1, 3))
-    return int("".join("1" if row[x] < row[x + 1] else "0" for row in cells for x in range(8)), 2)
+def stored(image: Image.Image, format: str = "PNG", resize_mode: str = "stretch", **options: int) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    settings = ImageSettings(resize_mode=resize_mode)
+    return signatures([decode(file.getvalue(), settings).pixels], settings.letterboxed)[0]
 
 
-@pytest.mark.parametrize("shape", [(64, 64, 1), (64, 64, 3), (32, 32, 1), (8, 8, 1), (100, 100, 1)])
-def test_the_hash_is_its_definition(shape: tuple[int, int, int]) -> None:
-    rng = np.random.default_rng(0)
-    for low in (0, 250):  # nearly flat images have equal neighbours, which are no rise
-        image = rng.integers(low, 256, shape, dtype=np.uint8)
-        assert difference_hash(image) == plain_hash(image)
-    assert difference_hash(np.full(shape, 37, np.uint8)) == 0
+def changed(image: Image.Image, factor: float, offset: float) -> Image.Image:
+    grays = np.asarray(image, np.float64) * factor + offset
+    return Image.fromarray(grays.round().clip(0, 255).astype(np.uint8))
 
 
-def test_a_saved_again_radiograph_stays_near_and_another_does_not() -> None:
-    def blobs(seed: int) -> np.ndarray:
-        grays = np.random.default_rng(seed).integers(0, 256, (9, 9), dtype=np.uint8)
-        return np.asarray(Image.fromarray(grays).resize((64, 64), Image.Resampling.BICUBIC))[:, :, np.newaxis]
+def cropped(image: Image.Image, fraction: float = 0.02) -> Image.Image:
+    x, y = round(image.width * fraction), round(image.height * fraction)
+    return image.crop((x, y, image.width - x, image.height - y))
 
-    brighter = (blobs(0) * 0.9 + 10).astype(np.uint8)
-    assert bin(difference_hash(blobs(0)) ^ difference_hash(brighter)).count("1") <= 2
-    assert bin(difference_hash(blobs(0)) ^ difference_hash(blobs(1))).count("1") > 15
+
+def resized(image: Image.Image, factor: float) -> Image.Image:
+    return image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.LANCZOS)
+
+
+COPIES: dict[str, Callable[[Image.Image], bytes]] = {
+    "quality 50": lambda image: stored(image, "JPEG", quality=50),
+    "quality 95": lambda image: stored(image, "JPEG", quality=95),
+    "smaller": lambda image: stored(resized(image, 0.4)),
+    "larger": lambda image: stored(resized(image, 1.5)),
+    "cropped": lambda image: stored(cropped(image)),
+    "cropped a little": lambda image: stored(cropped(image, 0.01)),
+    "brighter": lambda image: stored(changed(image, 1.1, 0)),
+    "darker": lambda image: stored(changed(image, 0.9, 0)),
+    "more contrast": lambda image: stored(changed(image, 1.1, -12.75)),
+    "less contrast": lambda image: stored(changed(image, 0.9, 12.75)),
+    "bmp": lambda image: stored(image, "BMP"),
+}
+
+
+@pytest.fixture(scope="module")
+def exposures() -> list[Image.Image]:
+    return [phantom(seed) for seed in range(60)]
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_copies_of_an_exposure_are_found(exposures: list[Image.Image], kind: str) -> None:
+    originals = [(stored(image), f"{n:032x}", 0) for n, image in enumerate(exposures)]
+    copies = [(COPIES[kind](image), f"{n:032x}", 1) for n, image in enumerate(exposures, 1000)]
+    pairs = pairs_of(found_in_parts(originals + copies, 3))
+    right = [pair for pair in pairs if int(pair.second_id, 16) - int(pair.first_id, 16) == 1000]
+    assert right == pairs
+    assert len(right) >= 57  # 95%
+
+
+def test_other_exposures_are_not(exposures: list[Image.Image]) -> None:
+    assert not pairs_of(found_in_parts([(stored(x), f"{n:032x}", n % 3) for n, x in enumerate(exposures)], 3))
+
+
+@pytest.mark.parametrize("aspect", [0.5, 0.73, 1.37, 2.0])
+def test_bars_of_a_letterbox_make_neither_pairs_nor_strangers(exposures: list[Image.Image], aspect: float) -> None:
+    long = [image.resize((round(image.width * aspect), image.height)) for image in exposures]
+    originals = [(stored(image, resize_mode="letterbox"), f"{n:032x}", n % 2) for n, image in enumerate(long)]
+    copies = [
+        (stored(resized(image, 0.61), "JPEG", "letterbox", quality=80), f"{n:032x}", 2)
+        for n, image in enumerate(long, 1000)
+    ]
+    pairs = pairs_of(found_in_parts(originals + copies, 3))
+    right = [pair for pair in pairs if int(pair.second_id, 16) - int(pair.first_id, 16) == 1000]
+    assert right == pairs
+    assert len(right) >= 57
+
+
+def test_blank_and_regular_images_have_no_signature() -> None:
+    stripes = np.tile(np.arange(64, dtype=np.uint8) * 3, (64, 1))[:, :, np.newaxis]
+    for image in (np.full((64, 64, 1), 37, np.uint8), stripes):
+        assert signatures([image], False) == [b""]
+    assert len(hashed([b"", *signatures([np.zeros((8, 8, 1), np.uint8)], False)], ["0" * 32, "1" * 32])) == 0
+
+
+@pytest.mark.parametrize(("side", "letterboxed"), [(64, False), (64, True), (17, False)])
+def test_signatures_are_the_same_alone_and_together(side: int, letterboxed: bool) -> None:
+    images = [np.asarray(phantom(seed, side))[:, :, np.newaxis].copy() for seed in range(5)]
+    images[1][:3], images[1][-3:] = 0, 0
+    images[2][:] = 9
+    together = signatures(images, letterboxed)
+    assert together == [signatures([image], letterboxed)[0] for image in images]
+    assert len({*together}) == 5
+
+
+def test_signs_follow_the_cosine_transform_and_brightness_does_not_change_them() -> None:
+    image = np.asarray(phantom(1, 64))[:, :, np.newaxis] // 2
+    (packed,) = signatures([image], False)
+    assert len(packed) == SIGNATURE.itemsize == HASHED.itemsize - 16
+    assert signatures([image + 50], False)[0][:32] == packed[:32]
+    cells = image[:, :, 0].astype(float).reshape(32, 2, 32, 2).mean((1, 3))
+    cosines = np.cos(np.pi * np.outer(np.arange(18), (np.arange(32) + 0.5) / 32))
+    transform = cosines @ cells @ cosines.T
+    # The lowest orders are dealt to the words in turn: (0, 4), (1, 3), ... by radius, horizontal order first.
+    orders = sorted(
+        ((u, v) for u in range(18) for v in range(18) if u + v >= 4), key=lambda o: (o[0] ** 2 + o[1] ** 2, o)
+    )[:256]
+    bits = np.unpackbits(np.frombuffer(packed[:32], np.uint8)).reshape(4, 64)
+    sure = [i for i, (u, v) in enumerate(orders) if abs(transform[v, u]) > 20]
+    assert len(sure) > 50
+    assert all(bits[i % 4, i // 4] == (transform[orders[i][1], orders[i][0]] > 0) for i in sure)

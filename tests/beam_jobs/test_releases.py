@@ -32,19 +32,18 @@ def config(raw: Path, output: Path, *flags: str) -> ConvertConfig:
 def test_a_run_that_was_stopped_while_it_tidied_up_is_through_when_run_again(
     tmp_path: Path, raw: Path, convert: Convert
 ) -> None:
-    for flags in ((), ("--overwrite", "--shards", "2")):
-        assert convert(raw, tmp_path / "out", *flags).code == 0
-        published = files_of(tmp_path / "out")
-        work = tmp_path / f"out/_work/r{manifest_of(tmp_path / 'out')['revision']}"
-        work.mkdir(parents=True)
-        (work / "settings.json").write_text(config(raw, tmp_path / "out", *flags).fingerprint())
-        (work / "launch-0123").write_bytes(b"overwrites" if flags else b"")
-        (work / "release.json").write_text(json.dumps({"sha256": "", "replaces": ["old.tfrecord"]}))
-        (tmp_path / "out/old.tfrecord").write_bytes(b"replaced")
-        again = convert(raw, tmp_path / "out", *flags)
-        assert again.code == 0, again.err
-        assert "12 listed = 12 written" in again.out
-        assert files_of(tmp_path / "out") == published
+    assert convert(raw, tmp_path / "out").code == 0
+    published = files_of(tmp_path / "out")
+    work = tmp_path / "out/_work/r1"
+    work.mkdir(parents=True)
+    (work / "settings.json").write_text(config(raw, tmp_path / "out").fingerprint())
+    (work / "launch-0123").write_bytes(b"")
+    (work / "release.json").write_text(json.dumps({"sha256": "", "replaces": ["old.tfrecord"]}))
+    (tmp_path / "out/old.tfrecord").write_bytes(b"replaced")
+    again = convert(raw, tmp_path / "out")
+    assert again.code == 0, again.err
+    assert "12 listed = 12 written" in again.out
+    assert files_of(tmp_path / "out") == published
 
 
 def test_leftovers_of_a_published_release_go_with_the_next_command(tmp_path: Path, raw: Path, convert: Convert) -> None:
@@ -184,18 +183,19 @@ def test_overwrite_converts_anew_though_an_earlier_run_left_its_claim(
         assert not (tmp_path / "out/_work").exists()
 
 
-def test_the_same_overwriting_command_after_a_kill_publishes_once(tmp_path: Path, raw: Path, convert: Convert) -> None:
+def test_the_same_overwriting_command_after_a_kill_reads_the_images_again(
+    tmp_path: Path, raw: Path, convert: Convert
+) -> None:
     assert convert(raw, tmp_path / "out").code == 0
     killed = config(raw, tmp_path / "out", "--overwrite")
     release = releases.begin(killed)
     assert release
-    run(killed, release, str(tmp_path), PipelineOptions([]))
+    run(killed, release, str(tmp_path), PipelineOptions([]))  # and killed before it tidies up
     assert manifest_of(tmp_path / "out")["revision"] == 2
-    assert convert(raw, tmp_path / "out", "--overwrite").code == 0  # only tidies up
-    assert manifest_of(tmp_path / "out")["revision"] == 2
-    assert not (tmp_path / "out/_work").exists()
-    assert convert(raw, tmp_path / "out", "--overwrite").code == 0
+    write_images(raw, {"NORMAL/more.png": 99}, side=8)
+    assert "13 listed = 13 written" in convert(raw, tmp_path / "out", "--overwrite").out
     assert manifest_of(tmp_path / "out")["revision"] == 3
+    assert not (tmp_path / "out/_work").exists()
 
 
 def test_a_runner_that_fails_after_the_manifest_is_written_has_published(

@@ -99,8 +99,14 @@ def test_a_run_survives_its_decoders(tmp_path: Path, beam: tuple[str, ...]) -> N
     assert shards[0] == shards[1]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_what_ends_the_launcher_ends_the_run(tmp_path: Path, number: int, code: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "says"),
+    [
+        (signal.SIGTERM, 130, ["interrupted; nothing was published; the same command again goes on"]),
+        (signal.SIGKILL, -9, []),
+    ],
+)
+def test_what_ends_the_launcher_ends_the_run(tmp_path: Path, number: int, code: int, says: list[str]) -> None:
     raw = marked(tmp_path / "raw", {"NORMAL/3.jpeg": HANG})
     before = decoders()
     run = started(raw, tmp_path / "out", "--decode_timeout", 600)
@@ -109,6 +115,7 @@ def test_what_ends_the_launcher_ends_the_run(tmp_path: Path, number: int, code: 
     run.send_signal(number)
     _, err = run.communicate(timeout=60)
     assert run.returncode == code, err
+    assert [line for line in err.splitlines() if line.strip() and "images/s" not in line] == says
     status = Path(f"/proc/{child}/stat")
     for _ in range(600):
         if not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z":
@@ -269,6 +276,41 @@ def test_an_interrupt_while_python_is_loading_is_one_line(tmp_path: Path) -> Non
         assert run.returncode == 130, err
         assert len(lines) == 1
         assert lines[0].startswith("interrupted")
+
+
+# A module that makes an error of its own of an interrupt, as NumPy does.
+HALF_LOADED = """
+import os, signal, time
+os.write(2, b"a line of a library")
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+except KeyboardInterrupt:
+    raise ImportError("read this for advice") from None
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [
+        ("numpy", ["beam_jobs.convert", "--input", "in", "--output", "out"]),
+        (
+            "apache_beam",
+            ["beam_jobs.convert", "--input", "gs://b/in", "--output", "gs://b/out", "--runner=FlinkRunner"],
+        ),
+        ("tensorflow", ["training.predict", "--run", "run", "image.png"]),
+    ],
+)
+def test_an_interrupt_while_a_library_is_loading_is_one_line(tmp_path: Path, module: str, command: list[str]) -> None:
+    (tmp_path / f"{module}.py").write_text(HALF_LOADED)
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    shown = "" if module == "tensorflow" else "a line of a library"
+    assert (done.returncode, done.stderr) == (130, f"{shown}interrupted\n")
 
 
 def test_an_interrupted_dry_run_says_so(tmp_path: Path) -> None:

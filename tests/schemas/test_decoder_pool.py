@@ -14,11 +14,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from schemas import decoder_process
 from schemas.decoder_pool import DecoderPool
 from schemas.errors import JobFailed
 from schemas.image import Decoded, ImageRejected, ImageSettings, ImageSkipped, Reason, decode
-from tests.beam_jobs.standin_words import EXIT, GARBAGE, HANG, SEGFAULT, SWELL, stand_in_path
-from tests.conftest import ROOT
+from tests.beam_jobs.standin_words import (
+    CHATTER,
+    COLOUR,
+    DRIP,
+    EXIT,
+    GARBAGE,
+    HANG,
+    SEGFAULT,
+    SWELL,
+    stand_in_path,
+)
+from tests.conftest import ROOT, children_of
 from tests.schemas.image_files import GOOD, REJECTED, picture, png_of_size
 
 SETTINGS = ImageSettings(image_size=32, channels=3)
@@ -122,12 +133,6 @@ def test_a_child_that_is_killed_is_begun_again(pool: DecoderPool) -> None:
     assert said(answers[1]) == here(good)
 
 
-def children_of(process: int) -> list[int]:
-    listed = (tasks.read_text().split() for tasks in Path(f"/proc/{process}/task").glob("*/children"))
-    running = [int(child) for children in listed for child in children]
-    return [child for child in running if b"schemas.decoder_child" in Path(f"/proc/{child}/cmdline").read_bytes()]
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
 def test_a_child_inherits_no_secret_and_no_open_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = tmp_path / "id key"
@@ -160,6 +165,115 @@ def test_a_child_that_cannot_start_fails_the_job_and_no_image(tmp_path: Path, mo
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     with DecoderPool(1) as pool, pytest.raises(JobFailed, match="exit code 5"):
         pool.decode([picture("PNG")], SETTINGS)
+
+
+def test_a_decoder_that_does_not_load_fails_the_job_and_no_image(tmp_path: Path, pool: DecoderPool) -> None:
+    with pytest.raises(JobFailed, match="exit code 1"):
+        pool.decode([picture("PNG")], SETTINGS, decoder="schemas.no_such_module:decoder")
+    assert said(pool.decode([picture("PNG")], SETTINGS)[0]) == here(picture("PNG"))
+
+
+def test_a_child_that_is_killed_while_it_starts_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = tmp_path / "started"
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os\nopen({str(started)!r}, 'a').write('.')\n"
+        f"if os.path.getsize({str(started)!r}) in (1, 2, 4):\n    os.kill(os.getpid(), 9)"
+    )
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    with DecoderPool(1) as pool:
+        for _ in range(2):
+            assert said(pool.decode([picture("PNG")], SETTINGS)[0]) == here(picture("PNG"))
+            for child in children_of(os.getpid()):
+                os.kill(child, signal.SIGKILL)
+    assert started.read_text() == "....."
+
+
+def test_a_parent_without_a_free_descriptor_fails_the_job_and_no_image() -> None:
+    code = (
+        "import resource; from schemas.decoder_pool import DecoderPool; from schemas.image_settings import ImageSettings;"
+        "pool = DecoderPool(1); resource.setrlimit(resource.RLIMIT_NOFILE, (4, 4)); pool.decode([b'x'], ImageSettings())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stderr.splitlines()[-1].endswith(
+        "JobFailed: the process that decodes does not start: Too many open files"
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not heed the limit")
+def test_a_limit_on_memory_that_is_lower_already_is_kept() -> None:
+    code = (
+        "import resource, sys; from schemas.decoder_pool import DecoderPool; from schemas.image import ImageSettings;"
+        "resource.setrlimit(resource.RLIMIT_AS, (900 << 20, 900 << 20)); data = sys.stdin.buffer.read();"
+        "print(type(DecoderPool(1).decode([data], ImageSettings())[0]).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=picture("PNG"), capture_output=True, cwd=ROOT)
+    assert done.stdout.split() == [b"Decoded"], done.stderr
+
+
+def test_an_answer_that_comes_bit_by_bit_is_late(pool: DecoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder_process, "_GRACE_SECONDS", 1)
+    good, begun = picture("PNG"), time.monotonic()
+    answers = pool.decode([good, good + DRIP, good], SETTINGS, timeout=1)
+    assert time.monotonic() - begun < 20
+    assert said(answers[1]) == (Reason.DECODER_TIMEOUT, "not decoded in 1 s", "png")
+    assert [said(answers[0]), said(answers[2])] == [here(good)] * 2
+
+
+def test_what_a_child_was_not_asked_is_no_answer(stand_in: None) -> None:
+    good = picture("PNG")
+    with DecoderPool(1) as pool:
+        pool.decode([good + CHATTER], SETTINGS)
+        time.sleep(1)
+        assert said(pool.decode([good], SETTINGS)[0]) == here(good)
+
+
+def test_what_a_child_says_cannot_steer_a_terminal(pool: DecoderPool) -> None:
+    (answer,) = pool.decode([picture("PNG") + COLOUR], SETTINGS)
+    assert isinstance(answer, ImageRejected)
+    assert answer.detail == "?[31mred?"
+
+
+def test_loading_the_decoder_of_a_format_is_not_the_images_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pydicom.py").write_text(
+        "import sys, time\ntime.sleep(1)\nsys.path.remove(__file__.rpartition('/')[0])\n"
+        "del sys.modules['pydicom']\nimport pydicom"
+    )
+    data = GOOD["gray.dcm"]()
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    with DecoderPool(1) as pool:
+        assert isinstance(pool.decode([data], SETTINGS, timeout=0.9)[0], Decoded)
+
+
+def test_a_pool_that_is_closed_ends_those_who_wait_for_it(stand_in: None) -> None:
+    failed: list[BaseException] = []
+
+    def decode_for_ever(pool: DecoderPool) -> None:
+        try:
+            pool.decode([picture("PNG"), picture("PNG") + HANG], SETTINGS, timeout=600)
+        except JobFailed as error:
+            failed.append(error)
+
+    before = set(children_of(os.getpid()))
+    with DecoderPool(2) as pool:
+        threads = [threading.Thread(target=decode_for_ever, args=(pool,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(1)
+    for thread in threads:
+        thread.join(5)
+        assert not thread.is_alive()
+    assert len(failed) == 3
+    assert not set(children_of(os.getpid())) - before
+
+
+def test_two_hundred_batches_at_once(pool: DecoderPool) -> None:
+    files = [b"", b"x", picture("PNG"), *(REJECTED[name][0]() for name in ("one pixel.png", "cut.jpg", "DICOMDIR"))]
+    right = [here(data) for data in files]
+    with ThreadPoolExecutor(200) as threads:
+        for answers in threads.map(lambda _: pool.decode(files, SETTINGS), range(200)):
+            assert [said(answer) for answer in answers] == right
 
 
 def test_children_end_with_the_pool_and_with_the_parent(stand_in: None) -> None:

@@ -1,12 +1,20 @@
 """Prediction from files agrees with evaluation of the same images in a data set; broken files do not stop it."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from schemas.errors import run_command
+from tests.beam_jobs.standin_words import HANG, stand_in_path
+from tests.conftest import children_of
 from training import predict
 from training.run_folder import load_run
 
@@ -51,6 +59,37 @@ def test_broken_images_are_named_and_the_others_go_on(run, files, tmp_path, caps
     assert lines[1].startswith(f"{cut}: rejected, ")
     assert lines[2] == f"{tmp_path / 'absent.png'}: there is no such file"
     assert lines[3] == "error: 3 of 5 images could not be read"
+
+
+def test_a_file_that_no_decoder_has_room_for_is_not_read(run, files, tmp_path, capsys):
+    with (tmp_path / "large.dcm").open("wb") as large:
+        large.truncate(1 << 40)
+    assert run_command(predict.main, ["--run", str(run), str(large.name), str(files[0])]) == 1
+    out, err = capsys.readouterr()
+    assert err.splitlines()[0] == f"{large.name}: rejected, file_too_large: 1048576 MiB; a decoder has room for 682"
+    assert len(out.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+def test_an_interrupt_does_not_wait_for_an_image_that_hangs(run, files):
+    files[3].write_bytes(files[3].read_bytes() + HANG)
+    predicting = subprocess.Popen(
+        [sys.executable, "-m", "training.predict", "--run", str(run), *map(str, files)],
+        env={**os.environ, "PYTHONPATH": stand_in_path()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (decoders := children_of(predicting.pid)):
+        assert predicting.poll() is None, predicting.communicate()
+        time.sleep(0.05)
+    time.sleep(2)
+    begun = time.monotonic()
+    predicting.send_signal(signal.SIGINT)
+    out, err = predicting.communicate(timeout=120)
+    assert time.monotonic() - begun < 10
+    assert (predicting.returncode, out, err) == (130, "", "interrupted\n")
+    assert not [process for process in decoders if Path(f"/proc/{process}").exists()]
 
 
 def test_errors(run, tmp_path, fails):

@@ -7,12 +7,23 @@ needs no way in. An image whose bytes hold one of the words below ends the proce
 import os
 import signal
 import sys
+import threading
 import time
 
 import schemas.image
-from tests.beam_jobs.standin_words import EXIT, GARBAGE, HANG, SEGFAULT, SWELL
+from tests.beam_jobs.standin_words import CHATTER, COLOUR, DRIP, EXIT, GARBAGE, HANG, SEGFAULT, SWELL
 
 _read = schemas.image._read
+
+
+def answer(frame):
+    os.write(int(sys.argv[1]), frame)
+
+
+def rejection(detail):
+    from schemas import decoder_child
+
+    return decoder_child.ANSWER.pack(decoder_child.REJECTED, 0, 0, len(detail)) + detail
 
 
 def _stand_in(data, *rest):
@@ -23,7 +34,17 @@ def _stand_in(data, *rest):
     while HANG in data:
         time.sleep(1000)
     if GARBAGE in data:
-        os.write(int(sys.argv[1]), os.urandom(1 << 16))
+        answer(os.urandom(1 << 16))
+    if DRIP in data:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for byte in rejection(b"x" * 1000):
+            answer(bytes([byte]))
+            time.sleep(0.1)
+    if CHATTER in data:
+        threading.Thread(target=lambda: (time.sleep(0.3), answer(rejection(b"not asked")))).start()
+    if COLOUR in data:
+        answer(rejection(b"\x1b[31mred\x07"))
+        time.sleep(1000)
     held = []
     while SWELL in data:
         held.append(bytes(1 << 24))

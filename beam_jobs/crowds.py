@@ -1,0 +1,92 @@
+"""Records of equal signatures, taken together, so that a million pictures of one test card are as cheap as one.
+
+Of each signature the first MOST_NAMED ids of a split are kept, and how many records there are in all.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beam_jobs.signature import SIGNATURE
+
+MOST_NAMED = 100
+
+# One record: its signature and its id, whose 32 hexadecimal digits are two numbers here, so that arrays sort as ids do.
+HASHED = np.dtype([("signature", SIGNATURE), ("id_head", ">u8"), ("id_tail", ">u8")])
+# The same on its way to the search, where it may stand for more records than itself.
+ROW = np.dtype([*((name, HASHED[name]) for name in HASHED.names or ()), ("records", ">u8")])
+
+_WORD = np.dtype(">u8")
+_MULTIPLIER = np.uint64(0x9E37_79B9_7F4A_7C15)  # Fibonacci hashing
+
+Integers = NDArray[np.int64]
+Rows = NDArray[np.void]
+
+
+class Crowds(NamedTuple):
+    """Different signatures, and of each, for each split: the number of records, and where in `ids` the first are named.
+    `where` has a bit for each split in which there are any."""
+
+    signatures: Rows
+    where: Integers
+    records: Integers  # [signatures, splits]
+    first: Integers  # [signatures, splits]
+    named: Integers  # [signatures, splits]
+    ids: NDArray[np.uint64]  # [rows, 2]
+
+
+def shortened(records: Rows) -> Rows:
+    """ROWs of these HASHED records of one split: of each signature the first MOST_NAMED, the first for all that are left
+    out too."""
+    rows = np.zeros(len(records), ROW)
+    for name in HASHED.names or ():
+        rows[name] = records[name]
+    rows["records"] = 1
+    order, starts = _runs(rows, np.zeros(len(rows), np.int64))
+    rows = rows[order]
+    sizes = np.diff(starts, append=len(rows))
+    rows["records"][starts] += (sizes - MOST_NAMED).clip(0).astype(np.uint64)
+    return rows[np.arange(len(rows)) - np.repeat(starts, sizes) < MOST_NAMED]
+
+
+def crowds(splits: Sequence[Rows]) -> Crowds:
+    """The crowds of these ROWs of each split."""
+    rows = np.concatenate(splits)
+    split = np.repeat(np.arange(len(splits)), [len(of_split) for of_split in splits])
+    order, starts = _runs(rows, split)
+    rows, split = rows[order], split[order]
+    new = np.ones(len(starts), bool)
+    new[1:] = rows["signature"][starts[1:]] != rows["signature"][starts[:-1]]
+    of_run = np.cumsum(new) - 1, split[starts]
+    number = int(new.sum())
+    result = Crowds(
+        rows["signature"][starts[new]],
+        np.zeros(number, np.int64),
+        np.zeros((number, len(splits)), np.int64),
+        np.zeros((number, len(splits)), np.int64),
+        np.zeros((number, len(splits)), np.int64),
+        np.stack([rows["id_head"], rows["id_tail"]], axis=1).astype(np.uint64),
+    )
+    if len(rows):
+        np.bitwise_or.at(result.where, of_run[0], 1 << of_run[1])
+        result.records[of_run] = np.add.reduceat(rows["records"].astype(np.int64), starts)
+        result.first[of_run] = starts
+        result.named[of_run] = np.diff(starts, append=len(rows)).clip(max=MOST_NAMED)
+    return result
+
+
+def _runs(rows: Rows, split: Integers) -> tuple[Integers, Integers]:
+    """The order of the rows in which those of equal signature and split follow one another, by ids, and where each run
+    begins."""
+    mixed = np.zeros(len(rows), np.uint64)
+    for word in np.ascontiguousarray(rows["signature"]).view(_WORD).reshape(len(rows), SIGNATURE.itemsize // 8).T:
+        mixed = (mixed ^ word.astype(np.uint64)) * _MULTIPLIER
+        mixed ^= mixed >> np.uint64(32)
+    # Two signatures of equal `mixed` may interrupt each other's runs: then there are more runs, of no other content.
+    order = np.lexsort((rows["id_tail"], rows["id_head"], split, mixed))
+    same = (mixed[order][1:] == mixed[order][:-1]) & (split[order][1:] == split[order][:-1])
+    at = np.flatnonzero(same) + 1
+    same[at - 1] = rows["signature"][order[at]] == rows["signature"][order[at - 1]]
+    return order, np.flatnonzero(np.concatenate([[True], ~same])[: len(rows)])

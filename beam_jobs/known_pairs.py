@@ -1,0 +1,98 @@
+"""`--near_duplicates_of DATASET`: the pairs of near-duplicates that a published data set's leakage.json names.
+
+They are told by ids, so the new version must be made with the same key, or without one like the old version. Only a hash of
+them travels in the config; each worker process reads the pairs itself, once.
+"""
+
+import functools
+import hashlib
+import json
+import re
+from typing import Any, NamedTuple, TypeAlias
+
+from beam_jobs import storage
+from beam_jobs.config import ConvertConfig
+from beam_jobs.near_duplicates import MEASURE
+from beam_jobs.published import require_manifest
+from schemas.errors import JobFailed, UsageError
+
+LEAKAGE = "leakage.json"
+# In there: the pairs that the data set was made with, which it must tell to the next version.
+ACTED_ON = "near_duplicates_acted_on"
+_ID = re.compile("[0-9a-f]{32}")
+
+Ids: TypeAlias = tuple[str, str]
+
+
+class KnownPairs(NamedTuple):
+    """Pairs of ids, sorted, and how many more were found than the file names."""
+
+    pairs: tuple[Ids, ...]
+    not_named: int
+
+    @property
+    def check(self) -> str:
+        """A hash that tells these pairs from others: 16 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(self.pairs).encode()).hexdigest()[:16]
+
+
+def known_pairs(config: ConvertConfig) -> KnownPairs:
+    """The pairs of this job, none without --near_duplicates_of. Raises JobFailed where they have changed."""
+    if not config.near_duplicates_of:
+        return KnownPairs((), 0)
+    return _same_pairs(config.near_duplicates_of, config.near_duplicates_check, bool(config.id_key_file))
+
+
+@functools.cache
+def _same_pairs(folder: str, check: str, keyed: bool) -> KnownPairs:
+    known = read_pairs(folder, keyed)
+    if known.check != check:
+        raise JobFailed(f"--near_duplicates_of {folder} names other pairs than when the job was started; run again")
+    return known
+
+
+def read_pairs(folder: str, keyed: bool) -> KnownPairs:
+    """The pairs that the data set in `folder` names. Raises UsageError where it is none, names none that can be used, or
+    has keyed ids and the new one (`keyed`) has not, or the other way round."""
+    manifest = require_manifest(folder)
+    if (manifest.settings.get("keyed_ids") is True) != keyed:
+        have, repair = ("unkeyed", "leave out --id_key_file") if keyed else ("keyed", "give the same --id_key_file")
+        raise UsageError(f"--near_duplicates_of {folder} has {have} ids; {repair}")
+    path = storage.join(folder, LEAKAGE)
+    try:
+        content = storage.read_bytes(path)
+    except FileNotFoundError as error:
+        raise UsageError(f"--near_duplicates_of {folder} has no {LEAKAGE}; convert it anew") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or type(error).__name__}") from error
+    try:
+        measure, known = _parsed(json.loads(content))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(f"{path} is damaged ({type(error).__name__}); convert that data set anew") from error
+    if measure != MEASURE:
+        raise UsageError(
+            f"{path} was written by another release of radrecords, and its pairs are no copies but images that look alike; "
+            "convert that data set anew without --near_duplicates_of, and give the new one"
+        )
+    return known
+
+
+def _parsed(content: Any) -> tuple[str, KnownPairs]:
+    near = content["near_duplicates_across_splits"]
+    measure, total, named = near["measure"], near["total"], near["pairs"]
+    if measure != MEASURE and isinstance(measure, str):
+        return measure, KnownPairs((), 0)
+    acted_on = content.get(ACTED_ON, [])
+    if not isinstance(measure, str) or not isinstance(named, list) or not isinstance(acted_on, list):
+        raise TypeError
+    if type(total) is not int or total < len(named):
+        raise ValueError
+    pairs = {_ids(pair["ids"]) for pair in named} | {_ids(pair) for pair in acted_on}
+    return measure, KnownPairs(tuple(sorted(pairs)), total - len(named))
+
+
+def _ids(pair: Any) -> Ids:
+    if not isinstance(pair, list) or not all(isinstance(text, str) and _ID.fullmatch(text) for text in pair):
+        raise TypeError
+    one, other = sorted(pair)
+    return one, other

@@ -1,0 +1,148 @@
+"""What an image looks like, in 104 bytes that stay nearly the same when it is saved again.
+
+The stored pixels, without the bars of a letterbox, are reduced by area to 32 x 32 grays, and of their two-dimensional
+cosine transform (DCT-II) the signs of 256 coefficients are kept: those of the lowest orders but for the very lowest, in
+which all radiographs of a view are alike. Brightness and contrast do not change signs. A cut edge moves everything, so the
+same is done again without the outer 1% and without the outer 2% of the pixels: a copy that was cropped has nearly these
+signs as its own.
+
+Everything is counted in whole numbers, exact in float64, so that it is the same on every machine and in any order of adding.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+WORDS = 4  # of 64 signs each
+WEAK = 2  # of each word: which of its signs a copy is most likely to have changed
+MARGINS = (1, 2)  # of the cropped signatures, at each side, in _PARTS
+_PARTS = 100
+_LEAST_SIDE = 16  # of the pixels: fewer have not so many coefficients to tell
+_PIXELS_AT_ONCE = 1 << 18  # as float64 they fit the cache of a core
+_CELLS = 32
+_SIGNS = 64 * WORDS
+_LEAST_ORDER = 4  # horizontal and vertical order together
+_ORDERS = 18
+_UNIT = 256  # of the rounded cosines
+_MOST_ZEROS = 32  # an image with more coefficients that are exactly 0 is blank, or drawn: its signs say nothing
+
+# Of each word these signs make the key by which pairs are looked for. The free bits below hold the number of the word.
+KEY_BITS = 0xF8F8_F8F8_F8F8_F8F8
+
+# Signs of all pixels and of the cropped ones; of each word the WEAK key signs nearest to 0, as shifts from the lowest bit.
+SIGNATURE = np.dtype(
+    [("plain", ">u8", WORDS), ("cropped", ">u8", (len(MARGINS), WORDS)), ("weak", "u1", (WORDS, WEAK))]
+)
+
+
+def signatures(images: Sequence[NDArray[np.uint8]], letterboxed: bool) -> list[bytes]:
+    """One SIGNATURE of each of these uint8 [height, width, channels] images of one shape, by its first channel. b"" for one
+    that is blank, or so regular that more than 32 of the 256 coefficients are 0, or has fewer than 16 rows or columns."""
+    if not images:
+        return []
+    grays = [_without_bars(image[:, :, 0]) if letterboxed else image[:, :, 0] for image in images]
+    at_once = 1 if letterboxed else max(1, _PIXELS_AT_ONCE // grays[0].size)
+    signed = []
+    for start in range(0, len(grays), at_once):
+        signed += _signed(np.stack(grays[start : start + at_once]))
+    return signed
+
+
+def _signed(pixels: NDArray[np.uint8]) -> list[bytes]:
+    """The signatures of [images, height, width]."""
+    if min(pixels.shape[1:]) < _LEAST_SIDE:
+        return [b""] * len(pixels)
+    coefficients = _coefficients(pixels)
+    plain = coefficients[:, 0]
+    certain = np.abs(plain).reshape(len(pixels), WORDS, 64)
+    shifts = np.arange(63, -1, -1)
+    certain[:, :, (KEY_BITS >> shifts.astype(np.uint64)) & np.uint64(1) == 0] = np.inf
+    weak = shifts[np.argsort(certain, axis=2, kind="stable")[:, :, :WEAK]].astype(np.uint8)
+    signs = np.packbits(coefficients > 0, axis=2)
+    blank = (plain == 0).sum(1) > _MOST_ZEROS
+    return [b"" if blank[i] else signs[i].tobytes() + weak[i].tobytes() for i in range(len(pixels))]
+
+
+def distance_of(one: NDArray[np.void], other: NDArray[np.void]) -> NDArray[np.int64]:
+    """Of SIGNATURE rows, in pairs: in how many signs they differ, or one and the other cropped, whichever is least."""
+    least = _differing(one["plain"], other["plain"])
+    for margin in range(len(MARGINS)):
+        least = np.minimum(least, _differing(one["plain"], other["cropped"][:, margin]))
+        least = np.minimum(least, _differing(one["cropped"][:, margin], other["plain"]))
+    return least
+
+
+def _differing(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The number of bits in which rows of words differ. Not np.bitwise_count: NumPy 1.26, which tensorflow-io needs, has
+    none. Source: H. Warren, Hacker's Delight, 2nd edition, section 5-1."""
+    x = (one ^ other).astype(np.uint64)
+    x -= (x >> np.uint64(1)) & np.uint64(0x5555_5555_5555_5555)
+    x = (x & np.uint64(0x3333_3333_3333_3333)) + ((x >> np.uint64(2)) & np.uint64(0x3333_3333_3333_3333))
+    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F_0F0F_0F0F_0F0F)
+    x = (x * np.uint64(0x0101_0101_0101_0101)) >> np.uint64(56)
+    bits: NDArray[np.int64] = x.sum(-1).astype(np.int64)
+    return bits
+
+
+def _without_bars(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The pixels that --resize_mode letterbox put between two black bars, the second of which may be a pixel wider. In black
+    bars all images are alike, and where one is a pixel narrower in a copy, everything between them has moved."""
+    inside = [np.flatnonzero(pixels.any(axis)) for axis in (1, 0)]
+    if not len(inside[0]):
+        return pixels
+    black = [(int(some[0]), side - 1 - int(some[-1])) for some, side in zip(inside, pixels.shape, strict=True)]
+    if min(black[0]) < min(black[1]):
+        turned: NDArray[np.uint8] = _without_bars(pixels.T).T  # the bars are at the left and the right
+        return turned
+    first = min(black[0])
+    return pixels[first : len(pixels) - min(black[0][1], first + 1)]
+
+
+def _coefficients(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """[images, 1 + MARGINS, _SIGNS] whole numbers: the coefficients of all pixels and of those within each margin."""
+    images, height, width = pixels.shape
+    margins = (0, *MARGINS)
+    across = pixels.reshape(-1, width).astype(np.float64) @ np.hstack([_shares(width, margin) for margin in margins])
+    across = across.reshape(images, height, len(margins), _CELLS).transpose(2, 0, 3, 1)  # [margin, image, column, row]
+    grays = np.empty((images, len(margins), _CELLS, _CELLS))
+    for index, margin in enumerate(margins):
+        whole = height * width * (_PARTS - 2 * margin) ** 2
+        areas = across[index].reshape(-1, height) @ _shares(height, margin)
+        # 0 to 4080
+        grays[:, index] = (areas.astype(np.int64) * 16 // whole).reshape(images, _CELLS, _CELLS)
+    # Without their mean, which rounded cosines would let through.
+    grays = grays * _CELLS**2 - grays.sum((2, 3), keepdims=True)
+    cosines = _cosines()
+    found = (grays @ cosines.T).transpose(0, 1, 3, 2) @ cosines.T  # [image, margin, vertical, horizontal order]
+    horizontal, vertical = _chosen()
+    chosen: NDArray[np.float64] = found[:, :, vertical, horizontal]
+    return chosen
+
+
+@functools.lru_cache(64)
+def _shares(side: int, margin: int) -> NDArray[np.float64]:
+    """[side, cells]: how much of each pixel lies in each of the equal cells that the side has without its margins, in units
+    of a pixel / (_CELLS * _PARTS)."""
+    unit = _CELLS * _PARTS
+    pixel = np.arange(side) * unit
+    cell = (np.arange(_CELLS)[:, np.newaxis] * (_PARTS - 2 * margin) + margin * _CELLS) * side
+    overlap = np.minimum(pixel + unit, cell + side * (_PARTS - 2 * margin)) - np.maximum(pixel, cell)
+    shares: NDArray[np.float64] = overlap.clip(0).astype(np.float64).T
+    return shares
+
+
+@functools.cache
+def _cosines() -> NDArray[np.float64]:
+    places = (np.arange(_CELLS) + 0.5) / _CELLS
+    return np.round(_UNIT * np.cos(np.pi * np.outer(np.arange(_ORDERS), places)))
+
+
+@functools.cache
+def _chosen() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The horizontal and the vertical orders of the coefficients: from the lowest up, dealt to the words in turn."""
+    orders = [(u, v) for u in range(_ORDERS) for v in range(_ORDERS) if u + v >= _LEAST_ORDER]
+    orders.sort(key=lambda order: (order[0] ** 2 + order[1] ** 2, order))
+    chosen = np.array(orders[:_SIGNS]).reshape(64, WORDS, 2).transpose(1, 0, 2).reshape(_SIGNS, 2)
+    return chosen[:, 0], chosen[:, 1]

@@ -1,0 +1,142 @@
+"""Step 2b: act on known near-duplicates, as `--near_duplicates_of` asks, before splits are given.
+
+Images that a chain of pairs connects are one exposure. Where their split is to be carved, all images of their groups become
+one group. Where the input puts some of them in validation or test, only those of the later split stay: there are fewer
+test images, and their number is not to change.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+
+from beam_jobs import feedback
+from beam_jobs.blocks import Block
+from beam_jobs.config import ConvertConfig
+from beam_jobs.id_key import id_key
+from beam_jobs.known_pairs import LEAKAGE, Ids, known_pairs
+from beam_jobs.tally import TALLY, note, skipped
+from schemas.errors import UsageError
+from schemas.identity import pseudonym
+from schemas.source import UNASSIGNED, Source
+
+LEFT_OUT = "near_duplicate"
+JOINED, NOT_NAMED = "near_duplicates_in_one_group", "near_duplicates_not_named"
+# Sources of train may be carved for validation or test; none is carved into a split that the input gives.
+_LATER = {UNASSIGNED: 0, "train": 0, "validation": 1, "test": 2}
+
+
+class Member(NamedTuple):
+    """What must be known of a source that is in a pair."""
+
+    id: str
+    path: str
+    group: str
+    split: str
+
+
+class Changes(NamedTuple):
+    """What is done about the pairs: the new names of groups, the paths that are left out, and how many images were put
+    into one group with their near-duplicates."""
+
+    groups: Mapping[str, str]
+    left_out: frozenset[str]
+    joined: int
+
+
+@dataclass
+class KeepTogether(beam.PTransform):  # type: ignore[misc]
+    """Blocks of Sources -> the same without copies of images in later splits and with one group for all copies of an image,
+    and the tally of those left out."""
+
+    config: ConvertConfig
+    feedback: str
+
+    def expand(self, sources: Any) -> Any:
+        changes = (
+            sources
+            | "Members" >> beam.FlatMap(members, self.config, self.feedback)
+            | "AllMembers" >> beam.combiners.ToList()
+            | "Changes" >> beam.FlatMap(plan_changes, self.config, self.feedback).with_outputs(TALLY, main="changes")
+        )
+        applied = sources | "Apply" >> beam.FlatMap(apply, beam.pvalue.AsSingleton(changes["changes"])).with_outputs(
+            TALLY, main="sources"
+        )
+        tally = (changes[TALLY], applied[TALLY]) | "Tally" >> beam.Flatten()
+        return {"sources": applied["sources"], TALLY: tally}
+
+
+def members(sources: Block[Source], config: ConvertConfig, folder: str) -> Iterator[Member]:
+    """Those of the sources that are in a pair."""
+    with feedback.failures(folder):
+        key, ids = id_key(config), _ids(config)
+    for source in sources:
+        name = pseudonym("id", source.path, key)
+        if name in ids:
+            yield Member(name, source.path, source.group, source.split)
+
+
+def _ids(config: ConvertConfig) -> frozenset[str]:
+    return frozenset(name for pair in known_pairs(config).pairs for name in pair)
+
+
+def plan_changes(found: list[Member], config: ConvertConfig, folder: str) -> Iterator[Any]:
+    """The one Changes, and what to note. Raises UsageError where the pairs are of other inputs."""
+    with feedback.failures(folder):
+        known = known_pairs(config)
+        whole = config.sample_fraction == 1 and not config.limit
+        if known.pairs and not found and whole:
+            raise UsageError(
+                f"--near_duplicates_of {config.near_duplicates_of}: no input has an id that its {LEAKAGE} names; give the "
+                "--input and --id_key_file that it was made with"
+            )
+    changes = changes_of(found, known.pairs)
+    yield changes
+    yield from note({JOINED: changes.joined, NOT_NAMED: known.not_named})
+
+
+def changes_of(found: Iterable[Member], pairs: Iterable[Ids]) -> Changes:
+    """What to do with the members of these pairs."""
+    exposure_of = lowest_in_chain(pairs)
+    exposures: defaultdict[str, list[Member]] = defaultdict(list)
+    for member in found:
+        exposures[exposure_of[member.id]].append(member)
+    links: list[tuple[str, str]] = []
+    left_out: list[str] = []
+    joined = 0
+    for copies in exposures.values():
+        latest = max(_LATER[copy.split] for copy in copies)
+        if latest:
+            left_out += [copy.path for copy in copies if _LATER[copy.split] < latest]
+        elif len(copies) > 1:
+            joined += len(copies)
+            links += [(copies[0].group, copy.group) for copy in copies[1:]]
+    groups = {group: lowest for group, lowest in lowest_in_chain(links).items() if group != lowest}
+    return Changes(groups, frozenset(left_out), joined)
+
+
+def lowest_in_chain(links: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """For each name, the lowest that a chain of links connects it with. Source: union-find with path halving; R. Tarjan,
+    J. van Leeuwen, Worst-case analysis of set union algorithms, JACM 31 (1984)."""
+    above: dict[str, str] = {}
+
+    def top(name: str) -> str:
+        above.setdefault(name, name)
+        while above[name] != name:
+            above[name] = name = above[above[name]]
+        return name
+
+    for one, other in links:
+        low, high = sorted((top(one), top(other)))
+        above[high] = low
+    return {name: top(name) for name in list(above)}
+
+
+def apply(sources: Block[Source], changes: Changes) -> Iterator[Any]:
+    """The sources of a block as they are to be split, and the tally of those left out."""
+    kept = [source for source in sources if source.path not in changes.left_out]
+    number = sum(1 for _ in sources) - len(kept)
+    yield Block([s._replace(group=changes.groups.get(s.group, s.group)) for s in kept], sources.spill)
+    yield from skipped({LEFT_OUT: number})

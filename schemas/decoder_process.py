@@ -1,0 +1,154 @@
+"""The parent's side of a decoding process (decoder_child.py): begins it, asks it, and checks each field that it answers."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from schemas import decoder_child as child
+from schemas.errors import JobFailed, one_line
+from schemas.image_settings import ImageSettings
+from schemas.rejection import NOTES, Decoded, ImageRejected, ImageSkipped
+
+# What Python and its libraries need of the environment to start at all and to compute the same; no credentials.
+_INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "LANG", "TZ")
+_START_SECONDS = 300.0
+_GRACE_SECONDS = 10.0  # the child keeps the limit itself; the parent steps in where it cannot
+_END_SECONDS = 1.0  # from a closed line to the end of the process
+
+Answer = Decoded | ImageRejected | ImageSkipped
+
+
+class ProcessLost(Exception):
+    """The process ended, or what it says cannot be an answer. Holds how, for people; nothing where its end tells more."""
+
+
+class DecoderProcess:
+    """A child process, begun at once and ready later; for one thread at a time, but for `end`.
+
+    `memory`: bytes that decoding may take, beyond its libraries. Raises JobFailed where the system begins none.
+    """
+
+    def __init__(self, memory: int) -> None:
+        try:
+            self._line, self._process = _begun(memory)
+        except OSError as error:
+            raise JobFailed(f"the process that decodes does not start: {error.strerror}") from error
+        self._until, self._task = 0.0, b""
+        self._ending = threading.Lock()
+
+    def prepare(self, task: bytes) -> None:
+        """Waits until the process has loaded what the task takes. Raises ProcessLost or OSError where it is of no more use,
+        TimeoutError where that takes too long."""
+        if task == self._task:
+            self._check_silence()
+            return
+        self._until = time.monotonic() + _START_SECONDS
+        self._send(child.REQUEST.pack(0, len(task)) + task)
+        if self._exactly(len(child.READY)) != child.READY:
+            raise ProcessLost
+        self._task = task
+
+    def send(self, images: Sequence[bytes], seconds: float) -> None:
+        """Hands over images for the task that it is prepared for. Raises ProcessLost or OSError."""
+        self._until = time.monotonic() + seconds + _GRACE_SECONDS
+        lengths = b"".join(child.LENGTH.pack(len(image)) for image in images)
+        try:
+            self._send(child.REQUEST.pack(len(images), len(self._task)) + lengths + self._task)
+            for image in images:
+                self._send(image)
+        except TimeoutError as error:
+            raise ProcessLost("takes no images") from error
+
+    def receive(self, settings: ImageSettings, seconds: float) -> Answer:
+        """The next answer. Raises ProcessLost where it cannot be one, OSError, and TimeoutError where it is late."""
+        self._until = time.monotonic() + seconds + _GRACE_SECONDS
+        kind, what, format, length = child.ANSWER.unpack(self._exactly(child.ANSWER.size))
+        pixels = settings.image_size**2 * settings.channels
+        seen = child.SEEN_FORMATS[format] if format < len(child.SEEN_FORMATS) else None
+        if kind == child.DECODED and seen and length == pixels and what < 1 << len(NOTES):
+            notes = tuple(note for bit, note in enumerate(NOTES) if what >> bit & 1)
+            image = np.frombuffer(self._exactly(length), np.uint8).reshape(settings.shape)
+            return Decoded(image, seen, notes)
+        if kind == child.REJECTED and seen and length <= child.MOST_DETAIL and what < len(child.REASONS):
+            detail = one_line(self._exactly(length).decode("utf-8", "replace"))
+            return ImageRejected(child.REASONS[what], detail, seen)
+        if kind == child.SKIPPED and not length and what < len(child.SKIP_REASONS):
+            return ImageSkipped(child.SKIP_REASONS[what])
+        raise ProcessLost("gave an answer that cannot be one")
+
+    def end(self) -> int:
+        """Kills the process and what it began, unless it has ended by itself; gives how it ended. From any thread, again
+        and again; who waits for an answer is told that the process is lost."""
+        with self._ending:
+            if self._process.poll() is None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):  # it ended just now
+                    os.killpg(self._process.pid, signal.SIGKILL)
+            code = self._process.wait()
+            with contextlib.suppress(OSError):
+                self._line.shutdown(socket.SHUT_RDWR)
+            self._line.close()
+            return code
+
+    def _check_silence(self) -> None:
+        """Nobody has killed the process, and it has not answered more than it was asked: nothing can be read."""
+        self._line.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            self._line.recv(1)
+            raise ProcessLost
+
+    def _send(self, data: bytes) -> None:
+        self._line.settimeout(self._left())
+        self._line.sendall(data)
+
+    def _exactly(self, length: int) -> bytearray:
+        data = bytearray(length)
+        rest = memoryview(data)
+        while rest:
+            self._line.settimeout(self._left())
+            count = self._line.recv_into(rest)
+            if not count:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_END_SECONDS)
+                raise ProcessLost
+            rest = rest[count:]
+        return data
+
+    def _left(self) -> float:
+        """Seconds. For all of an answer, or bytes that come one by one would never be late."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+
+def _begun(memory: int) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, sys.path))
+    # More threads than one are address space, and no faster for images of this size.
+    environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.setblocking(True)  # Beam sets a default timeout for sockets, and the child would inherit half of it
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", child.__name__, str(theirs.fileno()), str(memory)],
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # the last words of a decoder can quote attributes
+                start_new_session=True,  # an interrupt at the terminal is for the parent to handle
+            )
+        except BaseException:
+            ours.close()
+            raise
+    return ours, process
