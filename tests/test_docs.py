@@ -1,0 +1,187 @@
+"""The documentation as printed: commands, flags, links and file names of README.md and docs/."""
+
+import contextlib
+import importlib
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from beam_jobs.flags import config_of, is_local, parser
+from beam_jobs.runners import beam_options
+from schemas.source import compile_group_pattern, group_of
+from tests.beam_jobs.published_sets import nih, rsna
+from tests.conftest import Result, labelled, write_images
+
+ROOT = Path(__file__).parent.parent
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+}
+OTHER_PAGES = ("SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")
+MODULES = (
+    *(f"beam_jobs.{name}" for name in ("sample", "convert", "verify", "show")),
+    *(f"training.{name}" for name in ("train", "evaluate", "predict")),
+)
+FENCED = re.compile(r"^```\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+FLAG = re.compile(r"(?<![\w-])--[a-z_]+")
+
+
+def lines_of(text: str) -> list[str]:
+    """The command lines of a page, without comments; continued ones are joined."""
+    lines = [line for block in FENCED.findall(text) for line in block.replace("\\\n", " ").splitlines()]
+    return [line.split("  #")[0].strip() for line in lines]
+
+
+COMMANDS = list(dict.fromkeys(line for page in PAGES.values() for line in lines_of(page)))
+PYTHON = [line for line in COMMANDS if line.startswith("python ")]
+MAKE = [line for line in COMMANDS if line.startswith("make ")]
+PROSE = {name: FENCED.sub("", text) for name, text in PAGES.items()}
+PROSE["SECURITY.md"] = (ROOT / "SECURITY.md").read_text()
+
+
+@cache
+def flags_of(module: str) -> frozenset[str]:
+    """The flags that a command's --help lists."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        importlib.import_module(module).main(["--help"])
+    return frozenset(FLAG.findall(printed.getvalue()))
+
+
+def parse(line: str) -> None:
+    """Raises an error if the command refuses these arguments."""
+    _, _, module, *arguments = shlex.split(line)
+    if module == "beam_jobs.convert":
+        flags, beam_flags = parser().parse_known_args(arguments)
+        beam_options(beam_flags)
+        if "gs://" in line:  # a local command runs below
+            config_of(flags, is_local(beam_flags))
+    elif module.startswith("training."):
+        importlib.import_module(module).parse(arguments)
+    else:
+        assert {word for word in arguments if word.startswith("--")} <= flags_of(module)
+
+
+def test_every_fenced_line_is_a_command_that_these_tests_know() -> None:
+    known = ("python -m ", "make ", "pip install ", "openssl ")
+    assert not [line for line in COMMANDS if not line.startswith(known)]
+
+
+@pytest.mark.parametrize("line", PYTHON)
+def test_arguments_are_accepted(line: str) -> None:
+    parse(line)
+
+
+@pytest.mark.parametrize("line", MAKE)
+def test_make_targets_exist_and_their_commands_are_accepted(line: str) -> None:
+    done = subprocess.run(["make", "-n", *shlex.split(line)[1:]], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    for command in re.findall(r"python (-m (?:training|beam_jobs)\..*)", done.stdout.replace("\\\n", " ")):
+        parse(f"python {command}")
+
+
+def test_flags_named_in_the_text_exist() -> None:
+    known = {f"--{name}" for name in PipelineOptions([]).get_all_options()}.union(*map(flags_of, MODULES))
+    for name, text in PROSE.items():
+        assert not set(FLAG.findall(text)) - known, name
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_flag_is_documented(module: str) -> None:
+    assert not flags_of(module) - set(FLAG.findall("\n".join(PAGES.values())))
+
+
+def test_modules_and_targets_named_in_the_text_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for name, text in PROSE.items():
+        for module in re.findall(r"`python -m ([\w.]+)", text):
+            assert find_spec(module), (name, module)
+        for target in re.findall(r"`make ([a-z-]+)", text):
+            assert f"\n{target}:" in makefile, (name, target)
+
+
+def test_links_lead_to_files_and_headings() -> None:
+    pages = PAGES | {name: (ROOT / name).read_text() for name in OTHER_PAGES}
+    for name, text in pages.items():
+        for target in re.findall(r"\]\(([^)\s]+)\)", FENCED.sub("", text)):
+            if "://" in target:
+                continue
+            file, _, anchor = target.partition("#")
+            path = ROOT / os.path.normpath(ROOT / name / ".." / file) if file else ROOT / name
+            assert path.is_file(), (name, target)
+            assert not anchor or anchor in anchors(path.read_text()), (name, target)
+
+
+def anchors(text: str) -> list[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)", FENCED.sub("", text), flags=re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    assert not [
+        name for name in (*PAGES, *OTHER_PAGES) if name != "README.md" and f"]({name})" not in PAGES["README.md"]
+    ]
+
+
+def test_extras_exist_and_are_documented() -> None:
+    extras = set(re.findall(r'^        "(\w+)": \[', (ROOT / "setup.py").read_text(), flags=re.MULTILINE))
+    named = re.findall(r"pip install '\.\[([\w,]+)\]'", "\n".join(PAGES.values()))
+    assert named
+    assert set(",".join(named).split(",")) <= extras
+    assert extras == set(
+        re.findall(r"^\| `(\w+)` \|", PAGES["docs/convert.md"].split("## Extras")[1], flags=re.MULTILINE)
+    )
+
+
+def test_commands_run_as_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., Result]
+) -> None:
+    names = labelled(6, "train", "test")
+    write_images(tmp_path / "scans", names)
+    rows = [f"{name},{name.split('/')[1]}" for name in names]
+    (tmp_path / "scans.csv").write_text("\n".join(["image_uri,label", *rows]))
+    nih(tmp_path / "nih")
+    rsna(tmp_path / "rsna")
+    persons = [
+        f"{split}/{label}/person{n}_1.png" for split in ("train", "val", "test") for label in "AB" for n in range(3)
+    ]
+    write_images(
+        tmp_path / "kermany", [name.replace("/A/", "/NORMAL/").replace("/B/", "/PNEUMONIA/") for name in persons]
+    )
+    monkeypatch.chdir(tmp_path)
+    if not shutil.which("openssl"):
+        (tmp_path / "ids.key").write_text("0123456789abcdef0123456789abcdef\n")
+    for line in COMMANDS:
+        if line.startswith("openssl ") and shutil.which("openssl"):
+            subprocess.run(line, shell=True, check=True)
+        elif line.startswith("python -m beam_jobs.") and "gs://" not in line:
+            _, _, module, *arguments = shlex.split(line)
+            result = command(importlib.import_module(module).main, *arguments)
+            assert result.code == 0, (line, result.err)
+    section = PAGES["docs/convert.md"].split("## What a data set folder holds")[1]
+    undocumented = [
+        path.name
+        for path in (tmp_path / "records/cxr/1.0.0").iterdir()
+        if ".tfrecord-" not in path.name and f"`{path.name}`" not in section
+    ]
+    assert not undocumented
+
+
+def test_the_group_patterns_of_the_text_work() -> None:
+    by_folder = re.search(r"`'(\(\?P<pool>.*?)'`", PAGES["docs/convert.md"])
+    assert by_folder
+    assert group_of("test/ILL/patient7_2.png", compile_group_pattern(by_folder[1])) == "test/patient7"
+    by_name = re.search(r"`--group_pattern '(.*?)'`", PAGES["docs/convert.md"])
+    assert by_name
+    assert group_of("ILL/patient7_2.png", compile_group_pattern(by_name[1])) == "/patient7"
