@@ -125,5 +125,11 @@ def test_setup_py_is_the_list_of_dependencies() -> None:
     assert "dependencies" not in (ROOT / "pyproject.toml").read_text()
 
 
+def test_the_picture_of_the_architecture_is_up_to_date() -> None:
+    code = "import docs.draw_architecture as d, sys; sys.exit(d.drawn() != d.PICTURE.read_text(encoding='utf-8'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT)
+    assert done.returncode == 0, "run: python docs/draw_architecture.py"
+
+
 def test_there_is_no_utils_module() -> None:
     assert not [module for module in MODULES if Path(module).stem in ("utils", "helpers", "common", "misc")]
