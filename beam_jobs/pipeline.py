@@ -12,7 +12,7 @@ from beam_jobs.leakage import report, search
 from beam_jobs.leakage.near_duplicates import merged
 from beam_jobs.local.scratch import scratch_folder
 from beam_jobs.passing import status
-from beam_jobs.passing.blocks import SortByKey
+from beam_jobs.passing.blocks import SortByKey, kept_in
 from beam_jobs.passing.tally import TALLY
 from beam_jobs.plan import plan, sampling
 from beam_jobs.plan.duplicates import DropDuplicates
@@ -106,11 +106,12 @@ def told_folder(release: releases.Release) -> str:
 
 def run(config: ConvertConfig, release: releases.Release | None, folder: str, options: PipelineOptions) -> None:
     """Runs the pipeline to its end. Raises what a worker recorded in `folder`, or else what the runner says."""
-    runner = local_runner(options) if config.local else None
+    runner = local_runner(options, folder) if config.local else None
     try:
         pipeline = beam.Pipeline(runner=runner, options=options)
         define_pipeline(pipeline, config, release, folder)
-        pipeline.run().wait_until_finish()
+        with kept_in(folder if config.local else ""):
+            pipeline.run().wait_until_finish()
     except Exception as error:
         told = status.read_failure(folder)  # before what the runner says: it adds words of its own
         if told is None and isinstance(error, RadrecordsError):
@@ -126,15 +127,14 @@ def last_line(error: BaseException) -> str:
 
 def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: releases.Release | None, folder: str) -> None:
     """Discover, plan, write, publish. Without a release it ends with the plan (--dry_run)."""
-    spill = folder if config.local else ""
-    found = root | "Discover" >> Discover(config, spill)
+    found = root | "Discover" >> Discover(config)
     chosen = found["sources"] | "Sample" >> sampling.Sample(config)
-    unique = chosen["sources"] | "DropDuplicates" >> DropDuplicates(config, spill)
+    unique = chosen["sources"] | "DropDuplicates" >> DropDuplicates(config)
     steps = [found, chosen, unique]
     if config.near_duplicates_of:
         steps.append(unique["sources"] | "KeepTogether" >> KeepTogether(config, folder))
-    assigned = steps[-1]["sources"] | "AssignSplits" >> AssignSplits(config, spill)
-    tally = tuple(step[TALLY] for step in (*steps, assigned) if step is not chosen or TALLY in chosen)
+    assigned = steps[-1]["sources"] | "AssignSplits" >> AssignSplits(config)
+    tally = tuple(step[TALLY] for step in (*steps, assigned))
     everything = {"references": assigned["references"], TALLY: tally | "Tally" >> beam.Flatten()}
     planned = everything | "Plan" >> plan.MakePlan(config, folder)
     if release is None:
@@ -149,7 +149,7 @@ def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: release
         | "WriteShards" >> beam.ParDo(shards.WriteShards(config, release.prefix, release.work, folder), the_plan)
     )
     signatures = results | "Signatures" >> beam.Map(shards.signatures_of)
-    found = signatures | "NearDuplicates" >> search.FindNearDuplicates(the_plan, spill)
+    found = signatures | "NearDuplicates" >> search.FindNearDuplicates(the_plan)
     near = beam.pvalue.AsSingleton(found, default_value=merged([]))
     finished = beam.pvalue.AsList(results | "Finished" >> beam.Map(shards.without_signatures))
     _ = (

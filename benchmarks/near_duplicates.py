@@ -21,6 +21,7 @@ from beam_jobs.leakage.crowds import HASHED
 from beam_jobs.leakage.near_duplicates import Found
 from beam_jobs.leakage.signature import KEY_BITS
 from beam_jobs.local.scratch import scratch_folder
+from beam_jobs.passing.blocks import kept_in
 from schemas.dataset import SPLITS
 
 _SHARD = 24_000  # records of 64x64 in a shard of about 100 MiB
@@ -91,10 +92,10 @@ def _search(shards: list[tuple[str, str]], records: int, folder: str) -> tuple[F
     """What is found, the seconds that it took, and the most memory that this process had, in MiB."""
     start = time.perf_counter()
     plan = Plan(("A",), {"train": {"A": records}}, {}, 0, {}, {})
-    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+    with kept_in(folder), beam.Pipeline(runner=FnApiRunner()) as pipeline:
         the_plan = beam.pvalue.AsSingleton(pipeline | "Plan" >> beam.Create([plan]))
         signatures = pipeline | "Shards" >> beam.Create(shards) | "Read" >> beam.MapTuple(_read)
-        _ = signatures | search.FindNearDuplicates(the_plan, folder) | "Keep" >> beam.Map(_keep)
+        _ = signatures | search.FindNearDuplicates(the_plan) | "Keep" >> beam.Map(_keep)
     status = Path("/proc/self/status").read_text()  # not ru_maxrss, which begins with the parent's
     peak = int(status.split("VmHWM:")[1].split()[0]) >> 10
     return _FOUND[0], time.perf_counter() - start, peak

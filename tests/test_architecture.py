@@ -49,7 +49,7 @@ ROOMS = {
         *("beam_jobs.elements", "beam_jobs.storage", "beam_jobs.reading", "beam_jobs.passing", "beam_jobs.settings"),
         *("beam_jobs.leakage", "beam_jobs.write"),
     ],
-    "beam_jobs.local": ["beam_jobs.settings", "beam_jobs.publish"],
+    "beam_jobs.local": ["beam_jobs.passing", "beam_jobs.settings", "beam_jobs.publish"],
     "beam_jobs": [
         *("beam_jobs.storage", "beam_jobs.reading", "beam_jobs.passing", "beam_jobs.settings", "beam_jobs.decoding"),
         *("beam_jobs.discover", "beam_jobs.leakage", "beam_jobs.plan", "beam_jobs.write", "beam_jobs.publish"),
@@ -123,6 +123,12 @@ def test_setup_py_is_the_list_of_dependencies() -> None:
     assert any(line.startswith("apache-beam") for line in base)
     assert not any(line.startswith(("tensorflow", "keras")) for line in base)
     assert "dependencies" not in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_picture_of_the_architecture_is_up_to_date() -> None:
+    code = "import docs.draw_architecture as d, sys; sys.exit(d.drawn() != d.PICTURE.read_text(encoding='utf-8'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT)
+    assert done.returncode == 0, "run: python docs/draw_architecture.py"
 
 
 def test_there_is_no_utils_module() -> None:

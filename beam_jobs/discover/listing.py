@@ -46,15 +46,13 @@ class NamedRow(NamedTuple):
 
 @dataclass
 class Discover(beam.PTransform):  # type: ignore[misc]
-    """-> blocks of a Source for every input, with the tally of files that are none and of rows that cannot be right.
-    `spill`: the folder of the blocks."""
+    """-> blocks of a Source for every input, with the tally of files that are none and of rows that cannot be right."""
 
     config: ConvertConfig
-    spill: str
 
     def expand(self, root: Any) -> Any:
         if self.config.known.table:
-            return public_sets.by_table(root, self._files(root), self.config, self.spill)
+            return public_sets.by_table(root, self._files(root), self.config)
         return self._by_manifest(root) if self.config.manifest else self._by_folder(root)
 
     def _files(self, root: Any) -> Any:
@@ -63,7 +61,7 @@ class Discover(beam.PTransform):  # type: ignore[misc]
             | "Root" >> beam.Impulse()
             | "Prefixes" >> beam.FlatMap(lambda _, place: list_prefixes(place), self.config.input)
             | "SpreadPrefixes" >> beam.Reshuffle()
-            | "List" >> beam.FlatMap(list_prefix, self.config.input, self.spill)
+            | "List" >> beam.FlatMap(list_prefix, self.config.input)
         )
 
     def _by_folder(self, root: Any) -> Any:
@@ -77,13 +75,13 @@ class Discover(beam.PTransform):  # type: ignore[misc]
             | "Manifest" >> beam.Impulse()
             | "Rows"
             >> beam.FlatMap(
-                lambda _, *of_table: named_rows(*of_table), self.config.manifest, self.config.input, self.spill
+                lambda _, *of_table: named_rows(*of_table), self.config.manifest, self.config.input
             ).with_outputs(TALLY, main="rows")
         )
         single = (
             rows.rows
             | "ByUri" >> InPartitions(lambda named: named.uri)
-            | "OneRowEach" >> beam.FlatMap(one_row_each, self.spill).with_outputs(TALLY, main="rows")
+            | "OneRowEach" >> beam.FlatMap(one_row_each).with_outputs(TALLY, main="rows")
         )
         files = single.rows | "Stat" >> beam.FlatMap(stat_rows, self.config).with_outputs(TALLY, main="sources")
         tallies = (rows[TALLY], single[TALLY], files[TALLY])
@@ -106,10 +104,10 @@ def list_prefixes(root: str, depth: int = 2) -> list[tuple[str, bool]]:
     return [(part, False) for part in above] + [(part, True) for part in whole + parts]
 
 
-def list_prefix(part: tuple[str, bool], root: str, spill: str) -> Iterator[Block[File]]:
+def list_prefix(part: tuple[str, bool], root: str) -> Iterator[Block[File]]:
     """The files of one (folder, recursive) part, in blocks."""
     folder, recursive = part
-    yield from blocks(storage.list_files(folder, root, recursive), spill)
+    yield from blocks(storage.list_files(folder, root, recursive))
 
 
 def by_folder(files: Block[File], config: ConvertConfig) -> Iterator[Any]:
@@ -125,7 +123,7 @@ def by_folder(files: Block[File], config: ConvertConfig) -> Iterator[Any]:
         split, label = place
         group = group_of(file.path, _pattern(config))
         sources.append(source_of(file, canonical(label), split, group, config.known))
-    yield Block(sources, files.spill)
+    yield Block(sources)
     yield from skipped(reasons)
 
 
@@ -134,7 +132,7 @@ def _pattern(config: ConvertConfig) -> re.Pattern[str] | None:
     return compile_group_pattern(pattern) if pattern else None  # re keeps what it has compiled
 
 
-def named_rows(uri: str, root: str, spill: str) -> Iterator[Any]:
+def named_rows(uri: str, root: str) -> Iterator[Any]:
     """The rows of the table at `uri`, in blocks; relative URIs are in `root`."""
 
     def named() -> Iterator[NamedRow]:
@@ -143,12 +141,12 @@ def named_rows(uri: str, root: str, spill: str) -> Iterator[Any]:
             yield NamedRow(image, image.removeprefix(root.rstrip("/") + "/"), row)
 
     try:
-        yield from blocks(named(), spill)
+        yield from blocks(named())
     except UnreadableTable as error:
         yield problem(f"manifest {uri} is {error}")
 
 
-def one_row_each(rows: Iterable[Block[NamedRow]], spill: str) -> Iterator[Any]:
+def one_row_each(rows: Iterable[Block[NamedRow]]) -> Iterator[Any]:
     """Passes on the row of each image of a partition; a second row for it, or a row without an image or with an odd
     split, is a problem."""
     by_uri: defaultdict[str, list[NamedRow]] = defaultdict(list)
@@ -172,7 +170,7 @@ def one_row_each(rows: Iterable[Block[NamedRow]], spill: str) -> Iterator[Any]:
             yield problem(f"manifest line {first.row.line} names no image")
         else:
             good.append(first)
-    yield from blocks(good, spill, _STAT_BLOCK)
+    yield from blocks(good, _STAT_BLOCK)
 
 
 def stat_rows(rows: Block[NamedRow], config: ConvertConfig) -> Iterator[Any]:
@@ -189,7 +187,7 @@ def stat_rows(rows: Block[NamedRow], config: ConvertConfig) -> Iterator[Any]:
         patient = f"/{row.group}" if row.group else group_of(path, _pattern(config))
         found = file or missing_file(uri, path)
         sources.append(source_of(found, row.label, split_name(row.split) or UNASSIGNED, patient, config.known))
-    yield Block(sources, rows.spill)
+    yield Block(sources)
 
 
 def check_input(config: ConvertConfig) -> None:

@@ -31,25 +31,25 @@ class Named(NamedTuple):
     value: Any
 
 
-def by_table(root: Any, files: Any, config: ConvertConfig, spill: str) -> Any:
+def by_table(root: Any, files: Any, config: ConvertConfig) -> Any:
     """Blocks of Files -> blocks of Sources with what the preset's table says of them, and the tally of the others."""
     table = config.known.table
     assert table
     rows = (
         root
         | "Table" >> beam.Create([table_of(config)])
-        | "TableRows" >> beam.FlatMap(rows_by_name, config, spill).with_outputs(TALLY, main=_ROWS)
+        | "TableRows" >> beam.FlatMap(rows_by_name, config).with_outputs(TALLY, main=_ROWS)
     )
     splits = (
         root
         | "SplitLists" >> beam.Create(sorted(table.split_lists.items()))
-        | "SplitNames" >> beam.FlatMap(names_of_split, config.input, spill)
+        | "SplitNames" >> beam.FlatMap(names_of_split, config.input)
     )
     joined = (
         (files | "ByName" >> beam.Map(files_by_name), rows[_ROWS], splits)
         | "AllNamed" >> beam.Flatten()
         | "SameName" >> InPartitions(lambda named: named.name)
-        | "Join" >> beam.FlatMap(join_partition, config, spill).with_outputs(TALLY, main="sources")
+        | "Join" >> beam.FlatMap(join_partition, config).with_outputs(TALLY, main="sources")
     )
     return {"sources": joined.sources, TALLY: (rows[TALLY], joined[TALLY]) | "TallyTable" >> beam.Flatten()}
 
@@ -68,10 +68,10 @@ def table_of(config: ConvertConfig) -> str:
 
 def files_by_name(files: Block[File]) -> Block[Named]:
     """The files of a listing, by name."""
-    return Block([Named(PurePosixPath(file.path).name, _FILES, file) for file in files], files.spill)
+    return Block([Named(PurePosixPath(file.path).name, _FILES, file) for file in files])
 
 
-def rows_by_name(uri: str, config: ConvertConfig, spill: str) -> Iterator[Any]:
+def rows_by_name(uri: str, config: ConvertConfig) -> Iterator[Any]:
     """The rows of the table, by file name."""
     assert config.known.table
     unnamed = []
@@ -84,24 +84,24 @@ def rows_by_name(uri: str, config: ConvertConfig, spill: str) -> Iterator[Any]:
                 unnamed.append(row.line)
 
     try:
-        yield from blocks(named(read_published(uri, config.known.table, config.class_order)), spill)
+        yield from blocks(named(read_published(uri, config.known.table, config.class_order)))
     except UnreadableTable as error:
         yield problem(f"manifest {uri} is {error}")
     for line in unnamed:
         yield problem(f"manifest line {line} names no image")
 
 
-def names_of_split(listed: tuple[str, str], folder: str, spill: str) -> Iterator[Block[Named]]:
+def names_of_split(listed: tuple[str, str], folder: str) -> Iterator[Block[Named]]:
     """The file names of a published (list, split), where `folder` has the list."""
     name, split = listed
     uri = storage.join(folder, name)
     if storage.exists(uri):
         with storage.open_text(uri) as lines:
             names = (PurePosixPath(line.strip()).name for line in lines if line.strip())
-            yield from blocks((Named(file_name, _SPLITS, split) for file_name in names), spill)
+            yield from blocks(Named(file_name, _SPLITS, split) for file_name in names)
 
 
-def join_partition(found: Iterable[Block[Named]], config: ConvertConfig, spill: str) -> Iterator[Any]:
+def join_partition(found: Iterable[Block[Named]], config: ConvertConfig) -> Iterator[Any]:
     """What becomes of the files of a partition, given the rows and the lists that name them."""
     by_name: defaultdict[str, dict[str, list[Any]]] = defaultdict(lambda: {_FILES: [], _ROWS: [], _SPLITS: []})
     for named in itertools.chain.from_iterable(found):
@@ -116,7 +116,7 @@ def join_partition(found: Iterable[Block[Named]], config: ConvertConfig, spill: 
                 reasons[outcome] += 1
             else:
                 yield outcome
-    yield from blocks(sources, spill)
+    yield from blocks(sources)
     yield from skipped(reasons)
 
 

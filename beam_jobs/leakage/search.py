@@ -21,24 +21,23 @@ class FindNearDuplicates(beam.PTransform):  # type: ignore[misc]
     not one by one: a block is a shard's rows for one part of the search."""
 
     plan: Any  # the one Plan, as a side input: the number of parts follows from its number of images
-    spill: str
 
     def expand(self, signatures: Any) -> Any:
         return (
             signatures
-            | "SpreadSignatures" >> beam.FlatMap(spread_shard, self.plan, self.spill)
+            | "SpreadSignatures" >> beam.FlatMap(spread_shard, self.plan)
             | "ByPart" >> beam.GroupByKey()
             | "SearchPart" >> beam.Map(search_part, self.plan)
             | "MergeParts" >> beam.CombineGlobally(near_duplicates.merged).without_defaults()
         )
 
 
-def spread_shard(shard: tuple[str, bytes], plan: Plan, spill: str) -> Iterator[tuple[int, tuple[str, Block[bytes]]]]:
+def spread_shard(shard: tuple[str, bytes], plan: Plan) -> Iterator[tuple[int, tuple[str, Block[bytes]]]]:
     """The blocks of one shard, keyed by the part that they go to."""
     split, signatures = shard
     records = np.frombuffer(signatures, HASHED)
     for part, some in near_duplicates.spread(records, near_duplicates.part_count(plan.planned)):
-        yield part, (split, Block([some.tobytes()], spill, noise=True))
+        yield part, (split, Block([some.tobytes()], noise=True))
 
 
 def search_part(keyed: tuple[int, Iterable[tuple[str, Block[bytes]]]], plan: Plan) -> Found:

@@ -1,6 +1,6 @@
 """A worker process on this machine (--direct_running_mode=multi_processing) that ends with the launcher.
 
-`python -m beam_jobs.local.workers LAUNCHER_PID`; only Beam's local runner starts it.
+`python -m beam_jobs.local.workers LAUNCHER_PID FOLDER_OF_BLOCKS`; only Beam's local runner starts it.
 """
 
 import os
@@ -25,4 +25,7 @@ if __name__ == "__main__":
     load_beam()
     from apache_beam.runners.worker import sdk_worker_main
 
-    sdk_worker_main.main(sys.argv)
+    from beam_jobs.passing.blocks import kept_in
+
+    with kept_in(sys.argv[2]):
+        sdk_worker_main.main(sys.argv)

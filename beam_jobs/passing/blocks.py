@@ -2,10 +2,11 @@
 
 Beam's local engine keeps what its steps pass on in memory, every element for itself and until the job ends. So references
 move in blocks, and a block that leaves a worker is a place in a temporary file where the workers share a disk, or a few
-compressed bytes where they do not. Steps that need everything of one kind together (of one size, of one patient) get it
-in partitions, and hold no more than one of them.
+compressed bytes where they do not (`kept_in`). Steps that need everything of one kind together (of one size, of one
+patient) get it in partitions, and hold no more than one of them.
 """
 
+import contextlib
 import itertools
 import os
 import pickle
@@ -28,23 +29,33 @@ _PARTITIONS = 256
 _HELD_ITEMS = 20_000  # by a step that sorts items into blocks by key
 _SMALL_BYTES = 1_000  # of a packed block for which no file is written; the blocks of large sets are larger
 _appending = threading.Lock()
+_folder = ""  # of this process
+
+
+@contextlib.contextmanager
+def kept_in(folder: str) -> Iterator[None]:
+    """Blocks that leave this process wait in files in `folder`, which all workers see, during the body of the `with`."""
+    global _folder
+    before, _folder = _folder, folder
+    try:
+        yield
+    finally:
+        _folder = before
 
 
 class Block(Generic[T]):
-    """Items that can be gone through any number of times. `spill`: a local folder that all workers see, to keep the block
-    in while it is passed on; "" where there is none. `noise`: the items do not get smaller by packing.
+    """Items that can be gone through any number of times. `noise`: they do not get smaller by packing.
 
     Beam pickles what it passes on, unless the next step runs at once in the same place. Only then is a block packed, and
     what comes out is unpacked each time it is gone through.
     """
 
-    __slots__ = ("_items", "_level", "_packed", "spill")
+    __slots__ = ("_items", "_level", "_packed")
 
-    def __init__(self, items: list[T], spill: str, noise: bool = False) -> None:
+    def __init__(self, items: list[T], noise: bool = False) -> None:
         self._items: list[T] | None = items
         self._packed: bytes | tuple[str, int, int] = b""
         self._level = 0 if noise else 1
-        self.spill = spill
 
     def __class_getitem__(cls, item: Any) -> Any:
         return cls  # Beam compares the types of steps, and takes blocks of Any and of Sources for different ones
@@ -54,21 +65,21 @@ class Block(Generic[T]):
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         if not self._packed:
-            self._packed = _pack(self._items, self.spill, self._level)
-        return _packed_block, (self._packed, self.spill)
+            self._packed = _pack(self._items, _folder, self._level)
+        return _packed_block, (self._packed,)
 
 
-def _packed_block(packed: bytes | tuple[str, int, int], spill: str) -> Block[Any]:
-    block: Block[Any] = Block([], spill)
+def _packed_block(packed: bytes | tuple[str, int, int]) -> Block[Any]:
+    block: Block[Any] = Block([])
     block._items, block._packed = None, packed
     return block
 
 
-def _pack(items: Any, spill: str, level: int) -> bytes | tuple[str, int, int]:
+def _pack(items: Any, folder: str, level: int) -> bytes | tuple[str, int, int]:
     data = zlib.compress(pickle.dumps(items, pickle.HIGHEST_PROTOCOL), level)
-    if not spill or len(data) <= _SMALL_BYTES:
+    if not folder or len(data) <= _SMALL_BYTES:
         return data
-    path = os.path.join(spill, f"blocks-{os.getpid()}")
+    path = os.path.join(folder, f"blocks-{os.getpid()}")
     try:
         with _appending, open(path, "ab") as file:
             return path, file.tell(), file.write(data)
@@ -88,11 +99,11 @@ def _unpack(packed: bytes | tuple[str, int, int]) -> Any:
     return pickle.loads(zlib.decompress(packed))  # noqa: S301 - what this job wrote, in a folder of its own
 
 
-def blocks(items: Iterable[T], spill: str, size: int = BLOCK_ITEMS) -> Iterator[Block[T]]:
+def blocks(items: Iterable[T], size: int = BLOCK_ITEMS) -> Iterator[Block[T]]:
     """All items, in blocks of up to `size`."""
     rest = iter(items)
     while some := list(itertools.islice(rest, size)):
-        yield Block(some, spill)
+        yield Block(some)
 
 
 @dataclass
@@ -125,10 +136,8 @@ class SortByKey(beam.DoFn):  # type: ignore[misc]
     def start_bundle(self) -> None:
         self._held: defaultdict[Hashable, list[Any]] = defaultdict(list)
         self._number = 0
-        self._spill = ""
 
     def process(self, block: Block[Any], *side: Any) -> Iterator[tuple[Hashable, Block[Any]]]:
-        self._spill = block.spill
         for item in block:
             self._held[self._key(item, *side)].append(item)
             self._number += 1
@@ -140,6 +149,6 @@ class SortByKey(beam.DoFn):  # type: ignore[misc]
 
     def _sorted(self) -> Iterator[tuple[Hashable, Block[Any]]]:
         for key, items in self._held.items():
-            yield key, Block(items, self._spill)
+            yield key, Block(items)
         self._held.clear()
         self._number = 0

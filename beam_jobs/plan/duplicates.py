@@ -35,25 +35,24 @@ class DropDuplicates(beam.PTransform):  # type: ignore[misc]
     """
 
     config: ConvertConfig
-    spill: str
 
     def expand(self, sources: Any) -> Any:
         sized = (
             sources
             | "BySize" >> InPartitions(lambda source: source.size)
-            | "SameSize" >> beam.FlatMap(same_size, self.spill).with_outputs("candidates", main="unique")
+            | "SameSize" >> beam.FlatMap(same_size).with_outputs("candidates", main="unique")
         )
         checked = (
             sized.candidates
             | "SpreadCandidates" >> beam.Reshuffle()
             | "Checksum" >> beam.Map(with_checksums, most_bytes(self.config))
             | "ByChecksum" >> InPartitions(identity_of)
-            | "KeepOne" >> beam.FlatMap(keep_one_each, self.config, self.spill).with_outputs(TALLY, main="kept")
+            | "KeepOne" >> beam.FlatMap(keep_one_each, self.config).with_outputs(TALLY, main="kept")
         )
         return {"sources": (sized.unique, checked.kept) | "Kept" >> beam.Flatten(), TALLY: checked[TALLY]}
 
 
-def same_size(sources: Iterable[Block[Source]], spill: str) -> Iterator[Any]:
+def same_size(sources: Iterable[Block[Source]]) -> Iterator[Any]:
     """Tells sources that no other one can be identical with from those to compare: of equal size and, if they are large,
     with equal ends. Empty files are all alike, and not duplicates."""
     # Gone through several times and not held: perhaps all files of an archive are of one size.
@@ -69,9 +68,9 @@ def same_size(sources: Iterable[Block[Source]], spill: str) -> Iterator[Any]:
     keys = np.array(array("Q", map(key, itertools.chain.from_iterable(sources))))
     values, numbers = np.unique(keys, return_counts=True)
     several = np.isin(keys, values[(numbers > 1) & (values != _ALONE)])
-    yield from blocks(itertools.compress(itertools.chain.from_iterable(sources), ~several), spill)
+    yield from blocks(itertools.compress(itertools.chain.from_iterable(sources), ~several))
     shared = itertools.compress(itertools.chain.from_iterable(sources), several)
-    for block in blocks(shared, spill, _CHECKSUM_BLOCK):
+    for block in blocks(shared, _CHECKSUM_BLOCK):
         yield beam.pvalue.TaggedOutput("candidates", block)
 
 
@@ -94,7 +93,7 @@ def _hash(size: int, ends: bytes) -> int:
 def with_checksums(sources: Block[Source], most: int) -> Block[Source]:
     """The sources with their MD5, read where the listing brought none; without, where a file cannot be read or is larger
     than `most` bytes."""
-    return Block([_with_checksum(source, most) for source in sources], sources.spill)
+    return Block([_with_checksum(source, most) for source in sources])
 
 
 def _with_checksum(source: Source, most: int) -> Source:
@@ -112,7 +111,7 @@ def identity_of(source: Source) -> tuple[int, str]:
     return source.size, source.checksum or f"unreadable:{source.path}"
 
 
-def keep_one_each(sources: Iterable[Block[Source]], config: ConvertConfig, spill: str) -> Iterator[Any]:
+def keep_one_each(sources: Iterable[Block[Source]], config: ConvertConfig) -> Iterator[Any]:
     """Keeps, of each set of byte-identical sources in a partition, the one with the first path. Two that disagree are a
     problem where they are an image; what is none (the same error page saved under many names) goes on, to be quarantined
     one by one."""
@@ -134,10 +133,10 @@ def keep_one_each(sources: Iterable[Block[Source]], config: ConvertConfig, spill
             yield _disagreement(first, others)
         else:
             no_images.add(identity)
-    yield from blocks(kept, spill)
+    yield from blocks(kept)
     if no_images:
         every = itertools.chain.from_iterable(sources)
-        yield from blocks((source for source in every if identity_of(source) in no_images), spill)
+        yield from blocks(source for source in every if identity_of(source) in no_images)
     if more:
         yield duplicates(more)
 

@@ -146,7 +146,7 @@ def empty_shards(plan: Plan) -> Iterator[tuple[tuple[str, int], Block[Reference]
     """Every (split, shard) of the plan with no reference, so that one which none falls into is written too."""
     for split, count in plan.shards.items():
         for index in range(count):
-            yield (split, index), Block([], "")
+            yield (split, index), Block([])
 
 
 def shard_of(reference: Reference, plan: Plan, seed: int) -> tuple[str, int]:

@@ -26,8 +26,6 @@ class Sample(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, sources: Any) -> Any:
         config = self.config
-        if config.sample_fraction == 1 and not config.limit:
-            return {"sources": sources}
         cut: Any = config.sample_fraction
         if config.limit:
             cut = beam.pvalue.AsSingleton(
@@ -53,7 +51,10 @@ def limit_cut(lowest: list[float], config: ConvertConfig) -> float:
 
 def choose(sources: Block[Source], seed: int, cut: float) -> Iterator[Any]:
     """Passes on the sources whose hashed name is below `cut`."""
+    if cut >= 1:
+        yield sources
+        return
     every = list(sources)
     chosen = [source for source, key in zip(every, sample_keys(sources, seed), strict=True) if key < cut]
-    yield Block(chosen, sources.spill)
+    yield Block(chosen)
     yield from skipped({"not_sampled": len(every) - len(chosen)})

@@ -28,7 +28,6 @@ class AssignSplits(beam.PTransform):  # type: ignore[misc]
     two."""
 
     config: ConvertConfig
-    spill: str
 
     def expand(self, sources: Any) -> Any:
         table = (
@@ -40,9 +39,9 @@ class AssignSplits(beam.PTransform):  # type: ignore[misc]
             sources
             | "ByGroup" >> InPartitions(lambda source: source.group)
             | "Assign"
-            >> beam.FlatMap(
-                assign, beam.pvalue.AsSingleton(table, default_value=None), self.config, self.spill
-            ).with_outputs(TALLY, main="references")
+            >> beam.FlatMap(assign, beam.pvalue.AsSingleton(table, default_value=None), self.config).with_outputs(
+                TALLY, main="references"
+            )
         )
 
 
@@ -118,7 +117,7 @@ def _share(fraction: float, count: int, most: int) -> int:
     return max(0, min(max(1, round(fraction * count)), most)) if fraction else 0
 
 
-def assign(sources: Iterable[Block[Source]], table: SplitTable, config: ConvertConfig, spill: str) -> Iterator[Any]:
+def assign(sources: Iterable[Block[Source]], table: SplitTable, config: ConvertConfig) -> Iterator[Any]:
     """Gives the sources of a partition their split: the one that the input names, or the one of the group."""
     key = id_key(config)
     splits_of: defaultdict[str, set[str]] = defaultdict(set)
@@ -129,7 +128,7 @@ def assign(sources: Iterable[Block[Source]], table: SplitTable, config: ConvertC
             splits_of[source.group].add(split)
             yield Reference(source, pseudonym("id", source.path, key), pseudonym("group", source.group, key), split)
 
-    yield from blocks(assigned(), spill)
+    yield from blocks(assigned())
     for group, splits in splits_of.items():
         if len(splits) == 1:
             continue

@@ -138,5 +138,5 @@ def apply(sources: Block[Source], changes: Changes) -> Iterator[Any]:
     """The sources of a block as they are to be split, and the tally of those left out."""
     kept = [source for source in sources if source.path not in changes.left_out]
     number = sum(1 for _ in sources) - len(kept)
-    yield Block([s._replace(group=changes.groups.get(s.group, s.group)) for s in kept], sources.spill)
+    yield Block([s._replace(group=changes.groups.get(s.group, s.group)) for s in kept])
     yield from skipped({LEFT_OUT: number})

@@ -61,13 +61,13 @@ def check_places(config: ConvertConfig, options: PipelineOptions) -> None:
             )
 
 
-def local_runner(options: PipelineOptions) -> FnApiRunner:
+def local_runner(options: PipelineOptions, folder: str) -> FnApiRunner:
     """The engine for this machine; in it workers are threads, or processes with --direct_running_mode, that end with this
-    one."""
+    one and keep blocks in `folder`."""
     direct = options.view_as(DirectOptions)
     if direct.direct_running_mode != "multi_processing":
         return FnApiRunner()
     direct.direct_running_mode = "in_memory"  # or Beam would put its own command in place of ours
     # "exec": the shell that Beam puts between would hide the launcher's end from the worker.
-    command = ["exec", sys.executable, "-m", "beam_jobs.local.workers", str(os.getpid())]
+    command = ["exec", sys.executable, "-m", "beam_jobs.local.workers", str(os.getpid()), folder]
     return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(shlex.join(command)))

@@ -21,7 +21,7 @@ def test_duplicates_are_kept_once_and_counted(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     sources = [source(name, size=len(content))._replace(uri=str(tmp_path / name)) for name, content in contents.items()]
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        result = pipeline | beam.Create([Block(sources, "")]) | DropDuplicates(config(), str(tmp_path))
+        result = pipeline | beam.Create([Block(sources)]) | DropDuplicates(config())
         paths = result["sources"] | beam.FlatMap(lambda block: [source.path for source in block])
         assert_that(paths, equal_to(["a", "c", "d", "e", "f"]), label="kept")
         assert_that(result[TALLY], equal_to([Count(DUPLICATES, "", 1)]), label="tally")
@@ -41,14 +41,14 @@ def test_large_files_of_one_size_are_read_whole_only_where_their_ends_are_equal(
         (tmp_path / name).write_bytes(content)
     (tmp_path / "gone").unlink()
     sources = [source(name, size=len(content))._replace(uri=str(tmp_path / name)) for name, content in contents.items()]
-    outputs = list(same_size([Block(sources[:2], ""), Block(sources[2:], "")], ""))
+    outputs = list(same_size([Block(sources[:2]), Block(sources[2:])]))
     compared = {s.path for output in outputs if isinstance(output, beam.pvalue.TaggedOutput) for s in output.value}
     assert compared == {"same", "again", "other middle"}
     unique = {s.path for block in outputs if isinstance(block, Block) for s in block}
     assert unique == {"other start", "other end", "gone"}
 
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        result = pipeline | beam.Create([Block(sources, "")]) | DropDuplicates(config(), str(tmp_path))
+        result = pipeline | beam.Create([Block(sources)]) | DropDuplicates(config())
         paths = result["sources"] | beam.FlatMap(lambda block: [source.path for source in block])
         assert_that(paths, equal_to(["again", *sorted(contents.keys() - {"again", "same"})]), label="kept")
         assert_that(result[TALLY], equal_to([Count(DUPLICATES, "", 1)]), label="tally")
@@ -58,7 +58,7 @@ def test_a_file_whose_checksum_is_listed_meets_a_large_one_without(tmp_path: Pat
     (tmp_path / "a").write_bytes(bytes(100_000))
     local = source("a", size=100_000)._replace(uri=str(tmp_path / "a"))
     listed = source("b", size=100_000, md5="md5:1")
-    (compared,) = same_size([Block([local, listed], "")], "")
+    (compared,) = same_size([Block([local, listed])])
     assert list(compared.value) == [local, listed]
 
 
@@ -69,8 +69,8 @@ def test_a_file_whose_checksum_is_listed_meets_a_large_one_without(tmp_path: Pat
 def test_identical_images_that_disagree_are_a_problem(tmp_path: Path, change: dict[str, str], says: str) -> None:
     write_images(tmp_path, ["a.png"])
     first = source("a", md5="md5:1")._replace(uri=str(tmp_path / "a.png"))
-    same = Block([first._replace(path="b", **change), first], "")
-    outputs = list(keep_one_each([same], config(), ""))
+    same = Block([first._replace(path="b", **change), first])
+    outputs = list(keep_one_each([same], config()))
     assert [output.value.kind for output in outputs] == [PROBLEMS]
     assert says in outputs[0].value.what
 
@@ -81,7 +81,7 @@ def test_identical_bytes_that_are_no_image_are_left_to_be_quarantined(tmp_path: 
         source(name, label=label, md5="md5:1")._replace(uri=str(tmp_path / "page"))
         for name, label in (("a", "A"), ("b", "B"), ("c", "B"))
     ]
-    kept = keep_one_each([Block(sources[:2], ""), Block(sources[2:], "")], config(), "")
+    kept = keep_one_each([Block(sources[:2]), Block(sources[2:])], config())
     assert [source for block in kept for source in block] == sources
 
 
@@ -93,5 +93,5 @@ def test_files_too_large_to_read_are_left_to_be_quarantined(tmp_path: Path) -> N
         for name, label in (("a", "A"), ("b", "B"))
     ]
     write_images(tmp_path, ["never-read.png"])  # an image, if somebody read it
-    (kept,) = keep_one_each([Block(sources, "")], config(), "")
+    (kept,) = keep_one_each([Block(sources)], config())
     assert list(kept) == sources

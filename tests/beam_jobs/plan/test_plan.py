@@ -22,7 +22,7 @@ def test_sampling_is_by_hash_and_accounts_for_the_rest(fraction: float, limit: i
     if kept:
         assert len(expected) == kept
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        some = pipeline | beam.Create(list(blocks(sources, "", 30)))
+        some = pipeline | beam.Create(list(blocks(sources, 30)))
         result = some | sampling.Sample(config(sample_fraction=fraction, limit=limit))
         paths = result["sources"] | beam.FlatMap(lambda block: [source.path for source in block])
         assert_that(paths, equal_to(expected), label="kept")

@@ -42,8 +42,8 @@ def test_splits_follow_groups_and_match_the_plain_computation() -> None:
         groups = sorted({s.group for s in sources if s.label == label}, key=lambda g: uniform(7, "split", g))
         expected |= {group: "validation" if place < 5 else "train" for place, group in enumerate(groups)}
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        some = pipeline | beam.Create(list(blocks(sources, "", 7)))
-        result = some | AssignSplits(config(seed=7, validation_fraction=0.25), "")
+        some = pipeline | beam.Create(list(blocks(sources, 7)))
+        result = some | AssignSplits(config(seed=7, validation_fraction=0.25))
         found = result["references"] | beam.FlatMap(lambda block: [(r.source.path, r.split) for r in block])
         assert_that(found, equal_to([(s.path, expected[s.group]) for s in sources]))
         assert_that(result[TALLY], equal_to([]), label="tally")
@@ -53,8 +53,8 @@ def test_large_classes_are_cut_by_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("beam_jobs.plan.splits._EXACT_GROUPS", 50)
     sources = [source(f"{n}", label="A" if n % 10 else "B") for n in range(400)]
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        some = pipeline | beam.Create(list(blocks(sources, "", 30)))
-        references = (some | AssignSplits(config(validation_fraction=0.25), ""))["references"] | beam.FlatMap(list)
+        some = pipeline | beam.Create(list(blocks(sources, 30)))
+        references = (some | AssignSplits(config(validation_fraction=0.25)))["references"] | beam.FlatMap(list)
         large = references | beam.Filter(lambda r: r.source.label == "A") | beam.Map(lambda r: (r.source.path, r.split))
         by_hash = lambda path: "validation" if uniform(0, "split", path) < 0.25 else "train"  # noqa: E731
         assert_that(large, equal_to([(s.path, by_hash(s.path)) for s in sources if s.label == "A"]))
@@ -68,16 +68,16 @@ def test_accumulators_merge_to_the_same_as_one() -> None:
     parts = []
     for part in range(4):
         accumulator = combine.create_accumulator()
-        for made in blocks(sources[part::4], "", 4):
+        for made in blocks(sources[part::4], 4):
             accumulator = combine.add_input(accumulator, made)
         parts.append(accumulator)
-    whole = combine.add_input(combine.create_accumulator(), Block(sources, ""))
+    whole = combine.add_input(combine.create_accumulator(), Block(sources))
     assert combine.extract_output(combine.merge_accumulators(parts)) == combine.extract_output(whole)
 
 
 def test_a_group_in_two_given_splits_is_a_problem() -> None:
     sources = [source("a", "train", group="/p1"), source("b", "test", group="/p1"), source("c", "train", group="/p2")]
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        result = pipeline | beam.Create([Block(sources, "")]) | AssignSplits(config(validation_fraction=0.0), "")
+        result = pipeline | beam.Create([Block(sources)]) | AssignSplits(config(validation_fraction=0.0))
         told = result[TALLY] | beam.Map(lambda count: (count.kind, "'p1' is in train and test" in count.what))
         assert_that(told, equal_to([(PROBLEMS, True)]))
