@@ -17,7 +17,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_jobs.flags import config_of, is_local, parser
-from beam_jobs.runners import beam_options
+from beam_jobs.settings.runners import beam_options
 from schemas.source import compile_group_pattern, group_of
 from tests.beam_jobs.published_sets import nih, rsna
 from tests.conftest import Result, labelled, write_images
