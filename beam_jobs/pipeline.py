@@ -6,17 +6,19 @@ import uuid
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.pvalue import AsList, AsSingleton, PCollection
 
 from beam_jobs.discover.listing import Discover, check_input
+from beam_jobs.elements import Plan, Reference, ShardResult
 from beam_jobs.leakage import report, search
-from beam_jobs.leakage.near_duplicates import merged
+from beam_jobs.leakage.near_duplicates import Found, merged
 from beam_jobs.local.scratch import scratch_folder
 from beam_jobs.passing import status
-from beam_jobs.passing.blocks import SortByKey, kept_in
-from beam_jobs.passing.tally import TALLY
+from beam_jobs.passing.blocks import Block, SortByKey, kept_in
+from beam_jobs.passing.tally import TALLY, SourcesAndTally
 from beam_jobs.plan import plan, sampling
 from beam_jobs.plan.duplicates import DropDuplicates
-from beam_jobs.plan.splits import AssignSplits
+from beam_jobs.plan.splits import AssignSplits, ReferencesAndTally
 from beam_jobs.plan.together import KeepTogether
 from beam_jobs.publish import publish, releases, summary
 from beam_jobs.reading.manifest import read_manifest
@@ -26,6 +28,8 @@ from beam_jobs.storage import storage
 from beam_jobs.write import reuse, shards
 from schemas.dataset import Manifest
 from schemas.errors import JobFailed, RadrecordsError
+
+ByShard = PCollection[tuple[tuple[str, int], Block[Reference]]]  # by (split, index)
 
 _STEP = re.compile(r" \[while running '.*'\]$")  # what Beam adds to an error of a step
 
@@ -127,31 +131,33 @@ def last_line(error: BaseException) -> str:
 
 def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: releases.Release | None, folder: str) -> None:
     """Discover, plan, write, publish. Without a release it ends with the plan (--dry_run)."""
-    found = root | "Discover" >> Discover(config)
-    chosen = found["sources"] | "Sample" >> sampling.Sample(config)
-    unique = chosen["sources"] | "DropDuplicates" >> DropDuplicates(config)
+    found: SourcesAndTally = root | "Discover" >> Discover(config)
+    chosen: SourcesAndTally = found["sources"] | "Sample" >> sampling.Sample(config)
+    unique: SourcesAndTally = chosen["sources"] | "DropDuplicates" >> DropDuplicates(config)
     steps = [found, chosen, unique]
     if config.near_duplicates_of:
         steps.append(unique["sources"] | "KeepTogether" >> KeepTogether(config, folder))
-    assigned = steps[-1]["sources"] | "AssignSplits" >> AssignSplits(config)
+    assigned: ReferencesAndTally = steps[-1]["sources"] | "AssignSplits" >> AssignSplits(config)
     tally = tuple(step[TALLY] for step in (*steps, assigned))
-    everything = {"references": assigned["references"], TALLY: tally | "Tally" >> beam.Flatten()}
-    planned = everything | "Plan" >> plan.MakePlan(config, folder)
+    everything: ReferencesAndTally = {"references": assigned["references"], TALLY: tally | "Tally" >> beam.Flatten()}
+    planned: PCollection[Plan] = everything | "Plan" >> plan.MakePlan(config, folder)
     if release is None:
         return
-    the_plan = beam.pvalue.AsSingleton(planned)
-    none = planned | "EveryShard" >> beam.FlatMap(plan.empty_shards)
-    by_shard = assigned["references"] | "SortByShard" >> beam.ParDo(SortByKey(plan.shard_of), the_plan, config.seed)
-    results = (
+    the_plan = AsSingleton(planned)
+    none: ByShard = planned | "EveryShard" >> beam.FlatMap(plan.empty_shards)
+    by_shard: ByShard = assigned["references"] | "SortByShard" >> beam.ParDo(
+        SortByKey(plan.shard_of), the_plan, config.seed
+    )
+    results: PCollection[ShardResult] = (
         (none, by_shard)
         | "ShardsAndReferences" >> beam.Flatten()
         | "ByShard" >> beam.GroupByKey()
         | "WriteShards" >> beam.ParDo(shards.WriteShards(config, release.prefix, release.work, folder), the_plan)
     )
-    signatures = results | "Signatures" >> beam.Map(shards.signatures_of)
-    found = signatures | "NearDuplicates" >> search.FindNearDuplicates(the_plan)
-    near = beam.pvalue.AsSingleton(found, default_value=merged([]))
-    finished = beam.pvalue.AsList(results | "Finished" >> beam.Map(shards.without_signatures))
+    signatures: PCollection[tuple[str, bytes]] = results | "Signatures" >> beam.Map(shards.signatures_of)
+    pairs: PCollection[Found] = signatures | "NearDuplicates" >> search.FindNearDuplicates(the_plan)
+    near = AsSingleton(pairs, default_value=merged([]))
+    finished = AsList(results | "Finished" >> beam.Map(shards.without_signatures))
     _ = (
         root
         | "End" >> beam.Impulse()

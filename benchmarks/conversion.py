@@ -15,7 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -28,6 +31,8 @@ from schemas.pixels.settings import ImageSettings
 _PSEUDONYM = "0" * 32
 _PEERS = Path(__file__).with_name("conversion_peers.py")
 _PEER_PACKAGES = ["apache-beam>=2.77,<3", "pillow", "tensorflow-cpu>=2.21,<2.22", "tensorflow-datasets>=4.9.9"]
+
+Way = Callable[[Path], None]  # to convert into this output
 
 
 def main() -> None:
@@ -59,15 +64,15 @@ def main() -> None:
     flags.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def _compare(name, images, folder, rounds, peers):
+def _compare(name: str, images: Path, folder: Path, rounds: int, peers: Path | None) -> dict[str, Any]:
     files = sorted(path for path in images.rglob("*") if path.is_file() and path.suffix != ".txt")
     for file in files:
         file.read_bytes()  # every way then reads from the page cache
-    ways = {"ours": lambda output: _convert(images, output), "bare loop": lambda output: _bare_loop(files, output)}
-    for peer in ("pillow", "tfds") if peers else ():
-        command = [peers / "bin" / "python", _PEERS, peer, images]
-        ways[peer] = lambda output, command=command: _run([*command, output])
-    measured = {way: [] for way in ways}
+    ways: dict[str, Way] = {"ours": partial(_convert, images), "bare loop": partial(_bare_loop, files)}
+    if peers:
+        for peer in ("pillow", "tfds"):
+            ways[peer] = partial(_run, peers / "bin" / "python", _PEERS, peer, images)
+    measured: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, function in ways.items():
             output = folder / "output"
@@ -84,7 +89,7 @@ def _compare(name, images, folder, rounds, peers):
     return {"files": len(files), "ways": table}
 
 
-def _timed(function, output):
+def _timed(function: Way, output: Path) -> tuple[float, float]:
     """Wall seconds, and CPU seconds of all processes that it started."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     function(output)
@@ -92,24 +97,24 @@ def _timed(function, output):
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def _run(command):
+def _run(*command: str | Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr)
 
 
-def _make_environment(venv):
+def _make_environment(venv: Path) -> None:
     print(f"Installing the peers into {venv} (once, some minutes) ...")
-    _run([sys.executable, "-m", "venv", venv])
-    _run([venv / "bin" / "python", "-m", "pip", "install", "--quiet", *_PEER_PACKAGES])
+    _run(sys.executable, "-m", "venv", venv)
+    _run(venv / "bin" / "python", "-m", "pip", "install", "--quiet", *_PEER_PACKAGES)
 
 
-def _sample(folder, images):
-    _run([sys.executable, "-m", "beam_jobs.sample", "--output", folder, "--images", str(images)])
+def _sample(folder: Path, images: int) -> Path:
+    _run(sys.executable, "-m", "beam_jobs.sample", "--output", folder, "--images", str(images))
     return folder
 
 
-def _few(folder):
+def _few(folder: Path) -> Path:
     """So few and small images that nearly all of the time is start-up."""
     for number in range(20):
         file = folder / "AB"[number % 2] / f"{number}.png"
@@ -118,7 +123,7 @@ def _few(folder):
     return folder
 
 
-def _copied(images, folder):
+def _copied(images: str, folder: Path) -> Path:
     """The folder of `images`; for DIR:COPIES one with copies that are not byte-identical: a comment (segment FF FE) tells
     them apart."""
     place, _, copies = images.rpartition(":")
@@ -134,19 +139,19 @@ def _copied(images, folder):
     return folder
 
 
-def _convert(images, output):
-    command = [sys.executable, "-m", "beam_jobs.convert", "--input", images, "--output", output / "1.0.0"]
-    _run([*command, "--max_reject_fraction", "1"])
+def _convert(images: Path, output: Path) -> None:
+    command = (sys.executable, "-m", "beam_jobs.convert", "--input", images, "--output", output / "1.0.0")
+    _run(*command, "--max_reject_fraction", "1")
 
 
-def _bare_loop(files, output):
+def _bare_loop(files: list[Path], output: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         pool.starmap(_bare_part, [(files[part::2], output.with_suffix(f".{part}")) for part in range(2)])
         pool.close()
         pool.join()
 
 
-def _bare_part(files, output):
+def _bare_part(files: list[Path], output: Path) -> None:
     settings = ImageSettings()
     with output.open("wb") as shard:
         for file in files:

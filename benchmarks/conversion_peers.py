@@ -10,21 +10,23 @@ import multiprocessing
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 SIDE, SHARDS = 64, 16
 
 
-def pixels_of(file):
+def pixels_of(file: str | Path) -> NDArray[np.uint8]:
     """uint8 [SIDE, SIDE, 1]: the gray image, squashed."""
     with Image.open(file) as image:
         return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR))[:, :, np.newaxis]
 
 
-def pillow(images, output):
+def pillow(images: Path, output: Path) -> None:
     """A hand-written pool."""
     import tensorflow as tf
 
@@ -33,15 +35,12 @@ def pillow(images, output):
     output.mkdir(parents=True)
     writers = [tf.io.TFRecordWriter(str(output / f"train-{shard:05d}-of-{SHARDS:05d}")) for shard in range(SHARDS)]
 
-    def feature(value):
-        return tf.train.Feature(**value)
-
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         for number, (file, pixels) in enumerate(zip(files, pool.imap(pixels_of, files, 16), strict=True)):
             label = classes.index(file.parent.name)
             features = {
-                "image": feature({"bytes_list": tf.train.BytesList(value=[pixels.tobytes()])}),
-                "label": feature({"int64_list": tf.train.Int64List(value=[label])}),
+                "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[pixels.tobytes()])),
+                "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
             }
             example = tf.train.Example(features=tf.train.Features(feature=features))
             writers[number % SHARDS].write(example.SerializeToString())
@@ -49,7 +48,7 @@ def pillow(images, output):
         writer.close()
 
 
-def tfds(images, output):
+def tfds(images: Path, output: Path) -> None:
     """TensorFlow Datasets with Beam."""
     import apache_beam as beam
     import tensorflow_datasets
@@ -57,11 +56,11 @@ def tfds(images, output):
     files = sorted(str(file) for file in images.rglob("*") if file.suffix.lower() in (".jpeg", ".jpg", ".png"))
     classes = sorted({Path(file).parent.name for file in files})
 
-    class Radiographs(tensorflow_datasets.core.GeneratorBasedBuilder):
+    class Radiographs(tensorflow_datasets.core.GeneratorBasedBuilder):  # type: ignore[misc] # untyped
         VERSION = tensorflow_datasets.core.Version("1.0.0")
         pkg_dir_path = output
 
-        def _info(self):
+        def _info(self) -> Any:
             features = tensorflow_datasets.features.FeaturesDict(
                 {
                     "image": tensorflow_datasets.features.Tensor(shape=(SIDE, SIDE, 1), dtype=np.uint8),
@@ -70,10 +69,10 @@ def tfds(images, output):
             )
             return tensorflow_datasets.core.DatasetInfo(builder=self, features=features)
 
-        def _split_generators(self, manager):  # noqa: ARG002 - the name that the base class gives
+        def _split_generators(self, manager: Any) -> dict[str, Any]:  # noqa: ARG002 - the name that the base class gives
             return {"train": self._generate_examples()}
 
-        def _generate_examples(self):
+        def _generate_examples(self) -> Any:
             return beam.Create(files) | beam.Map(
                 lambda file: (file, {"image": pixels_of(file), "label": Path(file).parent.name})
             )

@@ -17,7 +17,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from beam_jobs.elements import Plan
 from beam_jobs.leakage import near_duplicates, search
-from beam_jobs.leakage.crowds import HASHED
+from beam_jobs.leakage.crowds import HASHED, Rows
 from beam_jobs.leakage.near_duplicates import Found
 from beam_jobs.leakage.signature import KEY_BITS
 from beam_jobs.local.scratch import scratch_folder
@@ -58,7 +58,7 @@ def _planted() -> list[tuple[int, int]]:
     return [(2 * pair, 2 * pair + 1) for pair in range(_PLANTED)]
 
 
-def _signatures(rng: np.random.Generator, count: int, turned: float) -> np.ndarray:
+def _signatures(rng: np.random.Generator, count: int, turned: float) -> Rows:
     """Rows of one signature, of each of whose signs the part `turned` is another. Record 2k + 1 is like record 2k, with two
     signs turned."""
     rows = np.zeros(count, HASHED)
@@ -77,7 +77,7 @@ def _signatures(rng: np.random.Generator, count: int, turned: float) -> np.ndarr
     return rows
 
 
-def _write(rows: np.ndarray, folder: str) -> list[tuple[str, str]]:
+def _write(rows: Rows, folder: str) -> list[tuple[str, str]]:
     """(split, file) of each shard."""
     shards = []
     for index, split in enumerate(SPLITS):

@@ -6,7 +6,7 @@ without one is not (or not yet) a data set.
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -187,8 +187,3 @@ def version_of(folder: str) -> str:
     """The version that a folder such as `.../cxr/1.2.0` names, and 1.0.0 for any other folder."""
     last = folder.rstrip("/").rsplit("/", 1)[-1]
     return last if re.fullmatch(r"\d+\.\d+\.\d+", last) else "1.0.0"
-
-
-def majority_fraction(label_counts: Sequence[int]) -> float:
-    """The accuracy of always answering the most frequent class."""
-    return max(label_counts) / sum(label_counts)

@@ -102,7 +102,7 @@ def epochs_since_best(rows: list[dict[str, float]]) -> int:
     return len(rows) - 1 - best_epoch(rows) if rows else 0
 
 
-class RunLog(keras.callbacks.Callback):
+class RunLog(keras.callbacks.Callback):  # type: ignore[misc] # untyped
     """Keeps history.csv, the TensorBoard logs and the best weights of a run, and stops it early.
 
     One callback for all because all depend on the epochs so far, which a resumed run reads from history.csv. Keras'

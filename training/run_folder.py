@@ -82,7 +82,9 @@ def read_config(run: str) -> RunConfig:
             "upgrade radrecords"
         )
     try:
-        content["recipe"] = Recipe(**content["recipe"])
+        recipe = dict(content["recipe"])
+        recipe.pop("expect", None)  # runs of 0.1.0 have it
+        content["recipe"] = Recipe(**recipe)
         content["image"] = ImageSettings(**content["image"])
         content["classes"] = tuple(content["classes"])
         if content["threshold"] is not None:
@@ -174,7 +176,7 @@ def _check_same(run: str, old: RunConfig, new: RunConfig) -> None:
     for name in ("recipe", "seed", "mixed_precision", "classes", "image", "data"):
         before, now = getattr(old, name), getattr(new, name)
         if name == "recipe":  # a run may go on for more epochs
-            before, now = ({**asdict(recipe), "epochs": 0, "expect": ""} for recipe in (before, now))
+            before, now = ({**asdict(recipe), "epochs": 0} for recipe in (before, now))
         if before != now:
             raise UsageError(
                 f"--resume: run {run} has another {name} than this command; give --overwrite to begin anew"

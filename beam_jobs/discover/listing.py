@@ -7,14 +7,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apache_beam as beam
+from apache_beam.pvalue import PBegin, PCollection
 
 from beam_jobs.discover import public_sets
 from beam_jobs.discover.tables import Row, UnreadableTable, check_table, read_rows
 from beam_jobs.passing.blocks import Block, InPartitions, blocks
-from beam_jobs.passing.tally import TALLY, problem, skipped
+from beam_jobs.passing.tally import TALLY, SourcesAndTally, Told, problem, several_collections, skipped
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
 from schemas.errors import JobFailed, UsageError
@@ -22,6 +23,7 @@ from schemas.labels import canonical
 from schemas.source import (
     UNASSIGNED,
     File,
+    Source,
     compile_group_pattern,
     group_of,
     missing_file,
@@ -45,31 +47,34 @@ class NamedRow(NamedTuple):
 
 
 @dataclass
-class Discover(beam.PTransform):  # type: ignore[misc]
+class Discover(beam.PTransform[PBegin, SourcesAndTally]):
     """-> blocks of a Source for every input, with the tally of files that are none and of rows that cannot be right."""
 
     config: ConvertConfig
 
-    def expand(self, root: Any) -> Any:
+    @several_collections
+    def expand(self, root: PBegin) -> SourcesAndTally:
         if self.config.known.table:
             return public_sets.by_table(root, self._files(root), self.config)
         return self._by_manifest(root) if self.config.manifest else self._by_folder(root)
 
-    def _files(self, root: Any) -> Any:
-        return (
+    def _files(self, root: PBegin) -> PCollection[Block[File]]:
+        files: PCollection[Block[File]] = (
             root
             | "Root" >> beam.Impulse()
             | "Prefixes" >> beam.FlatMap(lambda _, place: list_prefixes(place), self.config.input)
             | "SpreadPrefixes" >> beam.Reshuffle()
             | "List" >> beam.FlatMap(list_prefix, self.config.input)
         )
+        return files
 
-    def _by_folder(self, root: Any) -> Any:
-        return self._files(root) | "ByFolder" >> beam.FlatMap(by_folder, self.config).with_outputs(
+    def _by_folder(self, root: PBegin) -> SourcesAndTally:
+        found = self._files(root) | "ByFolder" >> beam.FlatMap(by_folder, self.config).with_outputs(
             TALLY, main="sources"
         )
+        return {"sources": found.sources, TALLY: found[TALLY]}
 
-    def _by_manifest(self, root: Any) -> Any:
+    def _by_manifest(self, root: PBegin) -> SourcesAndTally:
         rows = (
             root
             | "Manifest" >> beam.Impulse()
@@ -88,15 +93,16 @@ class Discover(beam.PTransform):  # type: ignore[misc]
         return {"sources": files.sources, TALLY: tallies | "TallyRows" >> beam.Flatten()}
 
 
-def list_prefixes(root: str, depth: int = 2) -> list[tuple[str, bool]]:
-    """Cuts `root` into (folder, recursive) parts that together hold every file once, for workers to list in parallel."""
+def list_prefixes(root: str, depth: int = 2, most: int = _MOST_PREFIXES) -> list[tuple[str, bool]]:
+    """Cuts `root` into up to `most` (folder, recursive) parts, or one more, that together hold every file once, for workers
+    to list in parallel."""
     above: list[str] = []
     whole: list[str] = []
     parts = [root]
     for _ in range(depth):
         below = {part: storage.subfolders(part, root) for part in parts}
         deeper = [folder for folders in below.values() for folder in folders]
-        if len(above) + len(whole) + len(deeper) > _MOST_PREFIXES:
+        if len(above) + len(whole) + len(deeper) > most:
             break
         above += [part for part in parts if below[part]]
         whole += [part for part in parts if not below[part]]
@@ -110,7 +116,7 @@ def list_prefix(part: tuple[str, bool], root: str) -> Iterator[Block[File]]:
     yield from blocks(storage.list_files(folder, root, recursive))
 
 
-def by_folder(files: Block[File], config: ConvertConfig) -> Iterator[Any]:
+def by_folder(files: Block[File], config: ConvertConfig) -> Iterator[Block[Source] | Told]:
     """Says of each file of a block what its folders say, or why it is no input."""
     sources = []
     reasons: Counter[str] = Counter()
@@ -132,7 +138,7 @@ def _pattern(config: ConvertConfig) -> re.Pattern[str] | None:
     return compile_group_pattern(pattern) if pattern else None  # re keeps what it has compiled
 
 
-def named_rows(uri: str, root: str) -> Iterator[Any]:
+def named_rows(uri: str, root: str) -> Iterator[Block[NamedRow] | Told]:
     """The rows of the table at `uri`, in blocks; relative URIs are in `root`."""
 
     def named() -> Iterator[NamedRow]:
@@ -146,7 +152,7 @@ def named_rows(uri: str, root: str) -> Iterator[Any]:
         yield problem(f"manifest {uri} is {error}")
 
 
-def one_row_each(rows: Iterable[Block[NamedRow]]) -> Iterator[Any]:
+def one_row_each(rows: Iterable[Block[NamedRow]]) -> Iterator[Block[NamedRow] | Told]:
     """Passes on the row of each image of a partition; a second row for it, or a row without an image or with an odd
     split, is a problem."""
     by_uri: defaultdict[str, list[NamedRow]] = defaultdict(list)
@@ -173,7 +179,7 @@ def one_row_each(rows: Iterable[Block[NamedRow]]) -> Iterator[Any]:
     yield from blocks(good, _STAT_BLOCK)
 
 
-def stat_rows(rows: Block[NamedRow], config: ConvertConfig) -> Iterator[Any]:
+def stat_rows(rows: Block[NamedRow], config: ConvertConfig) -> Iterator[Block[Source] | Told]:
     """Looks up the files that a block of rows names. One that is not there becomes a Source of size -1, to be quarantined
     like any image that cannot be read; a row without a label is skipped."""
     every = list(rows)

@@ -11,10 +11,11 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+from apache_beam.pvalue import PBegin, PCollection
 
 from beam_jobs.discover.tables import Row, UnreadableTable, read_published
 from beam_jobs.passing.blocks import Block, InPartitions, blocks
-from beam_jobs.passing.tally import TALLY, problem, skipped
+from beam_jobs.passing.tally import TALLY, Count, SourcesAndTally, Told, problem, skipped
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
 from schemas.errors import UsageError
@@ -31,7 +32,7 @@ class Named(NamedTuple):
     value: Any
 
 
-def by_table(root: Any, files: Any, config: ConvertConfig) -> Any:
+def by_table(root: PBegin, files: PCollection[Block[File]], config: ConvertConfig) -> SourcesAndTally:
     """Blocks of Files -> blocks of Sources with what the preset's table says of them, and the tally of the others."""
     table = config.known.table
     assert table
@@ -40,7 +41,7 @@ def by_table(root: Any, files: Any, config: ConvertConfig) -> Any:
         | "Table" >> beam.Create([table_of(config)])
         | "TableRows" >> beam.FlatMap(rows_by_name, config).with_outputs(TALLY, main=_ROWS)
     )
-    splits = (
+    splits: PCollection[Block[Named]] = (
         root
         | "SplitLists" >> beam.Create(sorted(table.split_lists.items()))
         | "SplitNames" >> beam.FlatMap(names_of_split, config.input)
@@ -51,7 +52,8 @@ def by_table(root: Any, files: Any, config: ConvertConfig) -> Any:
         | "SameName" >> InPartitions(lambda named: named.name)
         | "Join" >> beam.FlatMap(join_partition, config).with_outputs(TALLY, main="sources")
     )
-    return {"sources": joined.sources, TALLY: (rows[TALLY], joined[TALLY]) | "TallyTable" >> beam.Flatten()}
+    tally: PCollection[Count] = (rows[TALLY], joined[TALLY]) | "TallyTable" >> beam.Flatten()
+    return {"sources": joined.sources, TALLY: tally}
 
 
 def table_of(config: ConvertConfig) -> str:
@@ -71,7 +73,7 @@ def files_by_name(files: Block[File]) -> Block[Named]:
     return Block([Named(PurePosixPath(file.path).name, _FILES, file) for file in files])
 
 
-def rows_by_name(uri: str, config: ConvertConfig) -> Iterator[Any]:
+def rows_by_name(uri: str, config: ConvertConfig) -> Iterator[Block[Named] | Told]:
     """The rows of the table, by file name."""
     assert config.known.table
     unnamed = []
@@ -101,7 +103,7 @@ def names_of_split(listed: tuple[str, str], folder: str) -> Iterator[Block[Named
             yield from blocks(Named(file_name, _SPLITS, split) for file_name in names)
 
 
-def join_partition(found: Iterable[Block[Named]], config: ConvertConfig) -> Iterator[Any]:
+def join_partition(found: Iterable[Block[Named]], config: ConvertConfig) -> Iterator[Block[Source] | Told]:
     """What becomes of the files of a partition, given the rows and the lists that name them."""
     by_name: defaultdict[str, dict[str, list[Any]]] = defaultdict(lambda: {_FILES: [], _ROWS: [], _SPLITS: []})
     for named in itertools.chain.from_iterable(found):
@@ -120,7 +122,7 @@ def join_partition(found: Iterable[Block[Named]], config: ConvertConfig) -> Iter
     yield from skipped(reasons)
 
 
-def join(name: str, found: Mapping[str, list[Any]], config: ConvertConfig) -> Iterator[Any]:
+def join(name: str, found: Mapping[str, list[Any]], config: ConvertConfig) -> Iterator[Source | str | Told]:
     """What becomes of the files of one name, given the rows and the lists that name them: a Source, the reason why not,
     or a problem."""
     files = []

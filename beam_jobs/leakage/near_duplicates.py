@@ -5,7 +5,7 @@ signs, as they are, with the weakest or the second weakest of them turned, and t
 Records that have a value in common are compared, sign by sign. A pair that has several in common is found at the lowest.
 
 The values are cut in parts that workers search one at a time; a record goes, whole, to the parts of its values. Records of
-equal signatures are one (crowds.py). Where more than _MOST_MEETING different signatures have one value, each is compared
+equal signatures are one (crowds.py). Where more than MOST_MEETING different signatures have one value, each is compared
 with the next in the order of signatures, as many as make as much work, and the meetings that are left out are counted.
 """
 
@@ -23,7 +23,7 @@ MOST_DISTANCE = 30
 # What the distance of a pair counts. Another text, in an older data set, says that its pairs are others.
 MEASURE = f"signs of 256 DCT coefficients of the stored pixels, of which up to {MOST_DISTANCE} differ"
 PAIRS_SHOWN = 100_000
-_MOST_MEETING = 1_000
+MOST_MEETING = 1_000
 _LEAST_COMPARED = 20
 _COMPARED_AT_ONCE = 1 << 15
 _OF_WORD = 3 + len(MARGINS)
@@ -81,7 +81,7 @@ def spread(records: Rows, parts: int) -> Iterator[tuple[int, Rows]]:
         yield int(sorted_parts[start]), rows[np.unique(member[start:end])]
 
 
-def search(part: int, parts: int, splits: list[Rows]) -> Found:
+def search(part: int, parts: int, splits: list[Rows], most_meeting: int = MOST_MEETING) -> Found:
     """The pairs across splits whose lowest common value is in `part`; `splits` holds the ROWs sent to it, for each of
     SPLITS."""
     found = crowds(splits)
@@ -91,7 +91,7 @@ def search(part: int, parts: int, splits: list[Rows]) -> Found:
     equal = np.flatnonzero(mine[np.arange(len(every)), every.argmin(1)]) if len(every) else np.zeros(0, np.int64)
     matches = [_matches(found, equal, equal, np.zeros(len(equal), np.int64), by_distance)]
     values, member = _meetings(found, every, mine)
-    reach, not_compared = _reach(values)
+    reach, not_compared = _reach(values, most_meeting)
     at = np.arange(len(values))
     step = 0
     while len(at := at[reach[at] > step]):
@@ -154,11 +154,11 @@ def _meetings(found: Crowds, every: Values, mine: NDArray[np.bool_]) -> tuple[Va
     return values[once], member[once]
 
 
-def _reach(values: Values) -> tuple[Integers, int]:
+def _reach(values: Values, most: int) -> tuple[Integers, int]:
     """With how many of those that follow it each is compared, and how many meetings are left out."""
     starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]])[: len(values)])
     sizes = np.diff(starts, append=len(values))
-    window = np.where(sizes <= _MOST_MEETING, sizes, (_MOST_MEETING**2 // 2 // sizes.clip(1)).clip(_LEAST_COMPARED))
+    window = np.where(sizes <= most, sizes, (most**2 // 2 // sizes.clip(1)).clip(_LEAST_COMPARED))
     beyond = (sizes - 1 - window).clip(0)  # how many the first of a value is not compared with; the next one less
     last = np.repeat(starts + sizes - 1, sizes)
     return np.minimum(last - np.arange(len(values)), np.repeat(window, sizes)), int((beyond * (beyond + 1) // 2).sum())

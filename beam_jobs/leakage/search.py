@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.pvalue import AsSingleton, PCollection
 
 from beam_jobs.elements import Plan
 from beam_jobs.leakage import near_duplicates
@@ -16,20 +16,21 @@ from schemas.dataset import SPLITS
 
 
 @dataclass
-class FindNearDuplicates(beam.PTransform):  # type: ignore[misc]
+class FindNearDuplicates(beam.PTransform[PCollection[tuple[str, bytes]], PCollection[Found]]):
     """(split, HASHED rows as bytes) of each shard -> the one Found; none where there is no shard. Signatures move in blocks,
     not one by one: a block is a shard's rows for one part of the search."""
 
-    plan: Any  # the one Plan, as a side input: the number of parts follows from its number of images
+    plan: AsSingleton  # the one Plan: the number of parts follows from its number of images
 
-    def expand(self, signatures: Any) -> Any:
-        return (
+    def expand(self, signatures: PCollection[tuple[str, bytes]]) -> PCollection[Found]:
+        found: PCollection[Found] = (
             signatures
             | "SpreadSignatures" >> beam.FlatMap(spread_shard, self.plan)
             | "ByPart" >> beam.GroupByKey()
             | "SearchPart" >> beam.Map(search_part, self.plan)
             | "MergeParts" >> beam.CombineGlobally(near_duplicates.merged).without_defaults()
         )
+        return found
 
 
 def spread_shard(shard: tuple[str, bytes], plan: Plan) -> Iterator[tuple[int, tuple[str, Block[bytes]]]]:

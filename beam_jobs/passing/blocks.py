@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import apache_beam as beam
+from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 
 from schemas.errors import JobFailed
 
@@ -107,19 +109,21 @@ def blocks(items: Iterable[T], size: int = BLOCK_ITEMS) -> Iterator[Block[T]]:
 
 
 @dataclass
-class InPartitions(beam.PTransform):  # type: ignore[misc]
+class InPartitions(beam.PTransform[PCollection[Block[Any]], PCollection[Iterable[Block[Any]]]]):
     """Blocks -> for each partition its blocks: all items with the same `key(item)`, and those of some other keys."""
 
     key: Callable[[Any], object]
+    held: int = _HELD_ITEMS
 
-    def expand(self, blocks: Any) -> Any:
+    def expand(self, blocks: PCollection[Block[Any]]) -> PCollection[Iterable[Block[Any]]]:
         key = self.key
-        return (
+        partitions: PCollection[Iterable[Block[Any]]] = (
             blocks
-            | "Sort" >> beam.ParDo(SortByKey(lambda item: _partition(key(item))))
+            | "Sort" >> beam.ParDo(SortByKey(lambda item: _partition(key(item)), self.held))
             | "Group" >> beam.GroupByKey()
             | "Partition" >> beam.Values()
         )
+        return partitions
 
 
 def _partition(key: object) -> int:
@@ -127,11 +131,11 @@ def _partition(key: object) -> int:
     return zlib.crc32(str(key).encode("utf-8", "surrogatepass")) % _PARTITIONS
 
 
-class SortByKey(beam.DoFn):  # type: ignore[misc]
-    """Blocks -> (key, block). Holds on to some thousand items, because many small blocks would cost as much as items."""
+class SortByKey(beam.DoFn):
+    """Blocks -> (key, block). Holds on to `held` items, because many small blocks would cost as much as items."""
 
-    def __init__(self, key: Callable[..., Hashable]) -> None:
-        self._key = key
+    def __init__(self, key: Callable[..., Hashable], held: int = _HELD_ITEMS) -> None:
+        self._key, self._most = key, held
 
     def start_bundle(self) -> None:
         self._held: defaultdict[Hashable, list[Any]] = defaultdict(list)
@@ -141,10 +145,10 @@ class SortByKey(beam.DoFn):  # type: ignore[misc]
         for item in block:
             self._held[self._key(item, *side)].append(item)
             self._number += 1
-            if self._number >= _HELD_ITEMS:
+            if self._number >= self._most:
                 yield from self._sorted()
 
-    def finish_bundle(self) -> Iterator[Any]:
+    def finish_bundle(self) -> Iterator[WindowedValue]:
         yield from map(GlobalWindows.windowed_value, self._sorted())
 
     def _sorted(self) -> Iterator[tuple[Hashable, Block[Any]]]:

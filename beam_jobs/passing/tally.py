@@ -2,12 +2,17 @@
 
 import collections
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, Literal, NamedTuple, TypedDict, TypeVar
 
 import apache_beam as beam
+from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.typehints.decorators import no_annotations
 
-TALLY = "tally"  # the tag of that output, in every step
+from beam_jobs.passing.blocks import Block
+from schemas.source import Source
+
+TALLY: Final = "tally"  # the tag of that output, in every step
 IMAGES, SKIPPED, DUPLICATES, NOTES = "images", "skipped", "duplicates", "notes"
 PROBLEMS, OVERLAPS = "problems", "overlaps"
 
@@ -23,42 +28,67 @@ class Count(NamedTuple):
     number: int
 
 
-def skipped(reasons: Mapping[str, int]) -> Iterator[Any]:
+Told = TaggedOutput[Literal["tally"], Count]
+
+
+class SourcesAndTally(TypedDict, total=False):
+    """What a step passes on; without a tally where it has nothing to tell."""
+
+    sources: PCollection[Block[Source]]
+    tally: PCollection[Count]
+
+
+_Expand = TypeVar("_Expand", bound=Callable[..., Any])
+
+
+def several_collections(expand: _Expand) -> _Expand:
+    """For an `expand` of several collections: Beam reads the types of one alone, and warns of all others."""
+    marked: _Expand = no_annotations(expand)
+    return marked
+
+
+def skipped(reasons: Mapping[str, int]) -> Iterator[Told]:
     """Tells of files that are no input: how many for each reason."""
     for reason, number in reasons.items():
         if number:
-            yield beam.pvalue.TaggedOutput(TALLY, Count(SKIPPED, reason, number))
+            yield TaggedOutput(TALLY, Count(SKIPPED, reason, number))
 
 
-def note(reasons: Mapping[str, int]) -> Iterator[Any]:
+def note(reasons: Mapping[str, int]) -> Iterator[Told]:
     """Tells of what people should know: how often each."""
     for reason, number in reasons.items():
         if number:
-            yield beam.pvalue.TaggedOutput(TALLY, Count(NOTES, reason, number))
+            yield TaggedOutput(TALLY, Count(NOTES, reason, number))
 
 
-def duplicates(number: int) -> Any:
+def duplicates(number: int) -> Told:
     """Tells of inputs that are byte-identical to one that is kept."""
-    return beam.pvalue.TaggedOutput(TALLY, Count(DUPLICATES, "", number))
+    return TaggedOutput(TALLY, Count(DUPLICATES, "", number))
 
 
-def problem(text: str) -> Any:
+def problem(text: str) -> Told:
     """Tells of something for which the job must fail before anything is written."""
-    return beam.pvalue.TaggedOutput(TALLY, Count(PROBLEMS, text, 1))
+    return TaggedOutput(TALLY, Count(PROBLEMS, text, 1))
 
 
-def overlap(group: str, splits: list[str]) -> Any:
+def overlap(group: str, splits: list[str]) -> Told:
     """Tells of a group, by its pseudonym, that is in several splits and may be."""
-    return beam.pvalue.TaggedOutput(TALLY, Count(OVERLAPS, json.dumps({"group": group, "splits": splits}), 1))
+    return TaggedOutput(TALLY, Count(OVERLAPS, json.dumps({"group": group, "splits": splits}), 1))
 
 
-class AddUp(beam.CombineFn):  # type: ignore[misc]
+Sums = dict[str, collections.Counter[Any]]
+
+
+class AddUp(beam.CombineFn):
     """Counts -> {kind: {what: sum}}. Of problems and overlaps only the first are kept, and the number of all under ""."""
 
-    def create_accumulator(self) -> dict[str, collections.Counter[Any]]:
+    def __init__(self) -> None:
+        """Takes nothing. Beam's own has no types."""
+
+    def create_accumulator(self) -> Sums:
         return {}
 
-    def add_input(self, sums: dict[str, collections.Counter[Any]], count: Count) -> Any:
+    def add_input(self, sums: Sums, count: Count) -> Sums:
         counter = sums.setdefault(count.kind, collections.Counter())
         counter[count.what] += count.number
         if count.kind in _SHOWN:
@@ -68,9 +98,9 @@ class AddUp(beam.CombineFn):  # type: ignore[misc]
                 del counter[max(counter)]
         return sums
 
-    def merge_accumulators(self, several: Iterable[dict[str, collections.Counter[Any]]]) -> Any:
+    def merge_accumulators(self, accumulators: Iterable[Sums]) -> Sums:
         merged = self.create_accumulator()
-        for sums in several:
+        for sums in accumulators:
             for kind, counter in sums.items():
                 merged.setdefault(kind, collections.Counter()).update(counter)
         for kind in merged.keys() & _SHOWN.keys():
@@ -78,7 +108,7 @@ class AddUp(beam.CombineFn):  # type: ignore[misc]
             merged[kind] = collections.Counter({text: merged[kind][text] for text in first})
         return merged
 
-    def extract_output(self, sums: dict[str, collections.Counter[Any]]) -> dict[str, dict[Any, int]]:
+    def extract_output(self, sums: Sums) -> dict[str, dict[Any, int]]:
         return {kind: dict(counter) for kind, counter in sums.items()}
 
 

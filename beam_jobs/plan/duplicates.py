@@ -7,14 +7,15 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.pvalue import PCollection, TaggedOutput
 
 from beam_jobs.decoding.decoder import decode
 from beam_jobs.passing.blocks import Block, InPartitions, blocks
-from beam_jobs.passing.tally import TALLY, duplicates, problem
+from beam_jobs.passing.tally import TALLY, SourcesAndTally, Told, duplicates, problem, several_collections
 from beam_jobs.settings.config import ConvertConfig, most_bytes
 from beam_jobs.storage import storage
 from schemas.pixels.rejection import Decoded
@@ -25,9 +26,11 @@ _CHECKSUM_BLOCK = 500  # files that one worker reads; small, so that all workers
 _LARGE_BYTES, _END_BYTES = 64 << 10, 4 << 10
 _ALONE = 0  # the key of sources that no other one can be identical with
 
+Candidates = TaggedOutput[Literal["candidates"], Block[Source]]
+
 
 @dataclass
-class DropDuplicates(beam.PTransform):  # type: ignore[misc]
+class DropDuplicates(beam.PTransform[PCollection[Block[Source]], SourcesAndTally]):
     """Blocks of Sources -> blocks with one of each set of byte-identical ones, and the tally of the others.
 
     Only files of equal size can be identical, so only those are read for a checksum that the listing lacks; large ones
@@ -36,7 +39,8 @@ class DropDuplicates(beam.PTransform):  # type: ignore[misc]
 
     config: ConvertConfig
 
-    def expand(self, sources: Any) -> Any:
+    @several_collections
+    def expand(self, sources: PCollection[Block[Source]]) -> SourcesAndTally:
         sized = (
             sources
             | "BySize" >> InPartitions(lambda source: source.size)
@@ -49,10 +53,11 @@ class DropDuplicates(beam.PTransform):  # type: ignore[misc]
             | "ByChecksum" >> InPartitions(identity_of)
             | "KeepOne" >> beam.FlatMap(keep_one_each, self.config).with_outputs(TALLY, main="kept")
         )
-        return {"sources": (sized.unique, checked.kept) | "Kept" >> beam.Flatten(), TALLY: checked[TALLY]}
+        kept: PCollection[Block[Source]] = (sized.unique, checked.kept) | "Kept" >> beam.Flatten()
+        return {"sources": kept, TALLY: checked[TALLY]}
 
 
-def same_size(sources: Iterable[Block[Source]]) -> Iterator[Any]:
+def same_size(sources: Iterable[Block[Source]]) -> Iterator[Block[Source] | Candidates]:
     """Tells sources that no other one can be identical with from those to compare: of equal size and, if they are large,
     with equal ends. Empty files are all alike, and not duplicates."""
     # Gone through several times and not held: perhaps all files of an archive are of one size.
@@ -71,7 +76,7 @@ def same_size(sources: Iterable[Block[Source]]) -> Iterator[Any]:
     yield from blocks(itertools.compress(itertools.chain.from_iterable(sources), ~several))
     shared = itertools.compress(itertools.chain.from_iterable(sources), several)
     for block in blocks(shared, _CHECKSUM_BLOCK):
-        yield beam.pvalue.TaggedOutput("candidates", block)
+        yield TaggedOutput("candidates", block)
 
 
 def _ends(source: Source) -> bytes:
@@ -111,7 +116,7 @@ def identity_of(source: Source) -> tuple[int, str]:
     return source.size, source.checksum or f"unreadable:{source.path}"
 
 
-def keep_one_each(sources: Iterable[Block[Source]], config: ConvertConfig) -> Iterator[Any]:
+def keep_one_each(sources: Iterable[Block[Source]], config: ConvertConfig) -> Iterator[Block[Source] | Told]:
     """Keeps, of each set of byte-identical sources in a partition, the one with the first path. Two that disagree are a
     problem where they are an image; what is none (the same error page saved under many names) goes on, to be quarantined
     one by one."""
@@ -141,7 +146,7 @@ def keep_one_each(sources: Iterable[Block[Source]], config: ConvertConfig) -> It
         yield duplicates(more)
 
 
-def _disagreement(first: Source, others: list[Source]) -> Any:
+def _disagreement(first: Source, others: list[Source]) -> Told:
     attribute = "label" if any(other.label != first.label for other in others) else "split"
     odd = next(other for other in others if getattr(other, attribute) != getattr(first, attribute))
     values = (getattr(source, attribute) or "unassigned" for source in (first, odd))

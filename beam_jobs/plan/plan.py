@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.pvalue import AsSingleton, PCollection
 
 from beam_jobs.elements import Plan, Reference
 from beam_jobs.passing import status
@@ -22,7 +23,9 @@ from beam_jobs.passing.tally import (
     AddUp,
     Count,
     problem_line,
+    several_collections,
 )
+from beam_jobs.plan.splits import ReferencesAndTally
 from beam_jobs.settings.config import ConvertConfig
 from schemas.dataset import SPLITS
 from schemas.errors import JobFailed, UsageError
@@ -39,14 +42,15 @@ NO_GROUP = "no_group_in_path"
 
 
 @dataclass
-class MakePlan(beam.PTransform):  # type: ignore[misc]
-    """{"references": References, TALLY: Counts} -> the one Plan; fails the job where nothing may be written."""
+class MakePlan(beam.PTransform[ReferencesAndTally, PCollection[Plan]]):
+    """References, and the tally of all steps -> the one Plan; fails the job where nothing may be written."""
 
     config: ConvertConfig
     feedback: str
 
-    def expand(self, inputs: Any) -> Any:
-        images = inputs["references"] | "CountImages" >> beam.FlatMap(
+    @several_collections
+    def expand(self, inputs: ReferencesAndTally) -> PCollection[Plan]:
+        images: PCollection[Count] = inputs["references"] | "CountImages" >> beam.FlatMap(
             count_images, bool(self.config.known.group_pattern)
         )
         sums = (
@@ -55,8 +59,11 @@ class MakePlan(beam.PTransform):  # type: ignore[misc]
             | "AddUp" >> beam.CombineGlobally(AddUp()).without_defaults()
         )
         of_nothing: dict[str, dict[Any, int]] = {}
-        tally = beam.pvalue.AsSingleton(sums, default_value=of_nothing)
-        return images.pipeline | beam.Impulse() | "MakePlan" >> beam.Map(make_plan, tally, self.config, self.feedback)
+        tally = AsSingleton(sums, default_value=of_nothing)
+        plan: PCollection[Plan] = (
+            images.pipeline | beam.Impulse() | "MakePlan" >> beam.Map(make_plan, tally, self.config, self.feedback)
+        )
+        return plan
 
 
 def count_images(references: Block[Reference], grouped: bool) -> Iterator[Count]:
@@ -70,7 +77,7 @@ def count_images(references: Block[Reference], grouped: bool) -> Iterator[Count]
             yield Count(NOTES, NO_GROUP, alone)
 
 
-def make_plan(_: Any, tally: Mapping[str, dict[Any, int]], config: ConvertConfig, folder: str) -> Plan:
+def make_plan(_: bytes, tally: Mapping[str, dict[Any, int]], config: ConvertConfig, folder: str) -> Plan:
     """The plan for what was found, told to the launcher too. Raises JobFailed for problems of the inputs."""
     with status.failures(folder):
         if problems := tally.get(PROBLEMS):

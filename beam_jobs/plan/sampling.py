@@ -3,13 +3,17 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import apache_beam as beam
+from apache_beam.pvalue import AsSingleton, PCollection
+from apache_beam.transforms.combiners import Top
 
 from beam_jobs.passing.blocks import Block
 from beam_jobs.passing.tally import (
     TALLY,
+    SourcesAndTally,
+    Told,
+    several_collections,
     skipped,
 )
 from beam_jobs.settings.config import ConvertConfig
@@ -18,20 +22,23 @@ from schemas.source import Source
 
 
 @dataclass
-class Sample(beam.PTransform):  # type: ignore[misc]
+class Sample(beam.PTransform[PCollection[Block[Source]], SourcesAndTally]):
     """Blocks of Sources -> the --sample_fraction and --limit of them that hashed names choose, with the tally of the
     rest."""
 
     config: ConvertConfig
 
-    def expand(self, sources: Any) -> Any:
+    @several_collections
+    def expand(self, sources: PCollection[Block[Source]]) -> SourcesAndTally:
         config = self.config
-        cut: Any = config.sample_fraction
+        if config.sample_fraction == 1 and not config.limit:
+            return {"sources": sources}
+        cut: float | AsSingleton = config.sample_fraction
         if config.limit:
-            cut = beam.pvalue.AsSingleton(
+            cut = AsSingleton(
                 sources
                 | "SampleKeys" >> beam.FlatMap(sample_keys, config.seed)
-                | "Lowest" >> beam.combiners.Top.Smallest(config.limit)
+                | "Lowest" >> Top.Smallest(config.limit)
                 | "LimitCut" >> beam.Map(limit_cut, config)
             )
         chosen = sources | "Choose" >> beam.FlatMap(choose, config.seed, cut).with_outputs(TALLY, main="sources")
@@ -49,7 +56,7 @@ def limit_cut(lowest: list[float], config: ConvertConfig) -> float:
     return min(config.sample_fraction, beyond_last)
 
 
-def choose(sources: Block[Source], seed: int, cut: float) -> Iterator[Any]:
+def choose(sources: Block[Source], seed: int, cut: float) -> Iterator[Block[Source] | Told]:
     """Passes on the sources whose hashed name is below `cut`."""
     if cut >= 1:
         yield sources

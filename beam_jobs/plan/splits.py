@@ -4,13 +4,14 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import apache_beam as beam
+from apache_beam.pvalue import AsSingleton, PCollection
 
 from beam_jobs.elements import Reference
 from beam_jobs.passing.blocks import Block, InPartitions, blocks
-from beam_jobs.passing.tally import TALLY, overlap, problem
+from beam_jobs.passing.tally import TALLY, Count, Told, overlap, problem, several_collections
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.settings.id_key import id_key
 from schemas.dataset import SPLITS
@@ -22,27 +23,37 @@ from schemas.source import UNASSIGNED, Source
 _EXACT_GROUPS = 10_000
 
 
+class ReferencesAndTally(TypedDict):
+    """What becomes of the Sources of a data set."""
+
+    references: PCollection[Block[Reference]]
+    tally: PCollection[Count]
+
+
 @dataclass
-class AssignSplits(beam.PTransform):  # type: ignore[misc]
+class AssignSplits(beam.PTransform[PCollection[Block[Source]], ReferencesAndTally]):
     """Blocks of kept Sources -> blocks of References with their split; a problem for a group that the input puts in
     two."""
 
     config: ConvertConfig
+    exact_groups: int = _EXACT_GROUPS
 
-    def expand(self, sources: Any) -> Any:
-        table = (
+    @several_collections
+    def expand(self, sources: PCollection[Block[Source]]) -> ReferencesAndTally:
+        table: PCollection[SplitTable] = (
             sources
-            | "SplitTable" >> beam.CombineGlobally(FewGroups(self.config.seed)).without_defaults()
+            | "SplitTable" >> beam.CombineGlobally(FewGroups(self.config.seed, self.exact_groups)).without_defaults()
             | "Carve" >> beam.Map(split_table, self.config)
         )
-        return (
+        assigned = (
             sources
             | "ByGroup" >> InPartitions(lambda source: source.group)
             | "Assign"
-            >> beam.FlatMap(assign, beam.pvalue.AsSingleton(table, default_value=None), self.config).with_outputs(
+            >> beam.FlatMap(assign, AsSingleton(table, default_value=None), self.config).with_outputs(
                 TALLY, main="references"
             )
         )
+        return {"references": assigned.references, TALLY: assigned[TALLY]}
 
 
 class SplitTable(NamedTuple):
@@ -53,17 +64,20 @@ class SplitTable(NamedTuple):
     groups: Mapping[str, str]
 
 
-class FewGroups(beam.CombineFn):  # type: ignore[misc]
+Groups = tuple[set[str], dict[str, set[str] | None]]
+
+
+class FewGroups(beam.CombineFn):
     """Blocks of Sources -> (the splits that the input names, {label: its groups without a given split, in the order of their
-    hashes, or None where they are more than _EXACT_GROUPS})."""
+    hashes, or none where they are more than `exact`})."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, exact: int = _EXACT_GROUPS) -> None:
+        self.seed, self.exact = seed, exact
 
-    def create_accumulator(self) -> tuple[set[str], dict[str, set[str] | None]]:
+    def create_accumulator(self) -> Groups:
         return set(), {}
 
-    def add_input(self, accumulator: tuple[set[str], dict[str, set[str] | None]], sources: Block[Source]) -> Any:
+    def add_input(self, accumulator: Groups, sources: Block[Source]) -> Groups:
         given, groups = accumulator
         for source in sources:
             given.add(source.split)
@@ -73,22 +87,22 @@ class FewGroups(beam.CombineFn):  # type: ignore[misc]
                 few = groups.setdefault(stratum, set())
                 if few is not None:
                     few.add(source.group)
-                    if len(few) > _EXACT_GROUPS:
+                    if len(few) > self.exact:
                         groups[stratum] = None
         return accumulator
 
-    def merge_accumulators(self, accumulators: Iterable[tuple[set[str], dict[str, set[str] | None]]]) -> Any:
+    def merge_accumulators(self, accumulators: Iterable[Groups]) -> Groups:
         merged = self.create_accumulator()
         for given, groups in accumulators:
             merged[0].update(given)
             for label, few in groups.items():
                 union = None if few is None else merged[1].get(label, set())
                 merged[1][label] = None if few is None or union is None else union | few
-                if len(merged[1][label] or ()) > _EXACT_GROUPS:
+                if len(merged[1][label] or ()) > self.exact:
                     merged[1][label] = None
         return merged
 
-    def extract_output(self, accumulator: tuple[set[str], dict[str, set[str] | None]]) -> Any:
+    def extract_output(self, accumulator: Groups) -> tuple[set[str], dict[str, list[str]]]:
         given, groups = accumulator
         return given, {
             label: sorted(few or (), key=lambda group: (uniform(self.seed, "split", group), group))
@@ -117,7 +131,9 @@ def _share(fraction: float, count: int, most: int) -> int:
     return max(0, min(max(1, round(fraction * count)), most)) if fraction else 0
 
 
-def assign(sources: Iterable[Block[Source]], table: SplitTable, config: ConvertConfig) -> Iterator[Any]:
+def assign(
+    sources: Iterable[Block[Source]], table: SplitTable, config: ConvertConfig
+) -> Iterator[Block[Reference] | Told]:
     """Gives the sources of a partition their split: the one that the input names, or the one of the group."""
     key = id_key(config)
     splits_of: defaultdict[str, set[str]] = defaultdict(set)

@@ -8,14 +8,16 @@ test images, and their number is not to change.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apache_beam as beam
+from apache_beam.pvalue import AsSingleton, PCollection
+from apache_beam.transforms.combiners import ToList
 
 from beam_jobs.leakage.known_pairs import LEAKAGE, Ids, known_pairs
 from beam_jobs.passing import status
 from beam_jobs.passing.blocks import Block
-from beam_jobs.passing.tally import TALLY, note, skipped
+from beam_jobs.passing.tally import TALLY, Count, SourcesAndTally, Told, note, several_collections, skipped
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.settings.id_key import id_key
 from schemas.errors import UsageError
@@ -47,24 +49,25 @@ class Changes(NamedTuple):
 
 
 @dataclass
-class KeepTogether(beam.PTransform):  # type: ignore[misc]
+class KeepTogether(beam.PTransform[PCollection[Block[Source]], SourcesAndTally]):
     """Blocks of Sources -> the same without copies of images in later splits and with one group for all copies of an image,
     and the tally of those left out."""
 
     config: ConvertConfig
     feedback: str
 
-    def expand(self, sources: Any) -> Any:
+    @several_collections
+    def expand(self, sources: PCollection[Block[Source]]) -> SourcesAndTally:
         changes = (
             sources
             | "Members" >> beam.FlatMap(members, self.config, self.feedback)
-            | "AllMembers" >> beam.combiners.ToList()
+            | "AllMembers" >> ToList()
             | "Changes" >> beam.FlatMap(plan_changes, self.config, self.feedback).with_outputs(TALLY, main="changes")
         )
-        applied = sources | "Apply" >> beam.FlatMap(apply, beam.pvalue.AsSingleton(changes["changes"])).with_outputs(
+        applied = sources | "Apply" >> beam.FlatMap(apply, AsSingleton(changes["changes"])).with_outputs(
             TALLY, main="sources"
         )
-        tally = (changes[TALLY], applied[TALLY]) | "Tally" >> beam.Flatten()
+        tally: PCollection[Count] = (changes[TALLY], applied[TALLY]) | "Tally" >> beam.Flatten()
         return {"sources": applied["sources"], TALLY: tally}
 
 
@@ -82,7 +85,7 @@ def _ids(config: ConvertConfig) -> frozenset[str]:
     return frozenset(name for pair in known_pairs(config).pairs for name in pair)
 
 
-def plan_changes(found: list[Member], config: ConvertConfig, folder: str) -> Iterator[Any]:
+def plan_changes(found: list[Member], config: ConvertConfig, folder: str) -> Iterator[Changes | Told]:
     """The one Changes, and what to note. Raises UsageError where the pairs are of other inputs."""
     with status.failures(folder):
         known = known_pairs(config)
@@ -134,7 +137,7 @@ def lowest_in_chain(links: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {name: top(name) for name in list(above)}
 
 
-def apply(sources: Block[Source], changes: Changes) -> Iterator[Any]:
+def apply(sources: Block[Source], changes: Changes) -> Iterator[Block[Source] | Told]:
     """The sources of a block as they are to be split, and the tally of those left out."""
     kept = [source for source in sources if source.path not in changes.left_out]
     number = sum(1 for _ in sources) - len(kept)

@@ -30,7 +30,7 @@ def beam_options(flags: list[str]) -> PipelineOptions:
     known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for kind in PipelineOptions.__subclasses__():
         if "_add_argparse_args" in vars(kind):
-            kind._add_argparse_args(known)
+            kind._add_argparse_args(known)  # type: ignore[arg-type] # Beam's own parser differs in what is not used here
     _, unknown = known.parse_known_args(flags)
     options = PipelineOptions(flags)
     runner = options.view_as(StandardOptions).runner or ""

@@ -12,11 +12,11 @@ import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
 from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_jobs.elements import Converted, Outcome, Plan, Quarantined, Reference, ShardResult, Skipped
 from beam_jobs.leakage.crowds import HASHED
@@ -35,7 +35,7 @@ from schemas.shard_name import ShardName
 _AT_ONCE = 2
 
 
-class WriteShards(beam.DoFn):  # type: ignore[misc]
+class WriteShards(beam.DoFn):
     """((split, index), blocks of References) -> the ShardResult of `write_shard`.
 
     Two shards at a time, so that the decoders have work while one is finished and the next is begun.
@@ -55,7 +55,7 @@ class WriteShards(beam.DoFn):  # type: ignore[misc]
         if len(self._begun) > _AT_ONCE:
             yield self._first_begun()
 
-    def finish_bundle(self) -> Iterator[Any]:
+    def finish_bundle(self) -> Iterator[WindowedValue]:
         while self._begun:
             yield GlobalWindows.windowed_value(self._first_begun())
         self._threads.shutdown()

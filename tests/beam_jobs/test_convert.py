@@ -108,7 +108,7 @@ def test_groups_stay_in_one_split_and_the_fraction_is_met(tmp_path: Path, conver
 
 
 def test_the_kermany_preset_merges_val_and_keeps_test_untouched(tmp_path: Path, convert: Convert) -> None:
-    names = {}
+    names: dict[str, int] = {}
     for split, people in (("train", 12), ("val", 2), ("test", 4)):
         for n in range(people):
             first = 0 if split != "val" else 50
@@ -158,7 +158,17 @@ def test_worker_processes_give_the_same_bytes(tmp_path: Path, convert: Convert) 
     assert convert(raw, tmp_path / "one", "--shards", 3).code == 0
     # A process of its own: Beam's worker processes are not meant to be started under pytest's.
     done = subprocess.run(
-        [sys.executable, "-m", "beam_jobs.convert", "--input", raw, "--output", tmp_path / "two", "--shards", "3"]
+        [
+            sys.executable,
+            "-m",
+            "beam_jobs.convert",
+            "--input",
+            str(raw),
+            "--output",
+            str(tmp_path / "two"),
+            "--shards",
+            "3",
+        ]
         + ["--direct_running_mode=multi_processing", "--direct_num_workers=2"],
         capture_output=True,
         text=True,

@@ -149,7 +149,7 @@ def test_no_name_in_a_dicom_file_gets_out(tmp_path: Path) -> None:
         data = dicom_file(scene(), **elements).replace(b"0000001", NAMES[0][:7].encode())
         (raw / f"NORMAL/misplaced {number}.dcm").write_bytes(data + bytes(2 * number))
     done = subprocess.run(
-        [sys.executable, "-m", "beam_jobs.convert", "--input", raw, "--output", tmp_path / "out", "--debug"]
+        [sys.executable, "-m", "beam_jobs.convert", "--input", str(raw), "--output", str(tmp_path / "out"), "--debug"]
         + ["--max_reject_fraction", "1", "--allow_burned_in"],
         capture_output=True,
         timeout=240,
@@ -191,7 +191,7 @@ def test_two_thousand_files_end_as_they_were_made_to_with_1_and_8_decoders(tmp_p
 
     for decoders in (1, 8):
         done = subprocess.run(
-            [sys.executable, "-m", "beam_jobs.convert", "--input", raw, "--output", tmp_path / f"{decoders}"]
+            [sys.executable, "-m", "beam_jobs.convert", "--input", str(raw), "--output", str(tmp_path / f"{decoders}")]
             + ["--decoders", str(decoders), "--shards", "6", "--max_reject_fraction", "0.2", "--decode_timeout", "3"],
             env={**os.environ, "PYTHONPATH": stand_in_path()},
             capture_output=True,

@@ -11,6 +11,7 @@ import pytest
 
 from beam_jobs import show
 from beam_jobs.convert import main
+from beam_jobs.reading.manifest import require_manifest
 from beam_jobs.reading.shards import read_examples
 from schemas.pixels.rejection import Reason
 from tests.conftest import Result, files_of, labelled, manifest_of, write_images
@@ -46,7 +47,16 @@ def test_the_search_finds_names(raw: Path) -> None:
 
 
 def test_no_attribute_of_an_image_is_in_any_output_or_log(raw: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "beam_jobs.convert", "--debug", "--input", raw, "--output", tmp_path / "out"]
+    command = [
+        sys.executable,
+        "-m",
+        "beam_jobs.convert",
+        "--debug",
+        "--input",
+        str(raw),
+        "--output",
+        str(tmp_path / "out"),
+    ]
     command += ["--shards", "2", "--max_reject_fraction"]
     for fraction, code in (("0", 1), ("1", 0)):  # the first run leaves its work folder, with the marks of its shards
         done = subprocess.run([*command, fraction], capture_output=True, timeout=300)
@@ -113,7 +123,7 @@ def test_source_uris_are_stored_only_where_asked_for(tmp_path: Path, convert: Co
         assert str(raw).encode() not in content, name
         assert b"source_uri" not in content or name == "manifest.json", name
     dataset = tmp_path / "with"
-    manifest = show.require_manifest(str(dataset))
+    manifest = require_manifest(str(dataset))
     uris = {e.source_uri for split in manifest.splits for e in read_examples(str(dataset), manifest, split)}
     assert uris == {str(raw / name) for name in names}
     assert manifest.settings["include_source_uri"] is True

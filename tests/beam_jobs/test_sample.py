@@ -5,10 +5,12 @@ import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
@@ -184,7 +186,7 @@ def test_simple_statistics_do_not_tell_the_classes_apart() -> None:
         assert 0.25 < area < 0.75, f"{name} alone reaches an area of {area:.2f}"
 
 
-def drawn(cause: str | None, person: int, index: int) -> np.ndarray:
+def drawn(cause: str | None, person: int, index: int) -> NDArray[np.floating[Any]]:
     anatomy = Anatomy.draw(np.random.default_rng((0, 2, person)))
     return draw_chest(anatomy, cause, (64, 64), np.random.default_rng((0, 1, index)))
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.faults
 def test_readers_see_the_old_or_the_new_data_set(place: Place, raw: Path, command: Callable[..., Result]) -> None:
     assert finish(start(raw, place.uri)).code == 0
     launch = start(raw, place.uri, "--overwrite", "--image_size", "32")
-    seen = set()
+    seen: set[str] = set()
     while launch.process.poll() is None or not seen:
         result = command(verify.main, place.uri)
         assert result.code == 0 or "was overwritten while it was verified; verify it again" in result.err, result
@@ -35,11 +35,11 @@ def test_training_sees_the_old_or_the_new_data_set(tmp_path: Path, raw: Path) ->
     output = tmp_path / "1.0.0"
     assert finish(start(raw, output)).code == 0
     launch = start(raw, output, "--overwrite", "--image_size", "32")
-    ended, revisions = threading.Event(), set()
-    threading.Thread(target=lambda: (launch.process.wait(), ended.set())).start()
-    through = False
+    waiting = threading.Thread(target=launch.process.wait)
+    waiting.start()
+    revisions, through = set(), False
     while not through:
-        through = ended.is_set()
+        through = not waiting.is_alive()
         manifest = open_dataset(str(output))
         revisions.add(manifest.revision)
         try:

@@ -15,7 +15,7 @@ def mutated(seed: str, files: Sequence[bytes]) -> bytes:
     return bytes(data)
 
 
-def _flip(data: bytearray, chance: random.Random, _: Sequence[bytes]) -> None:
+def _flip(data: bytearray, chance: random.Random, files: Sequence[bytes]) -> None:
     for _ in range(chance.choice((1, 8, 64)) if data else 0):
         data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
 

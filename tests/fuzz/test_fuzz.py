@@ -60,7 +60,8 @@ def corpus() -> list[bytes]:
 
 def check_answer(answer: object) -> None:
     if isinstance(answer, Decoded):
-        assert (answer.pixels.shape, answer.pixels.dtype) == (SETTINGS.shape, np.uint8)
+        assert answer.pixels.shape == SETTINGS.shape
+        assert answer.pixels.dtype == np.uint8
     elif isinstance(answer, ImageRejected):
         assert answer.reason in Reason
         assert len(answer.detail) <= 500

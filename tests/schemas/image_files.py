@@ -44,7 +44,8 @@ def scene(height: int = 120, width: int = 160) -> NDArray[np.uint8]:
     for bit in range(11):  # a row of bright dots in the middle
         if _variant >> bit & 1:
             smooth[height // 2 : height // 2 + 4, width // 20 + 4 * bit : width // 20 + 4 * bit + 4] = 235
-    return np.rint(smooth).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.rint(smooth).astype(np.uint8)
+    return pixels
 
 
 def saved(image: Image.Image, format: str, **options: Any) -> bytes:
@@ -155,8 +156,8 @@ def dicom_bytes(dataset: Dataset, syntax: str = ExplicitVRLittleEndian, bare: bo
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = UID(syntax)
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = "1.2.3.4"
-    whole = FileDataset(None, dataset, preamble=b"\0" * 128, file_meta=meta)
+    meta.MediaStorageSOPInstanceUID = UID("1.2.3.4")
+    whole = FileDataset("", dataset, preamble=b"\0" * 128, file_meta=meta)
     known = UID(syntax).is_transfer_syntax
     dcmwrite(
         stream, whole, enforce_file_format=known, **({} if known else {"implicit_vr": False, "little_endian": True})
@@ -202,7 +203,8 @@ def encapsulated(frame: bytes, syntax: str = JPEGBaseline8Bit, **elements: Any) 
 def twelve_bits() -> NDArray[np.uint16]:
     """The scene on 12 bits, in 16: 0 to 4095 over its range."""
     gray = scene().astype(np.float64)
-    return np.rint((gray - gray.min()) / (gray.max() - gray.min()) * 4095).astype(np.uint16)
+    levels: NDArray[np.uint16] = np.rint((gray - gray.min()) / (gray.max() - gray.min()) * 4095).astype(np.uint16)
+    return levels
 
 
 def without_pixels(sop_class: str = DIGITAL_XRAY) -> bytes:

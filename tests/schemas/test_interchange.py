@@ -21,9 +21,10 @@ tfds = pytest.importorskip("tensorflow_datasets", exc_type=ImportError)
 @pytest.fixture(params=[("1.0.0", ()), ("made/2.3.1", ("--channels", "3", "--image_size", "16"))])
 def dataset(request: pytest.FixtureRequest, tmp_path: Path, convert: Callable[..., Any]) -> Path:
     folder, flags = request.param
+    output: Path = tmp_path / "cxr" / folder
     source = write_images(tmp_path / "raw", labelled(8, "train", "val", "test"))
-    assert convert(source, tmp_path / "cxr" / folder, "--shards", 3, *flags).code == 0
-    return tmp_path / "cxr" / folder
+    assert convert(source, output, "--shards", 3, *flags).code == 0
+    return output
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of TensorFlow Datasets' own imports

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from schemas.dataset import MANIFEST, Manifest, Shard
 from schemas.errors import run_command
@@ -30,12 +31,12 @@ class DataSet:
         return self.folder / self.manifest.splits[split][index].file
 
     @staticmethod
-    def index_of(pixels: np.ndarray) -> int:
+    def index_of(pixels: NDArray[np.uint8]) -> int:
         """The number of the example that `pixels` are of."""
         return int(pixels[0, 0, 0]) * 256 + int(pixels[0, 1, 0])
 
 
-def image(index: int, label: int, size: int) -> np.ndarray:
+def image(index: int, label: int, size: int) -> NDArray[np.uint8]:
     """Noise, brighter in the middle where `label` is 1, or in one of seven where it is 0, so that no model is perfect.
     The first two pixels hold `index`."""
     bright = 1 - label if index % 7 == 0 else label
@@ -55,7 +56,8 @@ def write_dataset(
     label: Callable[[int], int] = lambda index: index % 2,
 ) -> DataSet:
     folder.mkdir(parents=True)
-    start, written, splits = 0, {}, {}
+    start, splits = 0, {}
+    written: dict[str, list[Example]] = {}
     for split, count in examples.items():
         rows = [
             Example(image(index, label(index), size), label(index), f"{index:032x}", f"{index // 2:032x}")

@@ -3,20 +3,25 @@
 import json
 import re
 import shutil
+from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 from schemas.errors import run_command
+from tests.training.conftest import DataSet
 from training import assess, evaluate
 from training.predictions import Scored
+from training.report import Mistake
 from training.run_folder import load_run
 
 
 @pytest.fixture(scope="module")
-def evaluated(dataset, run, tmp_path_factory):
+def evaluated(dataset: DataSet, run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("evaluated")
     flags = ["--run", str(run), "--data", str(dataset.folder), "--output", str(output)]
     assert run_command(evaluate.main, flags) == 0
@@ -24,7 +29,7 @@ def evaluated(dataset, run, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def truth(dataset, run):
+def truth(dataset: DataSet, run: Path) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Labels and probabilities of the test split in one call of the model, no input pipeline between."""
     examples = dataset.examples["test"]
     model, _ = load_run(str(run))
@@ -32,7 +37,7 @@ def truth(dataset, run):
     return np.array([example.label for example in examples]), probabilities
 
 
-def test_metrics(evaluated, truth, run):
+def test_metrics(evaluated: Path, truth: tuple[NDArray[np.int64], NDArray[np.float32]], run: Path) -> None:
     labels, probabilities = truth
     metrics = json.loads((evaluated / "metrics.json").read_text())
     threshold = json.loads((run / "config.json").read_text())["threshold"]
@@ -60,11 +65,11 @@ class Addresses(HTMLParser):
         super().__init__()
         self.found: list[str] = []
 
-    def handle_starttag(self, _, attrs):
-        self.found += [value for name, value in attrs if name in ("src", "href", "data", "action")]
+    def handle_starttag(self, _: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for name, value in attrs if name in ("src", "href", "data", "action")]
 
 
-def test_the_report_needs_nothing_outside_itself(evaluated):
+def test_the_report_needs_nothing_outside_itself(evaluated: Path) -> None:
     page = (evaluated / "report.html").read_text()
     parser = Addresses()
     parser.feed(page)
@@ -77,12 +82,14 @@ def test_the_report_needs_nothing_outside_itself(evaluated):
         assert f"{metrics[name]:.4f}" in page
 
 
-def test_pictures(evaluated):
+def test_pictures(evaluated: Path) -> None:
     for name in ("confusion.png", "roc.png"):
         assert (evaluated / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_another_split_and_the_run_folder_as_output(dataset, run, tmp_path, capsys):
+def test_another_split_and_the_run_folder_as_output(
+    dataset: DataSet, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     assert run_command(evaluate.main, ["--run", str(copy), "--data", str(dataset.folder), "--split", "validation"]) == 0
     metrics = json.loads((copy / "metrics.json").read_text())
@@ -94,7 +101,7 @@ def test_another_split_and_the_run_folder_as_output(dataset, run, tmp_path, caps
     assert f"{metrics['auroc']:.4f}" in capsys.readouterr().out
 
 
-def test_a_split_of_one_class(run, make_dataset, tmp_path):
+def test_a_split_of_one_class(run: Path, make_dataset: Callable[..., DataSet], tmp_path: Path) -> None:
     normal = make_dataset(examples={"train": 4, "test": 6}, label=lambda index: int(index < 4))
     flags = ["--run", str(run), "--data", str(normal.folder), "--output", str(tmp_path / "out")]
     assert run_command(evaluate.main, flags) == 0
@@ -106,13 +113,13 @@ def test_a_split_of_one_class(run, make_dataset, tmp_path):
     assert "undefined" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_the_worst_mistakes_are_kept():
-    def batch(labels, probabilities):
+def test_the_worst_mistakes_are_kept() -> None:
+    def batch(labels: list[int], probabilities: list[float]) -> Scored:
         images = np.zeros((len(labels), 2, 2, 1), np.uint8)
         ids = [f"{label}-{p}" for label, p in zip(labels, probabilities, strict=True)]
         return Scored(images, np.array(labels), ids, np.array(probabilities))
 
-    mistakes = {0: [], 1: []}
+    mistakes: dict[int, list[Mistake]] = {0: [], 1: []}
     for start in range(3):
         values = [0.05 * index + 0.01 * start for index in range(20)]
         assess.keep_worst(mistakes, batch([0] * 20, values), 0.6)
@@ -123,7 +130,9 @@ def test_the_worst_mistakes_are_kept():
     assert mistakes[0][0].id == f"0-{every[-1]}"
 
 
-def test_a_set_that_was_converted_with_another_limit_is_evaluated(run, make_dataset, tmp_path):
+def test_a_set_that_was_converted_with_another_limit_is_evaluated(
+    run: Path, make_dataset: Callable[..., DataSet], tmp_path: Path
+) -> None:
     other = make_dataset(examples={"test": 6})
     manifest = other.folder / "manifest.json"
     content = json.loads(manifest.read_text())
@@ -135,20 +144,24 @@ def test_a_set_that_was_converted_with_another_limit_is_evaluated(run, make_data
 
 
 class TestErrors:
-    def test_unknown_split_and_missing_run(self, dataset, run, tmp_path, fails):
+    def test_unknown_split_and_missing_run(
+        self, dataset: DataSet, run: Path, tmp_path: Path, fails: Callable[..., str]
+    ) -> None:
         assert "it has train, validation, test" in fails(
             2, evaluate.main, "--run", run, "--data", dataset.folder, "--split", "holdout"
         )
         assert "has no config.json" in fails(2, evaluate.main, "--run", tmp_path, "--data", dataset.folder)
         assert "must be a local folder" in fails(2, evaluate.main, "--run", "gs://b/run", "--data", dataset.folder)
 
-    def test_other_preprocessing_and_other_classes(self, run, make_dataset, fails):
+    def test_other_preprocessing_and_other_classes(
+        self, run: Path, make_dataset: Callable[..., DataSet], fails: Callable[..., str]
+    ) -> None:
         small = make_dataset("small", examples={"test": 4}, size=32)
         assert "image_size 32 (64)" in fails(2, evaluate.main, "--run", run, "--data", small.folder)
         other = make_dataset("other", examples={"test": 4}, classes=("COLD", "WARM"))
         assert "has classes COLD, WARM" in fails(2, evaluate.main, "--run", run, "--data", other.folder)
 
-    def test_damaged_shard(self, run, make_dataset, fails):
+    def test_damaged_shard(self, run: Path, make_dataset: Callable[..., DataSet], fails: Callable[..., str]) -> None:
         small = make_dataset(examples={"test": 6})
         data = bytearray(small.shard("test", 2).read_bytes())
         data[5000] ^= 1

@@ -1,10 +1,13 @@
 """Every example once an epoch, in an order that is a function of seed and epoch; damage is named."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from schemas.errors import JobFailed
+from tests.training.conftest import DataSet
 from training.input_pipeline import Order, batches, identified_batches, steps
 from training.records import Split, check_shards, naming_damaged_shards, open_dataset, open_split
 
@@ -12,7 +15,7 @@ IN_MEMORY, STREAMED = 1 << 30, 0
 BATCH = 20
 
 
-def split_of(dataset, name="train") -> Split:
+def split_of(dataset: DataSet, name: str = "train") -> Split:
     return open_split(str(dataset.folder), open_dataset(str(dataset.folder)), name)
 
 
@@ -21,7 +24,7 @@ def order(seed: int, first_epoch: int = 0) -> Order:
         return Order(seed, tf.Variable(first_epoch, dtype=tf.int64))
 
 
-def epochs(dataset, how: Order | None, cache: int, count: int = 1) -> list[list[int]]:
+def epochs(dataset: DataSet, how: Order | None, cache: int, count: int = 1) -> list[list[int]]:
     """The numbers of the training examples, in the order of each epoch."""
     split = split_of(dataset)
     numbers = [
@@ -34,29 +37,29 @@ def epochs(dataset, how: Order | None, cache: int, count: int = 1) -> list[list[
 
 @pytest.mark.parametrize("cache", [IN_MEMORY, STREAMED])
 class TestOrder:
-    def test_every_example_comes_once_an_epoch(self, dataset, cache):
+    def test_every_example_comes_once_an_epoch(self, dataset: DataSet, cache: int) -> None:
         for seen in epochs(dataset, order(1), cache, count=3):
             assert sorted(seen) == list(range(96))
 
-    def test_a_function_of_seed_and_epoch(self, dataset, cache):
+    def test_a_function_of_seed_and_epoch(self, dataset: DataSet, cache: int) -> None:
         first, second, third = epochs(dataset, order(1), cache, count=3)
         assert first != second != third
         assert epochs(dataset, order(1), cache, count=2) == [first, second]
         assert epochs(dataset, order(1, first_epoch=2), cache) == [third]
         assert epochs(dataset, order(2), cache) != [first]
 
-    def test_examples_of_all_shards_are_mixed(self, dataset, cache):
+    def test_examples_of_all_shards_are_mixed(self, dataset: DataSet, cache: int) -> None:
         (seen,) = epochs(dataset, order(1), cache)
         # Shard k holds the numbers that leave k when divided by 3.
         assert {number % 3 for number in seen[:BATCH]} == {0, 1, 2}
         assert seen[:BATCH] != sorted(seen[:BATCH])
 
-    def test_without_order_as_stored_and_the_same_each_epoch(self, dataset, cache):
+    def test_without_order_as_stored_and_the_same_each_epoch(self, dataset: DataSet, cache: int) -> None:
         first, second = epochs(dataset, None, cache, count=2)
         assert first == second
         assert sorted(first) == list(range(96))
 
-    def test_pixels_labels_and_weights(self, dataset, cache):
+    def test_pixels_labels_and_weights(self, dataset: DataSet, cache: int) -> None:
         written = {dataset.index_of(example.image): example for example in dataset.examples["train"]}
         images, labels, weights = next(iter(batches(split_of(dataset), BATCH, order(1), [0.5, 2.0], cache)))
         assert (images.dtype, images.shape) == (tf.uint8, (BATCH, 64, 64, 1))
@@ -65,15 +68,15 @@ class TestOrder:
             example = written[dataset.index_of(pixels)]
             np.testing.assert_array_equal(pixels, example.image)
             assert label == example.label
-            assert weight == (0.5, 2.0)[example.label]
+            assert weight == (2.0 if label else 0.5)
 
 
-def test_the_last_batch_holds_what_is_left(dataset):
+def test_the_last_batch_holds_what_is_left(dataset: DataSet) -> None:
     sizes = [len(images) for images, _ in batches(split_of(dataset), BATCH, order(0)).take(5)]
     assert sizes == [20, 20, 20, 20, 16]
 
 
-def test_identified_batches_hold_ids_and_end(dataset):
+def test_identified_batches_hold_ids_and_end(dataset: DataSet) -> None:
     written = {example.id: example for example in dataset.examples["test"]}
     parts = list(identified_batches(split_of(dataset, "test"), 8).as_numpy_iterator())
     assert [len(labels) for _, labels, _ in parts] == [8, 8, 8, 6]
@@ -85,14 +88,14 @@ def test_identified_batches_hold_ids_and_end(dataset):
     assert not written
 
 
-def test_a_device_prefetch_gives_every_batch(dataset):
+def test_a_device_prefetch_gives_every_batch(dataset: DataSet) -> None:
     moved = batches(split_of(dataset), BATCH, order(0)).apply(tf.data.experimental.prefetch_to_device("/CPU:0"))
     assert len(list(moved.take(5))) == 5
 
 
 class TestDamage:
     @pytest.mark.parametrize("cache", [IN_MEMORY, STREAMED])
-    def test_flipped_bit(self, make_dataset, cache):
+    def test_flipped_bit(self, make_dataset: Callable[..., DataSet], cache: int) -> None:
         small = make_dataset(examples={"train": 12}, size=8)
         data = bytearray(small.shard("train", 1).read_bytes())
         data[len(data) // 2] ^= 1
@@ -106,7 +109,7 @@ class TestDamage:
             list(batches(split, 4, order(0), cache_bytes=cache).take(3))
 
     @pytest.mark.parametrize("cache", [IN_MEMORY, STREAMED])
-    def test_missing_record(self, make_dataset, cache):
+    def test_missing_record(self, make_dataset: Callable[..., DataSet], cache: int) -> None:
         small = make_dataset(examples={"train": 12}, size=8)
         data = small.shard("train", 1).read_bytes()
         small.shard("train", 1).write_bytes(data[: len(data) // 4 * 3])  # cut between two records: reads as a clean end
@@ -117,7 +120,7 @@ class TestDamage:
         ):
             list(batches(split, 4, order(0), cache_bytes=cache).take(3))
 
-    def test_records_of_another_shape(self, make_dataset):
+    def test_records_of_another_shape(self, make_dataset: Callable[..., DataSet]) -> None:
         small, other = (make_dataset(name, examples={"train": 12}, size=size) for name, size in (("a", 8), ("b", 9)))
         small.shard("train", 2).write_bytes(other.shard("train", 2).read_bytes())
         with pytest.raises(JobFailed, match=r"toy-train\.tfrecord-00002-of-00003 is damaged"):

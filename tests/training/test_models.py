@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from schemas.errors import UsageError
 from training.augment import augmentation
@@ -12,12 +13,12 @@ from training.models import FLOAT16, MODELS, build_model
 SHAPE = (64, 64, 1)
 
 
-def noise(count: int = 4, shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
+def noise(count: int = 4, shape: tuple[int, int, int] = SHAPE) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("model1", 13_121), ("model2", 34_659), ("model3", 98_017)])
-def test_parameter_counts(name, parameters):
+def test_parameter_counts(name: str, parameters: int) -> None:
     assert build_model(name, SHAPE).count_params() == parameters
     model = build_model(name, SHAPE, augment=True)
     assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == parameters
@@ -61,14 +62,14 @@ def test_parameter_counts(name, parameters):
         ),
     ],
 )
-def test_layers(name, expected):
+def test_layers(name: str, expected: list[str]) -> None:
     layers = build_model(name, SHAPE).layers[2:]  # behind the input and the rescaling
     assert [f"{type(layer).__name__} {'x'.join(map(str, layer.output.shape[1:]))}" for layer in layers] == expected
 
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("dtype", ["float32", FLOAT16])
-def test_outputs_are_probabilities_and_gradients_are_finite(name, dtype):
+def test_outputs_are_probabilities_and_gradients_are_finite(name: str, dtype: str) -> None:
     keras.utils.set_random_seed(0)
     model = build_model(name, SHAPE, augment=True, dtype=dtype)
     images = noise()
@@ -83,20 +84,20 @@ def test_outputs_are_probabilities_and_gradients_are_finite(name, dtype):
     assert all(np.any(gradient != 0) for gradient in gradients)
 
 
-def test_rescaling_to_the_unit_range():
+def test_rescaling_to_the_unit_range() -> None:
     model = build_model("model1", SHAPE)
     scaled = keras.Model(model.input, model.get_layer("to_unit_range").output)(np.full((1, *SHAPE), 255, np.uint8))
     np.testing.assert_allclose(scaled, 1.0, rtol=1e-6)
 
 
-def test_inference_is_deterministic_and_without_augmentation():
+def test_inference_is_deterministic_and_without_augmentation() -> None:
     keras.utils.set_random_seed(0)
     augmented, plain = build_model("model3", SHAPE, augment=True), build_model("model3", SHAPE)
     plain.set_weights([weight.numpy() for weight in augmented.trainable_weights])
     np.testing.assert_allclose(augmented(noise(), training=False), plain(noise(), training=False), atol=1e-6)
 
 
-def test_augmentation_moves_little_and_never_mirrors():
+def test_augmentation_moves_little_and_never_mirrors() -> None:
     keras.utils.set_random_seed(0)
     image = np.zeros((64, 64, 64, 1), np.float32)
     image[:, 24:40, 40:56] = 0.8  # a heart on one side
@@ -112,11 +113,11 @@ def test_augmentation_moves_little_and_never_mirrors():
     assert np.all(abs(down - 31.5) < 12)
 
 
-def test_three_channels():
+def test_three_channels() -> None:
     assert build_model("model3", (64, 64, 3))(noise(2, (64, 64, 3))).shape == (2, 1)
 
 
-def test_unknown_model_and_small_images():
+def test_unknown_model_and_small_images() -> None:
     with pytest.raises(UsageError, match="unknown model 'model4'; known: model1, model2, model3"):
         build_model("model4", SHAPE)
     with pytest.raises(UsageError, match=r"images of \(16, 16, 1\) are too small for model3"):

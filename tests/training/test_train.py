@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +13,20 @@ import pytest
 import tensorflow as tf
 
 from schemas.errors import JobFailed, UsageError, run_command
+from tests.training.conftest import DataSet
 from training import fit, train
 from training.run_folder import load_run, read_config, read_history
 
 ROOT = Path(__file__).parents[2]
 
 
-def flags(dataset, output, *more) -> list[str]:
+def flags(dataset: DataSet, output: Path, *more: str) -> list[str]:
     words = ("--data", dataset.folder, "--output", output, "--recipe", "model1", "--batch_size", "16", *more)
     return [str(word) for word in words]
 
 
 class TestARun:
-    def test_config_says_all_that_predictions_depend_on(self, dataset, run):
+    def test_config_says_all_that_predictions_depend_on(self, dataset: DataSet, run: Path) -> None:
         config = json.loads((run / "config.json").read_text())
         assert config["recipe"]["model"] == "model1"
         assert config["recipe"]["epochs"] == 3
@@ -42,16 +44,18 @@ class TestARun:
         assert 0 <= config["threshold"]["value"] <= 1
         assert config["versions"]["tensorflow"] == tf.__version__
 
-    def test_it_learned(self, run):
-        assert read_config(str(run)).best["val_auc"] > 0.7
+    def test_it_learned(self, run: Path) -> None:
+        best = read_config(str(run)).best
+        assert best is not None
+        assert best["val_auc"] > 0.7
 
-    def test_history_has_a_row_an_epoch_and_the_best_is_chosen_by_validation_auc(self, run):
+    def test_history_has_a_row_an_epoch_and_the_best_is_chosen_by_validation_auc(self, run: Path) -> None:
         rows = read_history(str(run))
         assert [row["epoch"] for row in rows] == [1, 2, 3]
         assert set(rows[0]) == {"epoch", "loss", "accuracy", "auc", "val_loss", "val_accuracy", "val_auc"}
         assert read_config(str(run)).best == max(rows, key=lambda row: row["val_auc"])
 
-    def test_tensorboard_logs_hold_the_history(self, run):
+    def test_tensorboard_logs_hold_the_history(self, run: Path) -> None:
         (path,) = (run / "logs").glob("events.out.tfevents.*")
         found = {}
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
@@ -62,22 +66,23 @@ class TestARun:
         for row in read_history(str(run)):
             assert {tag: found[row["epoch"], tag] for tag in row} == pytest.approx(row)
 
-    def test_weights_are_those_of_the_best_epoch(self, dataset, run):
+    def test_weights_are_those_of_the_best_epoch(self, dataset: DataSet, run: Path) -> None:
         model, config = load_run(str(run))
         fit.compile_model(model, config.recipe, mixed_precision=False)
         images = np.stack([example.image for example in dataset.examples["validation"]])
         labels = np.array([[example.label] for example in dataset.examples["validation"]], np.float32)
         loss, accuracy, auc = model.evaluate(images, labels, verbose=0)
         best = config.best
+        assert best is not None
         assert (loss, accuracy, auc) == pytest.approx(
             (best["val_loss"], best["val_accuracy"], best["val_auc"]), abs=1e-5
         )
 
-    def test_curves(self, run):
+    def test_curves(self, run: Path) -> None:
         assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_killed_and_resumed_run_is_the_undisturbed_one(dataset, tmp_path):
+def test_a_killed_and_resumed_run_is_the_undisturbed_one(dataset: DataSet, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     # Dropout, augmentation, order and Adam's moments all have a state to bring back.
     more = ("--epochs", "6", "--augment", "--balanced", "--seed", "3")
@@ -107,12 +112,14 @@ def assert_same_run(first: Path, second: Path) -> None:
     for row, other in zip(rows, others, strict=True):
         assert other == pytest.approx(row, rel=1e-4)  # threads add floats in any order
     (model, config), (again, config_again) = load_run(str(first)), load_run(str(second))
+    assert config.best is not None
+    assert config_again.best is not None
     assert config_again.best["epoch"] == config.best["epoch"]
     for weight, other in zip(model.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_allclose(other, weight, rtol=1e-3, atol=1e-5)
 
 
-def test_a_finished_run_goes_on_for_more_epochs(dataset, tmp_path):
+def test_a_finished_run_goes_on_for_more_epochs(dataset: DataSet, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert run_command(train.main, flags(dataset, whole, "--epochs", "3")) == 0
     assert run_command(train.main, flags(dataset, parts, "--epochs", "1", "--resume")) == 0
@@ -120,7 +127,7 @@ def test_a_finished_run_goes_on_for_more_epochs(dataset, tmp_path):
     assert_same_run(whole, parts)
 
 
-def test_a_damaged_backup_falls_back_to_the_one_before(dataset, tmp_path):
+def test_a_damaged_backup_falls_back_to_the_one_before(dataset: DataSet, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert run_command(train.main, flags(dataset, whole, "--epochs", "3")) == 0
     assert run_command(train.main, flags(dataset, parts, "--epochs", "2")) == 0
@@ -130,7 +137,7 @@ def test_a_damaged_backup_falls_back_to_the_one_before(dataset, tmp_path):
     assert_same_run(whole, parts)
 
 
-def test_of_epochs_with_equal_auc_the_one_with_the_lowest_loss_is_best():
+def test_of_epochs_with_equal_auc_the_one_with_the_lowest_loss_is_best() -> None:
     rows = [
         {"val_auc": auc, "val_loss": loss} for auc, loss in ((1.0, 0.6), (0.9, 0.1), (1.0, 0.2), (1.0, 0.2), (1.0, 0.3))
     ]
@@ -139,7 +146,9 @@ def test_of_epochs_with_equal_auc_the_one_with_the_lowest_loss_is_best():
     assert fit.epochs_since_best(rows[:3]) == 0  # its weights are kept
 
 
-def test_early_stopping_counts_over_a_resume(dataset, tmp_path, capsys):
+def test_early_stopping_counts_over_a_resume(
+    dataset: DataSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = tmp_path / "run"
     assert run_command(train.main, flags(dataset, output, "--epochs", "1", "--learning_rate", "1e-9")) == 0
     more = ("--epochs", "9", "--learning_rate", "1e-9", "--early_stopping", "2", "--resume")
@@ -150,7 +159,7 @@ def test_early_stopping_counts_over_a_resume(dataset, tmp_path, capsys):
         assert len(rows) < 9
 
 
-def test_mixed_precision_leaves_a_run_in_32_bits(dataset, tmp_path):
+def test_mixed_precision_leaves_a_run_in_32_bits(dataset: DataSet, tmp_path: Path) -> None:
     output = tmp_path / "run"
     assert run_command(train.main, flags(dataset, output, "--epochs", "1", "--mixed_precision")) == 0
     model, config = load_run(str(output))
@@ -159,7 +168,7 @@ def test_mixed_precision_leaves_a_run_in_32_bits(dataset, tmp_path):
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
 
-def test_same_seed_same_run_and_streaming_trains_too(dataset, tmp_path):
+def test_same_seed_same_run_and_streaming_trains_too(dataset: DataSet, tmp_path: Path) -> None:
     for name, more in {"a": (), "b": (), "c": ("--seed", "1"), "d": ("--cache_mb", "0")}.items():
         assert run_command(train.main, flags(dataset, tmp_path / name, "--epochs", "1", *more)) == 0
     first, second, other, streamed = (read_history(str(tmp_path / name))[0] for name in "abcd")
@@ -168,19 +177,19 @@ def test_same_seed_same_run_and_streaming_trains_too(dataset, tmp_path):
     assert np.isfinite(streamed["loss"])
 
 
-def test_class_weights_balance():
+def test_class_weights_balance() -> None:
     weights = fit.class_weights((10, 30))
     assert weights[0] * 10 == weights[1] * 30
     assert weights[0] * 10 + weights[1] * 30 == 40
 
 
 class TestErrors:
-    def test_an_output_that_holds_a_run(self, dataset, run, fails):
+    def test_an_output_that_holds_a_run(self, dataset: DataSet, run: Path, fails: Callable[..., str]) -> None:
         before = (run / "config.json").read_bytes()
         assert "already holds a run" in fails(2, train.main, *flags(dataset, run))
         assert (run / "config.json").read_bytes() == before
 
-    def test_overwrite_removes_the_old_run_and_nothing_else(self, dataset, tmp_path):
+    def test_overwrite_removes_the_old_run_and_nothing_else(self, dataset: DataSet, tmp_path: Path) -> None:
         output = tmp_path / "run"
         assert run_command(train.main, flags(dataset, output, "--epochs", "2")) == 0
         (output / "notes.txt").write_text("mine")
@@ -190,11 +199,11 @@ class TestErrors:
         assert (output / "notes.txt").exists()
         assert not (output / "metrics.json").exists()
 
-    def test_resume_with_other_settings(self, dataset, run, fails):
+    def test_resume_with_other_settings(self, dataset: DataSet, run: Path, fails: Callable[..., str]) -> None:
         line = fails(2, train.main, *flags(dataset, run, "--resume", "--seed", "7"))
         assert "has another" in line
 
-    def test_output_is_a_file(self, dataset, tmp_path, fails):
+    def test_output_is_a_file(self, dataset: DataSet, tmp_path: Path, fails: Callable[..., str]) -> None:
         (tmp_path / "file").write_text("")
         assert "cannot write to --output" in fails(2, train.main, *flags(dataset, tmp_path / "file"))
 
@@ -212,11 +221,15 @@ class TestErrors:
             (["--epochs", "three"], "invalid int value"),
         ],
     )
-    def test_flags(self, dataset, tmp_path, fails, more, expected):
+    def test_flags(
+        self, dataset: DataSet, tmp_path: Path, fails: Callable[..., str], more: Sequence[str], expected: str
+    ) -> None:
         assert expected in fails(2, train.main, *flags(dataset, tmp_path / "run"), *more)
         assert not (tmp_path / "run").exists()
 
-    def test_data_sets_that_will_not_do(self, make_dataset, tmp_path, fails):
+    def test_data_sets_that_will_not_do(
+        self, make_dataset: Callable[..., DataSet], tmp_path: Path, fails: Callable[..., str]
+    ) -> None:
         three = make_dataset(
             "three", examples={"train": 6, "validation": 6}, classes=("A", "B", "C"), label=lambda index: index % 3
         )
@@ -234,7 +247,9 @@ class TestErrors:
         )
         assert not (tmp_path / "run").exists()
 
-    def test_a_bad_shard_stops_before_anything_is_written(self, make_dataset, tmp_path, fails):
+    def test_a_bad_shard_stops_before_anything_is_written(
+        self, make_dataset: Callable[..., DataSet], tmp_path: Path, fails: Callable[..., str]
+    ) -> None:
         small = make_dataset(examples={"train": 6, "validation": 6})
         small.shard("validation", 1).unlink()
         assert "toy-validation.tfrecord-00001-of-00003 is missing" in fails(
@@ -243,7 +258,9 @@ class TestErrors:
         assert not (tmp_path / "run").exists()
 
     @pytest.mark.parametrize("more", [[], ["--verify_data"]])
-    def test_a_bad_shard_of_a_split_that_training_does_not_read_is_named_too(self, make_dataset, tmp_path, fails, more):
+    def test_a_bad_shard_of_a_split_that_training_does_not_read_is_named_too(
+        self, make_dataset: Callable[..., DataSet], tmp_path: Path, fails: Callable[..., str], more: Sequence[str]
+    ) -> None:
         small = make_dataset(examples={"train": 6, "validation": 6, "test": 6})
         path = small.shard("test", 2)
         data = path.read_bytes()
@@ -253,7 +270,9 @@ class TestErrors:
         )
         assert not (tmp_path / "run").exists()
 
-    def test_a_foreign_shard_is_named_and_not_read(self, make_dataset, tmp_path, capsys):
+    def test_a_foreign_shard_is_named_and_not_read(
+        self, make_dataset: Callable[..., DataSet], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         small = make_dataset(examples={"train": 6, "validation": 6})
         (small.folder / "toy-train.tfrecord-00003-of-00004").write_bytes(b"no record")
         (small.folder / "README.md").write_text("notes")
@@ -261,7 +280,7 @@ class TestErrors:
         (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: "))
         assert "toy-train.tfrecord-00003-of-00004 is not in the manifest and is not read" in line
 
-    def test_a_loss_that_is_no_number(self, tmp_path):
+    def test_a_loss_that_is_no_number(self, tmp_path: Path) -> None:
         log = fit.RunLog(str(tmp_path), tf.Variable(0, dtype=tf.int64), patience=0)
         with pytest.raises(JobFailed, match="the loss is nan in epoch 4; give a lower --learning_rate"):
             log.on_epoch_end(3, {"loss": float("nan")})

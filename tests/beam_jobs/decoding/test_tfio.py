@@ -5,9 +5,11 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
@@ -34,14 +36,15 @@ SETTINGS = ImageSettings(image_size=256)
 Decode = Callable[[bytes], Decoded]
 
 
-def chest(height: int, width: int, greatest: int) -> np.ndarray:
+def chest(height: int, width: int, greatest: int) -> NDArray[np.float64]:
     """A frontal chest as it lies on the detector: bright middle, two dark lungs, noise. Float [height, width]."""
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     body = np.exp(-((x / 0.8) ** 4) - (y / 1.2) ** 4)
     lungs = sum(np.exp(-(((x - side) / 0.28) ** 2) - ((y + 0.1) / 0.55) ** 2) for side in (-0.42, 0.42))
     ribs = 0.05 * np.cos(18 * y + 6 * x**2)
     noise = np.random.default_rng(0).normal(0, 0.01, (height, width))
-    return np.clip(0.15 + 0.7 * body - 0.45 * lungs + ribs + noise, 0, 1) * greatest
+    grays: NDArray[np.float64] = np.clip(0.15 + 0.7 * body - 0.45 * lungs + ribs + noise, 0, 1) * greatest
+    return grays
 
 
 def cr_monochrome1() -> bytes:
@@ -119,7 +122,7 @@ def test_odd_files_agree(decoders: tuple[Decode, Decode], kind: str) -> None:
     ],
 )
 @pytest.mark.parametrize("signed", [False, True])
-def test_transforms_are_the_same(decoders: tuple[Decode, Decode], elements: dict, signed: bool) -> None:
+def test_transforms_are_the_same(decoders: tuple[Decode, Decode], elements: dict[str, Any], signed: bool) -> None:
     pixels = twelve_bits().astype(np.int16) - 2048 if signed else twelve_bits()
     assert far(decoders, dicom_file(pixels, BitsStored=12, HighBit=11, **elements)) <= 1
 

@@ -11,7 +11,17 @@ from PIL import Image
 
 from beam_jobs.leakage import crowds, near_duplicates
 from beam_jobs.leakage.crowds import HASHED
-from beam_jobs.leakage.near_duplicates import MOST_DISTANCE, Found, Pair, hashed, merged, pairs_of, search, spread
+from beam_jobs.leakage.near_duplicates import (
+    MOST_DISTANCE,
+    MOST_MEETING,
+    Found,
+    Pair,
+    hashed,
+    merged,
+    pairs_of,
+    search,
+    spread,
+)
 from beam_jobs.leakage.signature import KEY_BITS, SIGNATURE, signatures
 from beam_jobs.phantom import Anatomy, draw_chest
 from schemas.pixels.decode import decode
@@ -20,17 +30,18 @@ from schemas.pixels.settings import ImageSettings
 Records = list[tuple[bytes, str, int]]  # signature, id, split
 
 
-def found_in_parts(records: Records, parts: int, shard: int = 40) -> Found:
+def found_in_parts(records: Records, parts: int, shard: int = 40, most_meeting: int = MOST_MEETING) -> Found:
     """What the job does with these records, in shards of so many, without a runner."""
     none = np.zeros(0, crowds.ROW)
-    by_part: dict[int, list[list[np.ndarray]]] = {}
+    by_part: dict[int, list[list[crowds.Rows]]] = {}
     for split in range(3):
         of_split = [(s, i) for s, i, at in records if at == split]
         for start in range(0, len(of_split), shard):
             for part, some in spread(hashed(*zip(*of_split[start : start + shard], strict=True)), parts):
                 by_part.setdefault(part, [[none], [none], [none]])[split].append(some)
     return merged(
-        search(part, parts, [np.concatenate(rows) for rows in splits]) for part, splits in sorted(by_part.items())
+        search(part, parts, [np.concatenate(rows) for rows in splits], most_meeting)
+        for part, splits in sorted(by_part.items())
     )
 
 
@@ -130,9 +141,7 @@ def test_of_many_equal_signatures_every_pair_is_counted_and_the_first_are_named(
     assert [pair[:3] for pair in pairs_of(found)] == sorted(equal) + sorted(alike)
 
 
-def test_a_crowd_of_alike_signatures_is_bounded_and_what_was_not_compared_is_counted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_crowd_of_alike_signatures_is_bounded_and_what_was_not_compared_is_counted() -> None:
     free = [word * 64 + bit for word in range(4) for bit in range(64) if not KEY_BITS >> bit & 1]
     rng = random.Random(3)
     (packed, _, _), *_ = made(0, 1, 1)
@@ -144,8 +153,7 @@ def test_a_crowd_of_alike_signatures_is_bounded_and_what_was_not_compared_is_cou
     values = len(plain_values(packed))
     assert len({record[0] for record in records}) == 600
     assert sum(found_in_parts(records, 2).by_distance) == 3 * 200 * 200
-    monkeypatch.setattr(near_duplicates, "_MOST_MEETING", 100)
-    found = found_in_parts(records, 2)
+    found = found_in_parts(records, 2, most_meeting=100)
     compared = sum(min(20, 599 - n) for n in range(600))
     assert found.not_compared == values * (600 * 599 // 2 - compared)
     assert compared / 2 < sum(found.by_distance) < compared

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from beam_jobs.leakage.near_duplicates import MOST_DISTANCE
@@ -23,7 +24,7 @@ from tests.conftest import Result, files_of, labelled, manifest_of, write_images
 Convert = Callable[..., Result]
 
 
-def drawn(seed: int) -> np.ndarray:
+def drawn(seed: int) -> NDArray[np.uint8]:
     return np.asarray(phantom(seed, 96))
 
 
@@ -129,8 +130,11 @@ def test_groups_in_several_splits_are_listed_by_pseudonym_where_they_are_allowed
     assert result.code == 0, result.err
     found = leakage_of(tmp_path / "out")["groups_in_several_splits"]
     p1, p2 = (pseudonym("group", f"/p{n}") for n in (1, 2))
-    expected = [{"group": p1, "splits": ["train", "test"]}, {"group": p2, "splits": ["validation", "test"]}]
-    assert found == {"allowed": True, "total": 2, "groups": sorted(expected, key=lambda entry: entry["group"])}
+    expected = [
+        {"group": name, "splits": splits}
+        for name, splits in sorted([(p1, ["train", "test"]), (p2, ["validation", "test"])])
+    ]
+    assert found == {"allowed": True, "total": 2, "groups": expected}
     assert "leaks: 2 groups in several splits" in result.out
     assert manifest_of(tmp_path / "out")["settings"]["allow_group_overlap"] is True
 

@@ -33,14 +33,14 @@ def test_blocks_hold_everything_once() -> None:
 
 
 @pytest.mark.parametrize("in_files", [False, True])
-def test_items_of_one_key_meet_in_one_partition(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_files: bool
-) -> None:
-    monkeypatch.setattr("beam_jobs.passing.blocks._HELD_ITEMS", 50)  # else all are sorted at the end of the bundle
+def test_items_of_one_key_meet_in_one_partition(tmp_path: Path, in_files: bool) -> None:
     items = [(f"key {n % 300}", n) for n in range(3000)]
     with kept_in(str(tmp_path) if in_files else ""), beam.Pipeline(runner=FnApiRunner()) as pipeline:
         partitions = (
-            pipeline | beam.Create(list(blocks(items, 70))) | InPartitions(lambda item: item[0]) | beam.Map(list)
+            pipeline
+            | beam.Create(list(blocks(items, 70)))
+            | InPartitions(lambda item: item[0], held=50)  # few, or all are sorted at the end of the bundle
+            | beam.Map(list)
         )
         once = partitions | beam.FlatMap(lambda some: {item[0] for block in some for item in block})
         assert_that(once, equal_to([f"key {n}" for n in range(300)]), label="keys")

@@ -4,6 +4,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.transforms.combiners import Count
 
 from beam_jobs.passing.blocks import Block, blocks
 from beam_jobs.passing.tally import PROBLEMS, TALLY
@@ -37,7 +38,7 @@ def test_a_split_that_the_input_brings_is_not_carved() -> None:
 
 def test_splits_follow_groups_and_match_the_plain_computation() -> None:
     sources = [source(f"{g}/{n}", group=f"g{g}", label="AB"[g % 2]) for g in range(40) for n in range(3)]
-    expected = {}
+    expected: dict[str, str] = {}
     for label in "AB":
         groups = sorted({s.group for s in sources if s.label == label}, key=lambda g: uniform(7, "split", g))
         expected |= {group: "validation" if place < 5 else "train" for place, group in enumerate(groups)}
@@ -49,17 +50,19 @@ def test_splits_follow_groups_and_match_the_plain_computation() -> None:
         assert_that(result[TALLY], equal_to([]), label="tally")
 
 
-def test_large_classes_are_cut_by_hash(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("beam_jobs.plan.splits._EXACT_GROUPS", 50)
+def test_large_classes_are_cut_by_hash() -> None:
     sources = [source(f"{n}", label="A" if n % 10 else "B") for n in range(400)]
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         some = pipeline | beam.Create(list(blocks(sources, 30)))
-        references = (some | AssignSplits(config(validation_fraction=0.25)))["references"] | beam.FlatMap(list)
+        assigned = some | AssignSplits(config(validation_fraction=0.25), exact_groups=50)
+        references = assigned["references"] | beam.FlatMap(list)
         large = references | beam.Filter(lambda r: r.source.label == "A") | beam.Map(lambda r: (r.source.path, r.split))
-        by_hash = lambda path: "validation" if uniform(0, "split", path) < 0.25 else "train"  # noqa: E731
-        assert_that(large, equal_to([(s.path, by_hash(s.path)) for s in sources if s.label == "A"]))
+        by_hash = [
+            (s.path, "validation" if uniform(0, "split", s.path) < 0.25 else "train") for s in sources if s.label == "A"
+        ]
+        assert_that(large, equal_to(by_hash))
         small = references | beam.Filter(lambda r: r.source.label == "B" and r.split == "validation")
-        assert_that(small | beam.combiners.Count.Globally(), equal_to([10]), label="small")
+        assert_that(small | Count.Globally(), equal_to([10]), label="small")
 
 
 def test_accumulators_merge_to_the_same_as_one() -> None:

@@ -23,7 +23,7 @@ GROUPS = ("--group_pattern", r"/(p\d+)_", "--validation_fraction", 0.3, "--test_
 PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 
 
-def draw(folder: Path, name: str, seed: int, **options: int) -> None:
+def draw(folder: Path, name: str, seed: int, **options: Any) -> None:
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     phantom(seed, 96).save(folder / name, **options)
 

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from typing import Any
 
 import schemas.pixels.decode
 from tests.beam_jobs.standin_words import CHATTER, COLOUR, DRIP, EXIT, GARBAGE, HANG, SEGFAULT, SWELL
@@ -16,17 +17,17 @@ from tests.beam_jobs.standin_words import CHATTER, COLOUR, DRIP, EXIT, GARBAGE, 
 _read = schemas.pixels.decode._read
 
 
-def answer(frame):
+def answer(frame: bytes) -> None:
     os.write(int(sys.argv[1]), frame)
 
 
-def rejection(detail):
+def rejection(detail: bytes) -> bytes:
     from schemas.decoders import child
 
     return child.ANSWER.pack(child.REJECTED, 0, 0, len(detail)) + detail
 
 
-def _stand_in(data, *rest):
+def _stand_in(data: bytes, *rest: Any, **named: Any) -> Any:
     if EXIT in data:
         os._exit(3)
     if SEGFAULT in data:
@@ -41,14 +42,14 @@ def _stand_in(data, *rest):
             answer(bytes([byte]))
             time.sleep(0.1)
     if CHATTER in data:
-        threading.Thread(target=lambda: (time.sleep(0.3), answer(rejection(b"not asked")))).start()
+        threading.Timer(0.3, answer, [rejection(b"not asked")]).start()
     if COLOUR in data:
         answer(rejection(b"\x1b[31mred\x07"))
         time.sleep(1000)
     held = []
     while SWELL in data:
         held.append(bytes(1 << 24))
-    return _read(data, *rest)
+    return _read(data, *rest, **named)
 
 
 schemas.pixels.decode._read = _stand_in

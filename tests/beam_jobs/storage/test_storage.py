@@ -31,19 +31,16 @@ def test_linked_folders_are_listed_and_circles_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("most", [1, 3, 8, 1000])
-def test_the_parts_of_a_listing_hold_every_file_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
-) -> None:
-    monkeypatch.setattr("beam_jobs.discover.listing._MOST_PREFIXES", most)
+def test_the_parts_of_a_listing_hold_every_file_once(tmp_path: Path, most: int) -> None:
     names = ["0.png", "train/1.png"] + [
         f"{a}/{b}/{c}/{n}.png" for a in ("train", "x") for b in "ab" for c in "cd" for n in "12"
     ]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    parts = list_prefixes(str(tmp_path))
+    parts = list_prefixes(str(tmp_path), most=most)
     assert len(parts) <= most + 1
-    listed = [file.path for part in parts for block in list_prefix(part, str(tmp_path), "") for file in block]
+    listed = [file.path for part in parts for block in list_prefix(part, str(tmp_path)) for file in block]
     assert sorted(listed) == sorted(names)
 
 

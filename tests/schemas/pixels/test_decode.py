@@ -9,9 +9,11 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import gcd
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from schemas.errors import UsageError
@@ -27,18 +29,19 @@ SETTINGS = ImageSettings()
 EXTENSIONS = {"jpg": "jpeg", "png": "png", "tiff": "tiff", "bmp": "bmp", "gif": "gif", "webp": "webp", "dcm": "dicom"}
 
 
-def pixels(data: bytes, settings: ImageSettings = SETTINGS) -> np.ndarray:
+def pixels(data: bytes, settings: ImageSettings = SETTINGS) -> NDArray[np.int_]:
     return decode(data, settings).pixels[:, :, 0].astype(int)
 
 
-def reference(image: np.ndarray, size: int = 64) -> np.ndarray:
+def reference(image: NDArray[Any], size: int = 64) -> NDArray[np.float64]:
     """The mean of equal blocks after an enlargement: a resize that shares nothing with Pillow's."""
     height, width = image.shape
     big = image.astype(float).repeat(size // gcd(height, size), 0).repeat(size // gcd(width, size), 1)
-    return big.reshape(size, big.shape[0] // size, size, big.shape[1] // size).mean((1, 3))
+    means: NDArray[np.float64] = big.reshape(size, big.shape[0] // size, size, big.shape[1] // size).mean((1, 3))
+    return means
 
 
-def far(actual: np.ndarray, expected: np.ndarray) -> float:
+def far(actual: NDArray[Any], expected: NDArray[Any]) -> float:
     return float(np.abs(actual - expected).max())
 
 
@@ -56,8 +59,8 @@ def test_hostile_files_have_their_reason(kind: str) -> None:
     make, reason = REJECTED[kind]
     with pytest.raises((ImageRejected, ImageSkipped)) as caught:
         decode(make(), SETTINGS)
-    assert caught.value.reason is reason
     assert isinstance(caught.value, ImageSkipped if isinstance(reason, SkipReason) else ImageRejected)
+    assert caught.value.reason is reason
     assert not any(name in str(caught.value) for name in image_files.NAMES)
 
 
@@ -73,7 +76,7 @@ def test_every_format_gives_the_same_levels(kind: str) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(("format", "options"), [("JPEG", {}), ("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})])
-def test_exif_orientation(format: str, options: dict, orientation: int) -> None:
+def test_exif_orientation(format: str, options: dict[str, bool], orientation: int) -> None:
     assert far(pixels(image_files.oriented(format, orientation, **options)), reference(scene())) <= 4
 
 
@@ -230,7 +233,7 @@ def test_most_damage_inside_a_jpeg_is_noticed(progressive: bool) -> None:
     assert noticed > 40
 
 
-def test_mutated_files_raise_nothing_else(capfd: pytest.CaptureFixture) -> None:
+def test_mutated_files_raise_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:
     chance = random.Random(7)
     files = [make() for make in GOOD.values()] + [make() for make, _ in REJECTED.values()]
     settings = ImageSettings(max_pixels=1_000_000)
@@ -355,7 +358,7 @@ def test_rejection_survives_pickling() -> None:
     [("image_size", 0), ("image_size", 64.5), ("channels", 2), ("resize_mode", "squash"), ("crop", 0.0), ("crop", 1.5)]
     + [("brightness", -2.0), ("contrast", 0.0), ("max_pixels", 0), ("max_aspect", float("nan"))],
 )
-def test_wrong_settings_name_the_flag_and_the_value(field: str, value: object) -> None:
+def test_wrong_settings_name_the_flag_and_the_value(field: str, value: Any) -> None:
     with pytest.raises(UsageError) as caught:
         replace(SETTINGS, **{field: value})
     assert f"--{field} {value!r}" in str(caught.value)

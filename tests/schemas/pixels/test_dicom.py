@@ -1,12 +1,14 @@
 import io
 import logging
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -24,16 +26,17 @@ from tests.schemas.image_files import NAMES, dicom_bytes, dicom_file, dicom_obje
 SETTINGS = ImageSettings()
 
 
-def pixels(data: bytes) -> np.ndarray:
+def pixels(data: bytes) -> NDArray[np.int_]:
     return decode(data, SETTINGS).pixels[:, :, 0].astype(int)
 
 
-def small(levels: np.ndarray) -> np.ndarray:
+def small(levels: NDArray[Any]) -> NDArray[np.float64]:
     """Levels 0 to 255 of the scene's size as means over blocks of an enlargement: 120x160 to 64x64."""
-    return levels.repeat(8, 0).repeat(2, 1).reshape(64, 15, 64, 5).mean((1, 3))
+    means: NDArray[np.float64] = levels.repeat(8, 0).repeat(2, 1).reshape(64, 15, 64, 5).mean((1, 3))
+    return means
 
 
-def far(actual: np.ndarray, expected: np.ndarray) -> float:
+def far(actual: NDArray[Any], expected: NDArray[Any]) -> float:
     return float(np.abs(actual - expected).max())
 
 
@@ -43,7 +46,7 @@ def rejected(data: bytes, settings: ImageSettings = SETTINGS) -> ImageRejected:
     return caught.value
 
 
-def lut(first: int, entries: np.ndarray, bits: int) -> Dataset:
+def lut(first: int, entries: NDArray[Any], bits: int) -> Dataset:
     item = Dataset()
     item.add_new("LUTDescriptor", "US", [len(entries), first, bits])
     item.add_new("LUTData", "US", [int(entry) for entry in entries])
@@ -70,7 +73,7 @@ def test_monochrome1_is_the_inverse() -> None:
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize("window", [{}, {"WindowCenter": 900, "WindowWidth": 700}], ids=["range", "window"])
-def test_padding_is_black_and_stretches_nothing(photometric: str, window: dict) -> None:
+def test_padding_is_black_and_stretches_nothing(photometric: str, window: dict[str, int]) -> None:
     elements = {"PhotometricInterpretation": photometric, **window}
     plain, padded = twelve_bits(), twelve_bits()
     plain[:60], padded[:60] = plain[60:].min(), np.resize([60000, 60007], 160)
@@ -151,7 +154,7 @@ def test_colour_becomes_luma() -> None:
 @pytest.mark.parametrize("bits", [8, 16])
 def test_palette(bits: int) -> None:
     ramps = [np.arange(256)[::-1], np.arange(256), np.full(256, 80)]
-    elements: dict = {"PhotometricInterpretation": "PALETTE COLOR"}
+    elements: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
     for colour, ramp in zip(("Red", "Green", "Blue"), ramps, strict=True):
         words = ramp.astype(np.uint8) if bits == 8 else (ramp * 257).astype(np.uint16)
         elements[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, bits]
@@ -178,7 +181,7 @@ def test_other_native_syntaxes(syntax: str) -> None:
 def test_run_length_encoding() -> None:
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    whole = FileDataset(None, dicom_object(twelve_bits()), preamble=bytes(128), file_meta=meta)
+    whole = FileDataset("", dicom_object(twelve_bits()), preamble=bytes(128), file_meta=meta)
     whole.compress(RLELossless)
     stream = io.BytesIO()
     whole.save_as(stream, enforce_file_format=True)
@@ -202,7 +205,8 @@ def test_damaged_jpeg_inside_is_noticed() -> None:
 def test_damaged_and_cut_colour_jpeg_inside_is_noticed(photometric: str) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (120, 160, 3)).astype(np.uint8)
     frame = image_files.saved(Image.fromarray(noise), "JPEG")
-    elements = {"SamplesPerPixel": 3, "PlanarConfiguration": 0, "PhotometricInterpretation": photometric}
+    elements: dict[str, Any] = {"SamplesPerPixel": 3, "PlanarConfiguration": 0}
+    elements["PhotometricInterpretation"] = photometric
     assert pixels(encapsulated(frame, **elements)).std() > 5
     colour = np.stack([scene(), 255 - scene(), scene() // 2], 2)
     calm = image_files.saved(Image.fromarray(colour), "JPEG", quality=95)

@@ -2,28 +2,32 @@
 
 import struct
 import zlib
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from schemas.pixels.decode import decode
 from schemas.pixels.rejection import ImageRejected, Reason
 from schemas.pixels.settings import ImageSettings
 from tests.schemas.image_files import png_chunk
 
+Order = Literal["<", ">"]
 SETTINGS = ImageSettings()
 COLUMNS, ROWS = np.meshgrid(np.arange(64), np.arange(64))
 RAMP = (60 * COLUMNS + 5 * ROWS).astype(np.uint16)  # 0 to 4095: 12 bits, as radiographs in 16 have them
 EXPECTED = RAMP / 4095 * 255
-OPAQUE = np.full_like(RAMP, 65535)
+OPAQUE: NDArray[np.uint16] = np.full_like(RAMP, 65535)
 HALF = np.where(COLUMNS < 32, 65535, 0).astype(np.uint16)
 
 
-def far(data: bytes, expected: np.ndarray) -> float:
+def far(data: bytes, expected: NDArray[Any]) -> float:
     return float(np.abs(decode(data, SETTINGS).pixels[:, :, 0] - expected).max())
 
 
-def png(kind: int, *channels: np.ndarray, extra: bytes = b"", bits: int = 16) -> bytes:
+def png(kind: int, *channels: NDArray[Any], extra: bytes = b"", bits: int = 16) -> bytes:
     """A PNG of 64x64 pixels of colour type `kind`."""
     rows = np.stack(channels, 2).astype(">u2") if bits == 16 else channels[0]
     raw = b"".join(b"\0" + row.tobytes() for row in rows)
@@ -31,7 +35,7 @@ def png(kind: int, *channels: np.ndarray, extra: bytes = b"", bits: int = 16) ->
     return b"\x89PNG\r\n\x1a\n" + header + extra + png_chunk(b"IDAT", zlib.compress(raw)) + png_chunk(b"IEND", b"")
 
 
-def tiff(*channels: np.ndarray, order: str, photometric: int, deflate: bool = False, **tags: int) -> bytes:
+def tiff(*channels: NDArray[Any], order: Order, photometric: int, deflate: bool = False, **tags: int) -> bytes:
     """A TIFF of 64x64 pixels in one strip, the directory at its end; `tags` as in `t338`."""
     kind = channels[0].dtype
     pixels = np.stack(channels, 2).astype(kind.newbyteorder(order)).tobytes()
@@ -52,7 +56,7 @@ def tiff(*channels: np.ndarray, order: str, photometric: int, deflate: bool = Fa
 
 
 @pytest.mark.parametrize(("kind", "channels"), [(4, [RAMP, OPAQUE]), (2, [RAMP] * 3), (6, [RAMP] * 3 + [OPAQUE])])
-def test_deep_png_with_colours_or_alpha_is_scaled_by_its_range(kind: int, channels: list[np.ndarray]) -> None:
+def test_deep_png_with_colours_or_alpha_is_scaled_by_its_range(kind: int, channels: list[NDArray[Any]]) -> None:
     assert far(png(kind, *channels), EXPECTED) <= 1
 
 
@@ -63,22 +67,22 @@ def test_deep_colours_become_luma() -> None:
 
 
 @pytest.mark.parametrize("alpha", [HALF, HALF // 2], ids=["opaque", "half"])
-def test_deep_alpha_is_flattened_on_black(alpha: np.ndarray) -> None:
+def test_deep_alpha_is_flattened_on_black(alpha: NDArray[Any]) -> None:
     shown = np.where(COLUMNS < 32, (RAMP + 1000 - 1000) / RAMP[:, :32].max() * 255, 0)
     assert far(png(4, RAMP + 1000, alpha), shown * (alpha.max() / 65535)) <= 1
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("deflate", [False, True])
-def test_deep_tiff_of_every_layout(order: str, deflate: bool) -> None:
-    layout = {"order": order, "deflate": deflate}
-    assert far(tiff(RAMP, photometric=1, **layout), EXPECTED) <= 1
-    assert far(tiff(RAMP, photometric=0, **layout), 255 - EXPECTED) <= 1  # white is zero
-    assert far(tiff(RAMP, OPAQUE, photometric=1, t338=2, **layout), EXPECTED) <= 1
-    assert far(tiff(RAMP, RAMP, RAMP, photometric=2, **layout), EXPECTED) <= 1
-    assert far(tiff(RAMP, RAMP, RAMP, OPAQUE, photometric=2, t338=2, **layout), EXPECTED) <= 1
+def test_deep_tiff_of_every_layout(order: Order, deflate: bool) -> None:
+    tiff_of = partial(tiff, order=order, deflate=deflate)
+    assert far(tiff_of(RAMP, photometric=1), EXPECTED) <= 1
+    assert far(tiff_of(RAMP, photometric=0), 255 - EXPECTED) <= 1  # white is zero
+    assert far(tiff_of(RAMP, OPAQUE, photometric=1, t338=2), EXPECTED) <= 1
+    assert far(tiff_of(RAMP, RAMP, RAMP, photometric=2), EXPECTED) <= 1
+    assert far(tiff_of(RAMP, RAMP, RAMP, OPAQUE, photometric=2, t338=2), EXPECTED) <= 1
     premultiplied = (RAMP // 2, RAMP // 2, RAMP // 2, OPAQUE // 2)
-    assert far(tiff(*premultiplied, photometric=2, t338=1, **layout), EXPECTED) <= 1
+    assert far(tiff_of(*premultiplied, photometric=2, t338=1), EXPECTED) <= 1
 
 
 def test_32_bits_do_not_wrap() -> None:
