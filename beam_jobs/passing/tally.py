@@ -31,8 +31,8 @@ class Count(NamedTuple):
 Told = TaggedOutput[Literal["tally"], Count]
 
 
-class SourcesAndTally(TypedDict, total=False):
-    """What a step passes on; without a tally where it has nothing to tell."""
+class SourcesAndTally(TypedDict):
+    """What a step passes on, and its tally."""
 
     sources: PCollection[Block[Source]]
     tally: PCollection[Count]

@@ -31,8 +31,6 @@ class Sample(beam.PTransform[PCollection[Block[Source]], SourcesAndTally]):
     @several_collections
     def expand(self, sources: PCollection[Block[Source]]) -> SourcesAndTally:
         config = self.config
-        if config.sample_fraction == 1 and not config.limit:
-            return {"sources": sources}
         cut: float | AsSingleton = config.sample_fraction
         if config.limit:
             cut = AsSingleton(
