@@ -43,7 +43,7 @@ def test_the_parts_of_a_listing_hold_every_file_once(
         (tmp_path / name).write_bytes(b"x")
     parts = list_prefixes(str(tmp_path))
     assert len(parts) <= most + 1
-    listed = [file.path for part in parts for block in list_prefix(part, str(tmp_path), "") for file in block]
+    listed = [file.path for part in parts for block in list_prefix(part, str(tmp_path)) for file in block]
     assert sorted(listed) == sorted(names)
 
 
