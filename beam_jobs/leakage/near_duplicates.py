@@ -25,10 +25,10 @@ MEASURE = f"signs of 256 DCT coefficients of the stored pixels, of which up to {
 PAIRS_SHOWN = 100_000
 MOST_MEETING = 1_000
 _LEAST_COMPARED = 20
-_COMPARED_AT_ONCE = 1 << 15
+_COMPARED_AT_ONCE = 1 << 13
 _OF_WORD = 3 + len(MARGINS)
 _VALUES = _OF_WORD * WORDS  # of one record
-_VALUES_IN_A_PART = 1 << 17  # about 100 MB while they are searched
+_VALUES_IN_A_PART = 1 << 15  # about 30 MB while they are searched
 _NO_VALUE = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 _PAIR = np.dtype([("distance", "u1"), ("ids", "<u8", 4), ("splits", "u1", 2)])
