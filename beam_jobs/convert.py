@@ -1,7 +1,7 @@
 """Raw radiographs -> a published TFRecord data set: `python -m beam_jobs.convert --input DIR --output DIR`.
 
 Beam takes most of a second to load. --help, wrong flags and the launcher of a local run do without it, and the decoders
-get ready meanwhile. Nothing is imported outside of `main`, which answers an interrupt with one line.
+start while it loads. Everything is imported inside `main`, which turns an interrupt during an import into one line.
 """
 
 import functools
@@ -12,8 +12,8 @@ from schemas.errors import ending_when_interrupted, run_command
 
 
 def main(argv: Sequence[str], supervised: bool = False) -> None:
-    """Converts, and prints the summary; or says with --dry_run what it would do. `supervised`: a local run happens in a
-    child of this process, which ends it and all that it started when it is interrupted."""
+    """Converts and prints the summary; with --dry_run, prints what it would do. `supervised`: a local run happens in a child
+    of this process, which ends the child and everything that it started when it is interrupted."""
     with ending_when_interrupted():
         from beam_jobs.decoding.decoder import pool
         from beam_jobs.flags import config_of, is_local, parser, uses_processes

@@ -16,7 +16,7 @@ from schemas.source import Source
 
 
 class Reference(NamedTuple):
-    """One image on its way to a shard, with the pseudonyms of itself and of its group."""
+    """One image to write, with the pseudonyms of the image and of its group."""
 
     source: Source
     id: str
@@ -26,11 +26,11 @@ class Reference(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be written: classes in label order, and for each split the number of examples of each label and shards.
+    """What will be written: the classes in label order and, for each split, the number of examples per label and of shards.
 
-    A label of `counts` is a class, or as schemas/labels.py says several, where `label_kind` allows them. `duplicates` and
-    `skipped` account for the inputs that are not in `counts`; `notes` count what people should know. `overlaps`: the first
-    of the groups in several splits, as JSON texts, and the number of all under "".
+    A label of `counts` is a class or, if `label_kind` allows it, several (schemas/labels.py). `duplicates` and `skipped`
+    account for the inputs that are not in `counts`; `notes` counts what users should know. `overlaps`: the first groups
+    that are in several splits, as JSON texts, and the number of all such groups under "".
     """
 
     classes: tuple[str, ...]
@@ -49,8 +49,8 @@ class Plan:
 
 
 class Quarantined(NamedTuple):
-    """One input that could not be converted, as quarantine.jsonl tells it. checksum: "" where it could not be read. size:
-    None for a file that is not there."""
+    """One input that could not be converted, as a line of quarantine.jsonl. checksum: "" if it could not be read. size:
+    None for a missing file."""
 
     uri: str
     checksum: str
@@ -62,8 +62,8 @@ class Quarantined(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """One input that became a record: the framed bytes, the label, what is worth counting about it, its id and the
-    signature of its pixels."""
+    """One input that became a record: the framed bytes, the label, notes to count, the id and the signature of the
+    pixels."""
 
     record: bytes
     label: Label
@@ -73,7 +73,7 @@ class Converted(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """One input that turned out, once read, to hold no image by its nature, such as a DICOM report."""
+    """One input that is not an image by nature, such as a DICOM report, which shows only when it is read."""
 
     reason: str
 
@@ -83,7 +83,7 @@ Outcome: TypeAlias = Converted | Quarantined | Skipped
 
 @dataclass(frozen=True)
 class ShardResult:
-    """A finished shard and what became of the inputs that fell into it. `inputs`: a hash of those that were not
+    """A finished shard and the outcomes of its inputs. `inputs`: a hash of those that were not
     quarantined. `signatures`: those of its records, as crowds.HASHED rows."""
 
     split: str

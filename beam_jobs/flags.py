@@ -1,4 +1,4 @@
-"""The flags of the conversion, and the settings that they make."""
+"""The flags of the conversion, and the config that they make."""
 
 import argparse
 import csv
@@ -15,7 +15,7 @@ from schemas.source import check_place
 
 
 def parser() -> argparse.ArgumentParser:
-    """The flags of this command. Beam's own come on top."""
+    """The parser of this command's own flags. Beam's are parsed separately."""
     result = CommandParser(
         "beam_jobs.convert",
         "Converts radiographs (JPEG, PNG, TIFF, BMP, GIF, WebP, DICOM) to sharded TFRecords. Also accepts every Apache Beam "
@@ -47,7 +47,7 @@ def _add_table_and_splits(result: argparse.ArgumentParser) -> None:
         "--manifest",
         default="",
         metavar="FILE",
-        help="table of the images: CSV or Parquet with image_uri,label[,split][,group], or AutoML's CSV",
+        help="table of images: CSV or Parquet with image_uri,label[,split][,group], or AutoML's CSV",
     )
     group.add_argument("--classes", type=class_list, default=(), metavar="A,B", help="the classes, in label order")
     group.add_argument("--multi_label", action="store_true", help="read labels as A|B, even if no image has two")
@@ -141,12 +141,12 @@ def positive(text: str) -> int:
     """argparse type of a whole number above 0."""
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
     return value
 
 
 def class_list(text: str) -> tuple[str, ...]:
-    """argparse type of names with commas between them; one that holds a comma is quoted as in CSV."""
+    """argparse type of comma-separated names; a name that holds a comma is quoted as in CSV."""
     return tuple(name.strip() for name in next(csv.reader([text]), []))
 
 
@@ -156,7 +156,7 @@ def auto_or_positive(text: str) -> int:
 
 
 def config_of(flags: argparse.Namespace, local: bool) -> ConvertConfig:
-    """The checked settings of these flags, with absolute paths, so that workers may run in another folder."""
+    """The checked config, with absolute paths, because workers may run in another folder."""
 
     def absolute(name: str) -> str:
         path = check_place(f"--{name}", getattr(flags, name))
@@ -193,7 +193,7 @@ def is_local(beam_flags: list[str]) -> bool:
 
 
 def uses_processes(beam_flags: list[str]) -> bool:
-    """Whether a local job has worker processes of its own."""
+    """Whether a local job has its own worker processes."""
     return _beam_flag(beam_flags, "--direct_running_mode") == "multi_processing"
 
 
@@ -202,5 +202,5 @@ def _beam_flag(beam_flags: list[str], name: str) -> str:
     one.add_argument(name, default="", dest="value")
     try:
         return str(one.parse_known_args(beam_flags)[0].value)
-    except SystemExit:  # without a value, which Beam's own parser says
+    except SystemExit:  # the value is missing; Beam's own parser reports it
         return ""

@@ -35,14 +35,14 @@ _STEP = re.compile(r" \[while running '.*'\]$")  # what Beam adds to an error of
 
 
 def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bool) -> None:
-    """Converts, and prints the summary; or says with --dry_run what it would do."""
+    """Converts and prints the summary; with --dry_run, prints what it would do."""
     if not debug:
         quiet_beam(config.local)
     if config.local and config.dicom_decoder == "tfio":
         from beam_jobs.decoding import tfio_dicom
 
         with status.quiet_workers(not debug):
-            tfio_dicom.load()  # says at once where it does not work
+            tfio_dicom.load()  # fails early if it does not work
     check_places(config, options)
     check_input(config)
     if config.retry_quarantine:
@@ -62,13 +62,13 @@ def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bo
 
 
 def quiet_beam(local: bool) -> None:
-    """Leaves failures to our one line. A remote job keeps Beam's progress lines."""
+    """Silences Beam, because failures are reported in one line. A remote job keeps Beam's progress lines."""
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL if local else logging.INFO)
     logging.getLogger().setLevel(logging.CRITICAL if local else logging.INFO)
 
 
 def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True) -> Manifest:
-    """Runs the whole job and gives the manifest it published. Raises RadrecordsError with nothing published."""
+    """Runs the whole job and gives the published manifest. Raises RadrecordsError; nothing is published then."""
     release = releases.begin(config)
     try:
         if release is None:  # published already
@@ -91,25 +91,25 @@ def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True)
             raise releases.lost(config) from error
     manifest = read_manifest(config.output)
     if manifest is None:
-        raise JobFailed(f"the job ended and published nothing in {config.output}")
+        raise JobFailed(f"the job ended without publishing anything in {config.output}")
     if release:
         releases.tidy(config, release)
     return manifest
 
 
 def stage_template(config: ConvertConfig, options: PipelineOptions) -> None:
-    """Leaves in --template_location what Dataflow runs later, and nothing in the output folder."""
+    """Stages the template in --template_location for Dataflow to run later. Writes nothing to the output folder."""
     release = releases.unclaimed(config)
     run(config, release, told_folder(release), options)
 
 
 def told_folder(release: releases.Release) -> str:
-    """Where the workers of a remote runner tell why the job failed."""
+    """The folder in which the workers of a remote runner report why the job failed."""
     return storage.join(release.work, f"told-{uuid.uuid4().hex}")
 
 
 def run(config: ConvertConfig, release: releases.Release | None, folder: str, options: PipelineOptions) -> None:
-    """Runs the pipeline to its end. Raises what a worker recorded in `folder`, or else what the runner says."""
+    """Runs the pipeline to its end. Raises the error that a worker recorded in `folder`, or else the runner's."""
     runner = local_runner(options, folder) if config.local else None
     try:
         pipeline = beam.Pipeline(runner=runner, options=options)
@@ -124,13 +124,13 @@ def run(config: ConvertConfig, release: releases.Release | None, folder: str, op
 
 
 def last_line(error: BaseException) -> str:
-    """The line of a runner's error that says what happened; the worker's traceback comes before or after it."""
+    """The line of a runner's error that says what happened. The worker's traceback is before or after it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
 
 
 def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: releases.Release | None, folder: str) -> None:
-    """Discover, plan, write, publish. Without a release it ends with the plan (--dry_run)."""
+    """Discover, plan, write, check leakage, publish. Without a release it ends with the plan (--dry_run)."""
     found: SourcesAndTally = root | "Discover" >> Discover(config)
     chosen: SourcesAndTally = found["sources"] | "Sample" >> sampling.Sample(config)
     unique: SourcesAndTally = chosen["sources"] | "DropDuplicates" >> DropDuplicates(config)

@@ -1,7 +1,7 @@
 """Writes a synthetic set of chest radiographs, for the demo and the tests: python -m beam_jobs.sample --output DIR
 
 Folders and file names are those of the Kermany set: chest_xray/{train,val,test}/{NORMAL,PNEUMONIA}/, several images of
-some persons, person numbers that begin again in test, and a few byte-identical duplicates (two images of one person).
+some persons, person numbers that start again in test, and a few byte-identical duplicates (two images of one person).
 """
 
 import io
@@ -44,7 +44,7 @@ another image of the same person. Formats: JPEG (gray, RGB with equal channels, 
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """The flags of `beam_jobs.sample`, checked. Raises UsageError, naming the flag and the repair."""
+    """The flags of `beam_jobs.sample`, checked. Raises UsageError, naming the flag and what to do."""
 
     output: str
     images: int = 600
@@ -86,7 +86,7 @@ def plan_sample(images: int, seed: int) -> list[SampleImage]:
     """The files of the set: `images` of them, 74% PNEUMONIA, 10% in test and at most 8 + 8 in val. Draws nothing."""
     rng = np.random.default_rng((seed, images))
     formats = _formats(images, rng)
-    # Test has persons of its own, numbered from the beginning; val goes on where train ends.
+    # Test has its own persons, numbered from the start; val continues the numbers of train.
     numbers = {"NORMAL": 115, "PNEUMONIA": 1}
     plan: list[SampleImage] = []
     for (split, label), count in _folder_sizes(images).items():
@@ -103,9 +103,9 @@ def plan_sample(images: int, seed: int) -> list[SampleImage]:
 
 
 def write_sample(config: SampleConfig, threads: int | None = None) -> list[SampleImage]:
-    """Writes the whole set under `config.output` and gives what was written. The bytes do not depend on `threads`.
+    """Writes the whole set to `config.output` and gives what was written. The bytes do not depend on `threads`.
 
-    The images appear under their final names only when all are there.
+    The images get their final names only when all of them are written.
     """
     plan = plan_sample(config.images, config.seed)
     output = Path(config.output)
@@ -131,7 +131,7 @@ def write_sample(config: SampleConfig, threads: int | None = None) -> list[Sampl
 
 
 def encode_sample(image: SampleImage, seed: int) -> bytes:
-    """The bytes of one file, a function of `seed` and of the image's person, index, cause and format alone."""
+    """The bytes of one file. They depend only on `seed` and on the image's person, index, cause and format."""
     rng = np.random.default_rng((seed, 1, image.index))
     anatomy = Anatomy.draw(np.random.default_rng((seed, 2, image.person)))
     width = round(640 * 2.5 ** rng.uniform())
@@ -227,17 +227,19 @@ def _dicom(pixels: npt.NDArray[np.float32], index: int, seed: int) -> bytes:
 
 
 def main(argv: Sequence[str]) -> None:
-    """The command: parses `argv`, writes the set and says what it is."""
-    parser = CommandParser("beam_jobs.sample", "Writes a synthetic set of chest radiographs in the Kermany layout.")
-    parser.add_argument("--output", required=True, help="local folder for the images; new or empty")
-    parser.add_argument("--images", type=int, default=600, help="how many files")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed and count give the same bytes")
+    """The command: parses `argv`, writes the set and prints a summary."""
+    parser = CommandParser(
+        "beam_jobs.sample", "Write a synthetic set of chest radiographs in the layout of the Kermany set."
+    )
+    parser.add_argument("--output", required=True, help="local folder for the images, new or empty")
+    parser.add_argument("--images", type=int, default=600, help="number of files")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed and number of files give the same bytes")
     flags = parser.parse_args(argv)
     config = SampleConfig(flags.output, flags.images, flags.seed)
     plan = write_sample(config)
     sick = sum(image.cause is not None for image in plan)
     print(f"{len(plan)} SYNTHETIC images ({sick} PNEUMONIA, {len(plan) - sick} NORMAL) in {config.output}/chest_xray")
-    print("They are drawings by a program, not radiographs of anybody: good for trying the software, for nothing else.")
+    print("They are computer drawings, not radiographs of anybody: use them to try the software and for nothing else.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Shows records of a data set to a person: `python -m beam_jobs.show DATASET [--png FILE]`."""
+"""Shows records of a data set: `python -m beam_jobs.show DATASET [--png FILE]`."""
 
 import itertools
 import json
@@ -18,12 +18,12 @@ from schemas.source import check_place
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prints the first records of a split, one a line, and writes their contact sheet where --png asks for it."""
-    parser = CommandParser("beam_jobs.show", "Prints records of a data set and writes a contact sheet of them.")
+    """Prints the first records of a split, one per line, and writes their contact sheet with --png."""
+    parser = CommandParser("beam_jobs.show", "Print records of a data set and write a contact sheet of them.")
     parser.add_argument("dataset", metavar="DIR|gs://...", help="folder of the data set")
     parser.add_argument("--split", default="train", help="train, validation or test")
-    parser.add_argument("--count", type=int, default=16, help="records to show")
-    parser.add_argument("--png", default="", metavar="FILE", help="write a contact sheet here")
+    parser.add_argument("--count", type=int, default=16, help="number of records to show")
+    parser.add_argument("--png", default="", metavar="FILE", help="write a contact sheet to this file")
     flags = parser.parse_args(argv)
     if flags.count < 1:
         raise UsageError(f"--count {flags.count}: must be at least 1")
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def write_png(path: str, content: bytes) -> None:
-    """Writes the picture and says where; raises UsageError where that cannot be."""
+    """Writes the picture and prints its path. Raises UsageError if it cannot be written."""
     try:
         Path(path).write_bytes(content)
     except OSError as error:

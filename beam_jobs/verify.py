@@ -20,9 +20,9 @@ _THREADS = 4  # each reads one shard
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prints what was found, a line for each damaged shard and for each file that looks like one and is none; raises
-    JobFailed where a shard is damaged."""
-    parser = CommandParser("beam_jobs.verify", "Re-reads every shard of a data set and compares it with the manifest.")
+    """Prints the result, with a line for each damaged shard and for each file that looks like a shard but is not in the
+    manifest. Raises JobFailed if a shard is damaged."""
+    parser = CommandParser("beam_jobs.verify", "Re-read every shard of a data set and compare it with the manifest.")
     parser.add_argument("dataset", metavar="DIR|gs://...", help="folder of the data set")
     folder = check_place("dataset", parser.parse_args(argv).dataset).rstrip("/")
     manifest = require_manifest(folder)
@@ -31,22 +31,20 @@ def main(argv: Sequence[str]) -> None:
         checks = pool.map(partial(check_shard, folder, manifest=manifest), shards)
         problems = list(tqdm(checks, total=len(shards), desc="verifying", unit=" shards", disable=None))
     damaged = sum(problem is not None for problem in problems)
-    if (
-        damaged and require_manifest(folder).revision != manifest.revision
-    ):  # before it names files that are not to blame
+    if damaged and require_manifest(folder).revision != manifest.revision:  # before innocent files are named
         raise JobFailed(f"{folder} was overwritten while it was verified; verify it again")
     for shard, problem in zip(shards, problems, strict=True):
         if problem:
             print(f"damaged: {shard.file}: {problem}")
     for name in manifest.strangers(file.path for file in storage.list_files(folder, folder, recursive=False)):
-        print(f"not in the manifest: {name} (no reader reads it)")
+        print(f"not in the manifest: {name} (readers ignore it)")
     if damaged:
         raise JobFailed(
             f"{damaged} of {len(shards)} shards in {folder} are damaged; copy or convert the data set again"
         )
     examples = sum(shard.examples for shard in shards)
     size = sum(shard.bytes for shard in shards)
-    print(f"{folder} is whole: {len(shards)} shards, {examples:,} examples, {size:,} bytes")
+    print(f"{folder} is intact: {len(shards)} shards, {examples:,} examples, {size:,} bytes")
 
 
 def check_shard(folder: str, shard: Shard, manifest: Manifest) -> str | None:
@@ -64,7 +62,7 @@ def check_shard(folder: str, shard: Shard, manifest: Manifest) -> str | None:
     if reader.bytes != shard.bytes:
         problems.append(f"{reader.bytes:,} bytes instead of {shard.bytes:,}")
     if reader.sha256 != shard.sha256:
-        problems.append("another SHA-256 than the manifest's")
+        problems.append("its SHA-256 is not the manifest's")
     return "; ".join(problems + of_records) or None
 
 

@@ -1,6 +1,6 @@
 """What a published data set promises: the manifest, and its shards.
 
-A data set is a folder. Readers open `manifest.json` and nothing that it does not name; it is written last, so a folder
+A data set is a folder. Readers open `manifest.json` and only the files that it names. It is written last, so a folder
 without one is not (or not yet) a data set.
 """
 
@@ -26,8 +26,8 @@ OUTCOMES = ("written", "quarantined", "duplicates", "skipped")
 @dataclass(frozen=True)
 class Shard:
     """One finished TFRecord file: its name inside the data set folder, size in bytes, SHA-256 in hexadecimal, number of
-    examples, and the number of examples of each class in the order of the data set's classes (where an image has several
-    labels their sum may be more than the examples, or less)."""
+    examples, and the number of examples of each class in the order of the data set's classes (if images can have
+    several labels, the sum may differ from the number of examples)."""
 
     file: str
     bytes: int
@@ -38,11 +38,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`manifest.json`, whole. `revision` counts the times that this folder was published (--overwrite adds one).
+    """The content of `manifest.json`. `revision` counts the publications of this folder (--overwrite adds one).
 
     `inputs` holds listed, written, quarantined, duplicates and skipped, and listed is the sum of the others; `skipped`,
-    `quarantined` and `notes` count by reason. `label_kind` (schemas/labels.py) is "class" in manifests that do not tell it.
-    `settings` are the conversion's other settings, for people and for resuming.
+    `quarantined` and `notes` count by reason. `label_kind` (schemas/labels.py) is "class" in manifests without it.
+    `settings` holds the conversion's other settings, for people and for new versions.
     """
 
     name: str
@@ -72,13 +72,13 @@ class Manifest:
         return tuple(sum(counts) for counts in zip(*(s.label_counts for s in self.shards(split)), strict=True))
 
     def shards(self, split: str) -> tuple[Shard, ...]:
-        """The shards of `split`. Raises UsageError, with the names there are, for a split that the data set has not."""
+        """The shards of `split`. Raises UsageError, listing the splits, if the data set has no such split."""
         if split not in self.splits:
             raise UsageError(f"data set {self.name} has no split {split!r}; it has {', '.join(self.splits)}")
         return self.splits[split]
 
     def strangers(self, names: Iterable[str]) -> list[str]:
-        """Those of the file names that look like shards and are none of this data set, sorted."""
+        """The file names that look like shards but do not belong to this data set, sorted."""
         known = {shard.file for shards in self.splits.values() for shard in shards}
         return sorted(name for name in names if f".{FILE_FORMAT}" in name and name not in known)
 
@@ -112,8 +112,8 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str, folder: str) -> "Manifest":
-        """Reads and checks the text of `folder`'s manifest.json. Raises UsageError, naming the folder and the repair,
-        where it is not one, is of a newer version, or contradicts itself."""
+        """Reads and checks the text of `folder`'s manifest.json. Raises UsageError, naming the folder and what to do,
+        if it is not a manifest, has a newer version, or contradicts itself."""
         where = f"{folder}/{MANIFEST}"
         try:
             content = json.loads(text)
@@ -124,7 +124,7 @@ class Manifest:
         version = content.get("format_version")
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise UsageError(
-                f"{where} has format version {version}, and this radrecords reads up to {FORMAT_VERSION}; "
+                f"{where} has format version {version}, but this radrecords reads up to {FORMAT_VERSION}; "
                 "upgrade radrecords, or convert the images again"
             )
         try:
@@ -155,14 +155,16 @@ class Manifest:
             raise ValueError(f"label_kind {self.label_kind!r}")
         for split, shards in self.splits.items():
             if examples[split] != self.examples(split):
-                raise ValueError(f"split {split} says {examples[split]} examples, its shards {self.examples(split)}")
+                raise ValueError(
+                    f"split {split} claims {examples[split]} examples, its shards hold {self.examples(split)}"
+                )
             for shard in shards:
                 if not self._counts_can_be(shard):
                     raise ValueError(f"label counts of {shard.file} do not add up")
                 if not isinstance(shard.bytes, int) or shard.bytes < 0:
                     raise ValueError(f"{shard.file} has {shard.bytes!r} bytes")
                 if "/" in shard.file or shard.file.startswith("."):
-                    raise ValueError(f"shard name {shard.file!r} leaves the folder")
+                    raise ValueError(f"shard name {shard.file!r} points outside the folder")
         if self.inputs["listed"] != sum(self.inputs[outcome] for outcome in OUTCOMES):
             raise ValueError("inputs do not add up")
         if self.inputs["written"] != sum(examples.values()):
@@ -177,13 +179,13 @@ class Manifest:
 
 
 def check_name(name: str) -> str:
-    """`name` where it can name a data set (TensorFlow Datasets' rule: lower case words joined by `_`), else UsageError."""
+    """`name`, if it can name a data set (TensorFlow Datasets' rule: lowercase words joined by `_`), else UsageError."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise UsageError(f"--name {name!r}: use lower case letters, digits and _, beginning with a letter")
+        raise UsageError(f"--name {name!r}: use lowercase letters, digits and _, starting with a letter")
     return name
 
 
 def version_of(folder: str) -> str:
-    """The version that a folder such as `.../cxr/1.2.0` names, and 1.0.0 for any other folder."""
+    """The version in the name of a folder such as `.../cxr/1.2.0`, or 1.0.0 for any other folder."""
     last = folder.rstrip("/").rsplit("/", 1)[-1]
     return last if re.fullmatch(r"\d+\.\d+\.\d+", last) else "1.0.0"

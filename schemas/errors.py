@@ -1,4 +1,4 @@
-"""Errors meant for people, and the one place where a command turns them into an exit code."""
+"""Errors for users, and the one place that turns them into an exit code."""
 
 import argparse
 import contextlib
@@ -27,7 +27,7 @@ class JobFailed(RadrecordsError):
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """Tells the defaults that say something."""
+    """Shows only defaults that are informative."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         silent = action.default in (None, "", (), False, argparse.SUPPRESS)
@@ -35,7 +35,7 @@ class _HelpFormatter(argparse.HelpFormatter):
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An ArgumentParser whose complaints are one line, with exit code 2; it knows `--debug`.
+    """An ArgumentParser that reports errors in one line, with exit code 2, and has `--debug`.
 
     `usage` names the module (`python -m beam_jobs.convert`), not the path of the file behind it.
     """
@@ -55,9 +55,9 @@ class CommandParser(argparse.ArgumentParser):
 
 @contextlib.contextmanager
 def ending_when_interrupted(stderr: int = 2) -> Iterator[None]:
-    """Lets an interrupt end the process at once, with its line on the descriptor `stderr`, while modules load in the body of
-    the `with`: what is half loaded makes other errors of it, and Python another exit code. Not where it is ignored or heeded
-    otherwise."""
+    """Lets an interrupt end the process at once, with one line on the descriptor `stderr`, while the body of the `with`
+    loads modules: half-loaded modules would turn it into other errors and exit codes. Does nothing if interrupts are
+    ignored or handled otherwise."""
     if (
         threading.current_thread() is not threading.main_thread()
         or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
@@ -102,7 +102,7 @@ def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str] | 
 
 
 def one_line(text: str, limit: int = 500) -> str:
-    """`text` with every run of white space, line breaks included, made one space, and what steers a terminal a question
-    mark; cut after `limit` characters."""
+    """`text` on one line: runs of white space become one space, control characters become question marks, and the end is cut
+    after `limit` characters."""
     text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
     return text if len(text) <= limit else text[: limit - 3] + "..."

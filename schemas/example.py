@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from schemas.labels import Label
 
-# The allow-list: nothing else about an input ever enters a record, and the last only where it is asked for.
+# The allow-list: nothing else about an input ever enters a record, and the last only on request.
 IMAGE, LABEL, ID, GROUP, SOURCE_URI = "image", "label", "id", "group", "source_uri"
 ID_LENGTH = 32  # hexadecimal characters, so that every record of a data set has the same size
 
@@ -27,14 +27,14 @@ _MAX_RECORD_BYTES = 1 << 30  # a length beyond this is damage, not a record to a
 
 
 class DamagedRecord(ValueError):
-    """A record whose length, checksum or content is not what the format says."""
+    """A record with an invalid length, checksum or content."""
 
 
 @dataclass(frozen=True)
 class Example:
     """One radiograph: `image` uint8 [height, width, channels], `label` the index of its class in the data set's
-    classes, or (in a data set with several labels an image) a 0 or 1 for each class; `id` and `group` pseudonyms of
-    ID_LENGTH hexadecimal characters, `source_uri` where it came from, None by default."""
+    classes, or (in a data set with several labels per image) a 0 or 1 for each class; `id` and `group` pseudonyms of
+    ID_LENGTH hexadecimal characters, `source_uri` the origin of the image, None by default."""
 
     image: npt.NDArray[np.uint8]
     label: Label
@@ -58,7 +58,7 @@ def encode_example(example: Example) -> bytes:
 
 
 def decode_example(record: bytes, shape: tuple[int, int, int]) -> Example:
-    """The inverse of encode_example. Raises DamagedRecord where a feature is missing or the image is not of `shape`."""
+    """The inverse of encode_example. Raises DamagedRecord if a feature is missing or the image does not have `shape`."""
     features = dict(_features(record))
     try:
         pixels = np.frombuffer(_bytes_value(features[IMAGE]), dtype=np.uint8).reshape(shape)
@@ -84,17 +84,17 @@ class Readable(Protocol):
 
 
 def read_records(stream: Readable) -> Iterator[bytes]:
-    """Yields the data of each TFRecord in `stream`. Raises DamagedRecord at the first that is cut or fails its checksum."""
+    """Yields the data of each TFRecord in `stream`. Raises DamagedRecord at the first that is truncated or corrupt."""
     index = 0
     while head := stream.read(12):
         if len(head) < 12:
-            raise DamagedRecord(f"record {index} is cut")
+            raise DamagedRecord(f"record {index} is truncated")
         (length,) = struct.unpack("<Q", head[:8])
         if _masked_crc(head[:8]) != head[8:] or length > _MAX_RECORD_BYTES:
             raise DamagedRecord(f"record {index} has a wrong length checksum")
         body = stream.read(length + 4)
         if len(body) < length + 4:
-            raise DamagedRecord(f"record {index} is cut")
+            raise DamagedRecord(f"record {index} is truncated")
         if _masked_crc(body[:-4]) != body[-4:]:
             raise DamagedRecord(f"record {index} has a wrong data checksum")
         yield body[:-4]

@@ -1,4 +1,4 @@
-"""The files by which other tools read a data set with none of our code.
+"""The files that let other tools read a data set without radrecords.
 
 - features.json, label.labels.txt, dataset_info.json: TensorFlow Datasets (`tfds.builder_from_directory(folder)`), as
   written by tfds.features.FeaturesDict.save_config and tfds.core.DatasetInfo (proto/{feature,dataset_info}.proto there).

@@ -1,8 +1,8 @@
 """What a label says, as people write it (`Mass|Nodule`) and as a record holds it (an index, or a vector).
 
-A data set is of one kind. `class`: each image is of one class, and its record holds that class's index. `multi_hot`: an
-image has any number of findings, and its record holds a vector with a 1 for each, in the order of the classes.
-"""
+A data set has one kind of label. `class`: each image has one class, and its record holds the index of the class.
+`multi_hot`: an image has any number of findings, and its record holds a vector with a 1 for each, in the order of the
+classes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,14 +10,14 @@ CLASS, MULTI_HOT = "class", "multi_hot"
 KINDS = (CLASS, MULTI_HOT)
 
 SEPARATOR = "|"  # between the findings of one image, as in NIH ChestX-ray14
-NO_FINDING = "No Finding"  # NIH's word for an image without any; where images have several labels it is no class
+NO_FINDING = "No Finding"  # NIH's name for an image without findings; it is not a class if images have several labels
 
 Label = int | tuple[int, ...]
 
 
 def canonical(cell: str) -> str:
-    """`cell` so that equal sets of findings are equal texts: `B|A|B` is `A|B`. `|` alone says that there is none, where
-    an empty cell says that nobody looked."""
+    """`cell` in a canonical form: `B|A|B` is `A|B`, so equal sets of findings are equal texts. `|` alone means no
+    finding; an empty cell means unlabelled."""
     if SEPARATOR not in cell:
         return cell.strip()
     return SEPARATOR.join(sorted({name for part in cell.split(SEPARATOR) if (name := part.strip())})) or SEPARATOR
@@ -29,7 +29,7 @@ def names_in(label: str) -> tuple[str, ...]:
 
 
 def kind_of(labels: Iterable[str]) -> str:
-    """MULTI_HOT where any of the canonical labels joins names."""
+    """MULTI_HOT if any of the canonical labels joins names."""
     return MULTI_HOT if any(SEPARATOR in label for label in labels) else CLASS
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """The CSV of a public set, in its publishers' own form, which names images by file name or by a stem of it.
+    """The CSV of a public set, in its published form, which names images by file name or by its stem.
 
-    names: what the CSV is called, in --input. image, label and group: its columns. suffix: what the image column leaves
-    out of file names. codes: cells of the label column that stand for the classes, in label order. split_lists: files
-    beside it that list the file names of a split.
+    names: the CSV's possible names in --input. image, label and group: its columns. suffix: what the image column omits from
+    file names. codes: cells of the label column that stand for the classes, in label order. split_lists: files next to it
+    that list the file names of a split.
     """
 
     names: tuple[str, ...]
@@ -24,8 +24,8 @@ class PublishedTable:
 
 @dataclass(frozen=True)
 class Preset:
-    """What is known of a public set: its classes in label order, how its file names tell the patient, which of its
-    splits is merged into which, whether an image may have several labels, and the table that tells them, if one does."""
+    """What is known about a public set: its classes in label order, the pattern of the patient in its file names, which
+    split is merged into which, whether an image may have several labels, and its table of labels, if there is one."""
 
     classes: tuple[str, ...]
     group_pattern: str
@@ -35,7 +35,7 @@ class Preset:
 
 
 PRESETS: Mapping[str, Preset] = {
-    # Kermany, Zhang, Goldbaum 2018. `person` numbers begin anew in test; val continues train's. The published val split
+    # Kermany, Zhang, Goldbaum 2018. `person` numbers start again in test; val continues train's. The published val split
     # has 16 images, too few to choose a model by, so it joins train and a validation split is carved by patient.
     "kermany": Preset(
         classes=("NORMAL", "PNEUMONIA"),
@@ -74,7 +74,7 @@ PRESETS: Mapping[str, Preset] = {
             codes=("0", "1"),
         ),
     ),
-    # The same images in the three classes that the radiologists told apart.
+    # The same images, in the three classes of the radiologists.
     "rsna3": Preset(
         classes=("Normal", "No Lung Opacity / Not Normal", "Lung Opacity"),
         group_pattern="",

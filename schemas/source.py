@@ -1,4 +1,4 @@
-"""What one input is: a radiograph's place, and what its path or its CSV row says about it."""
+"""One input: the location of a radiograph, and what its path or its table row says about it."""
 
 import itertools
 import re
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from schemas.errors import UsageError
 from schemas.presets import Preset
 
-UNASSIGNED = ""  # the split of a source for which the input names none
+UNASSIGNED = ""  # the split of a source if the input names none
 
 # What people call the three splits. Google's AutoML writes them in capitals, Kermany's folders say val.
 _SPLIT_NAMES = {
@@ -17,7 +17,7 @@ _SPLIT_NAMES = {
     **dict.fromkeys(("", "unassigned"), UNASSIGNED),
 }
 
-# Files that lie beside images in published sets. Anything else is opened and judged by its content: DICOM files often
+# Files found next to images in published sets. Anything else is opened and judged by its content: DICOM files often
 # have no extension, or end in a number.
 _NOT_IMAGES = frozenset(
     ".csv .tsv .txt .md .json .jsonl .xml .yaml .yml .html .htm .pdf .doc .docx .xls .xlsx .parquet .npy .npz .pkl .h5 "
@@ -28,10 +28,10 @@ _NOT_IMAGES = frozenset(
 class Source(NamedTuple):
     """One input file.
 
-    uri: where its bytes are. path: its name relative to the input, from which its id is made. label: its class, or
-    several (schemas/labels.py). split: train, validation, test or UNASSIGNED. group: the patient, or the path where none
-    is known; images of a group stay in one split. size: in bytes, -1 where the file is missing. checksum: "md5:" and 32
-    hexadecimal digits, or "" where the listing has none. version: the object's generation, or the file's modification
+    uri: where the file is. path: its name relative to the input, from which the id is made. label: its class, or
+    several (schemas/labels.py). split: train, validation, test or UNASSIGNED. group: the patient, or the path if no
+    patient is known; images of a group stay in one split. size: in bytes, -1 if the file is missing. checksum: "md5:" and 32
+    hexadecimal digits, or "" if the listing has none. version: the object's generation, or the file's modification
     time in ns.
     """
 
@@ -56,7 +56,7 @@ class File(NamedTuple):
 
 
 def check_place(flag: str, place: str) -> str:
-    """`place` where it can name a file or folder, local or gs://. Raises UsageError for any other scheme."""
+    """`place`, if it can be a local or gs:// path. Raises UsageError for any other scheme."""
     scheme, separator, _ = place.partition("://")
     if separator and scheme.isidentifier() and scheme != "gs":
         raise UsageError(f"{flag} {place}: {scheme}:// is not supported; give a local path or gs://BUCKET/...")
@@ -64,23 +64,23 @@ def check_place(flag: str, place: str) -> str:
 
 
 def source_of(file: File, label: str, split: str, group: str | None, known: Preset) -> Source:
-    """The Source of `file`; without a `group` it is its own."""
+    """The Source of `file`. Without a `group` it is a group of its own."""
     split = known.merge_splits.get(split, split)
     return Source(file.uri, file.path, label, split, group or file.path, file.size, file.checksum, file.version)
 
 
 def missing_file(uri: str, path: str) -> File:
-    """What stands for a file that a table names and that is not there."""
+    """The File of an image that a table names but that does not exist."""
     return File(uri, path, -1, "", 0)
 
 
 def split_name(text: str) -> str | None:
-    """The split that a folder or cell names (`val` and `VALIDATION` are validation), or None where it names none."""
+    """The split that a folder or cell names (`val` and `VALIDATION` are validation), or None if it names none."""
     return _SPLIT_NAMES.get(text.strip().lower())
 
 
 def skip_reason(path: str, size: int) -> str | None:
-    """Why the file at `path` is no input at all, or None. Such files are counted, not opened."""
+    """Why the file at `path` is not an input, or None. Such files are counted, not opened."""
     parts = path.split("/")
     if not parts[-1]:
         return "folder_marker" if size == 0 else "not_an_image_name"
@@ -92,7 +92,7 @@ def skip_reason(path: str, size: int) -> str | None:
     if name in ("dicomdir", "thumbs.db") or name[name.rfind(".") :] in _NOT_IMAGES:
         return "not_an_image_name"
     if not path.isprintable() and any("\ud800" <= character <= "\udfff" for character in path):
-        return "name_not_utf_8"  # a byte that no text has: neither JSON nor a bucket could hold such a name
+        return "name_not_utf_8"  # not valid text: neither JSON nor a bucket could hold such a name
     return None
 
 
@@ -108,19 +108,21 @@ def split_and_label(path: str) -> tuple[str, str] | None:
 
 
 def compile_group_pattern(pattern: str) -> re.Pattern[str]:
-    """The compiled --group_pattern. Raises UsageError where it is no regular expression or captures nothing."""
+    """The compiled --group_pattern. Raises UsageError if it is not a regular expression or captures nothing."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:
         raise UsageError(f"--group_pattern {pattern!r} is not a regular expression: {error}") from error
     if not compiled.groups:
-        raise UsageError(f"--group_pattern {pattern!r} captures nothing; put the patient's part in (parentheses)")
+        raise UsageError(
+            f"--group_pattern {pattern!r} captures nothing; put the part that names the patient in (parentheses)"
+        )
     return compiled
 
 
 def group_of(path: str, pattern: re.Pattern[str] | None) -> str | None:
-    """The patient that `path` names: the group `group` of the pattern (or its first), after its group `pool` where it
-    has one, for sets whose patient numbers begin anew in each pool. None where the pattern does not match."""
+    """The patient in `path`: the pattern's group `group` (or its first group), after its group `pool` if it has one, for
+    sets in which patient numbers start again in each pool. None if the pattern does not match."""
     match = pattern.search(path) if pattern else None
     if match is None:
         return None

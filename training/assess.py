@@ -1,4 +1,4 @@
-"""Evaluation, from a run and a split to metrics, figures and a report."""
+"""Evaluates a run on a split: metrics, figures and a report."""
 
 import json
 from dataclasses import asdict
@@ -19,16 +19,16 @@ from training.report import Mistake, report
 from training.run_folder import RunConfig
 
 SHOWN = 8  # mistakes of each kind in the report
-FLATTERED = ("train", "validation")  # the one gave the weights, the other the epoch and the threshold
+FLATTERED = ("train", "validation")  # train determined the weights, validation the epoch and the threshold
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Writes the results and returns the content of metrics.json.
 
-    Raises UsageError where the run cannot be read or the data set is not of its kind, JobFailed for damaged shards.
+    Raises UsageError if the run cannot be read or does not fit the data set, JobFailed for damaged shards.
     """
     model, run = run_folder.load_run(config.run)
-    assert run.threshold is not None  # load_run takes finished runs only
+    assert run.threshold is not None  # load_run accepts only finished runs
     manifest = open_dataset(config.data)
     _check_kind(config, run, manifest)
     split = open_split(config.data, manifest, config.split)
@@ -45,7 +45,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
     figures = evaluate_predictions(labels, probabilities, threshold)
     if config.split in FLATTERED:
-        figures["notes"].append(f"split {config.split} was used in training: its figures flatter the model")
+        figures["notes"].append(f"split {config.split} was used in training, so its figures flatter the model")
     data = {"name": manifest.name, "version": manifest.version, "revision": manifest.revision}
     made_of = {"split": config.split, "data": data, "classes": list(run.classes), "threshold": dict(run.threshold)}
     metrics = {**made_of, **figures}
@@ -74,14 +74,14 @@ def _check_kind(config: EvaluateConfig, run: RunConfig, manifest: Manifest) -> N
     if manifest.classes != run.classes or manifest.label_kind != CLASS:
         raise UsageError(
             f"{config.data} has {'labels' if manifest.label_kind != CLASS else 'classes'} {', '.join(manifest.classes)}; "
-            f"run {config.run} tells apart {', '.join(run.classes)}"
+            f"run {config.run} classifies {', '.join(run.classes)}"
         )
     theirs, ours = asdict(manifest.image.pixels), asdict(run.image.pixels)
     if theirs != ours:
         differ = ", ".join(f"{name} {theirs[name]} ({ours[name]})" for name in ours if theirs[name] != ours[name])
         raise UsageError(
-            f"{config.data} was converted with other settings than run {config.run} was trained on (in brackets): "
-            f"{differ}; convert it with the run's"
+            f"{config.data} was converted with other settings than run {config.run} was trained on (in parentheses): "
+            f"{differ}; convert it again with the run's settings"
         )
 
 

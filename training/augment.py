@@ -1,6 +1,6 @@
-"""Random changes of a chest X-ray that leave its diagnosis alone, as Keras layers inside the model's graph.
+"""Random changes of a chest X-ray that preserve the diagnosis, as Keras layers inside the model's graph.
 
-They are what positioning and exposure vary between two images of one patient: a few degrees, a few per cent of shift
+They imitate how positioning and exposure vary between two images of one patient: a few degrees, a few per cent of shift
 and distance, some contrast. There are no flips: mirrored, the heart lies on the right (dextrocardia, a finding of its
 own), and no patient is examined upside down.
 """
@@ -14,7 +14,7 @@ CONTRAST = 0.15
 
 
 def augmentation() -> list[layers.Layer]:
-    """Layers from float32 [batch, height, width, channels] in [0, 1] to the same; in inference they change nothing."""
+    """Layers from float32 [batch, height, width, channels] in [0, 1] to the same; they do nothing in inference."""
     return [
         # Black outside the image, as the collimated border of an X-ray is.
         layers.RandomRotation(ROTATION, fill_mode="constant", dtype="float32"),

@@ -1,4 +1,4 @@
-"""What each command of this package is asked to do. Checked when made, without TensorFlow, which takes seconds to load."""
+"""The settings of each command of this package, checked without TensorFlow, which takes seconds to load."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ class TrainConfig:
     """What to train, on what, and where to.
 
     data: folder of the data set, local or gs://. output: the run folder, local.
-    early_stopping: stop after so many epochs without a better validation AUC; 0 never does.
+    early_stopping: stop after this many epochs without a better validation AUC; 0 never stops.
     verify_data: check the SHA-256 of every shard first, which reads the whole data set once.
-    cache_mb: a split whose images take at most so many MiB is kept in memory. It changes the order of the examples.
+    cache_mb: a split is kept in memory if its images take at most this many MiB. This changes the order of the examples.
     """
 
     data: str
@@ -33,13 +33,13 @@ class TrainConfig:
         if "://" in self.output:
             raise UsageError(f"--output {self.output}: a run folder is local; copy it to the bucket afterwards")
         if not 0 <= self.seed < 2**31:
-            raise UsageError(f"--seed {self.seed}: from 0 to {2**31 - 1}")
+            raise UsageError(f"--seed {self.seed}: must be from 0 to {2**31 - 1}")
         if self.early_stopping < 0:
-            raise UsageError(f"--early_stopping {self.early_stopping}: epochs to wait, or 0")
+            raise UsageError(f"--early_stopping {self.early_stopping}: must be 0 or more epochs")
         if self.cache_mb < 0:
-            raise UsageError(f"--cache_mb {self.cache_mb}: 0 or more")
+            raise UsageError(f"--cache_mb {self.cache_mb}: must be 0 or more")
         if self.resume and self.overwrite:
-            raise UsageError("--resume and --overwrite exclude each other")
+            raise UsageError("--resume and --overwrite cannot be used together")
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from training.loading import LEVEL, quiet_loading
 
 
 def parse(argv: Sequence[str]) -> EvaluateConfig:
-    """The config that the flags in `argv` say. Raises UsageError for a wrong one."""
-    parser = CommandParser("training.evaluate", "Evaluates a run on one split of a data set and writes a report.")
+    """The config for the flags in `argv`. Raises UsageError for a wrong flag."""
+    parser = CommandParser("training.evaluate", "Evaluate a run on one split of a data set and write a report.")
     parser.add_argument("--run", required=True, help="the run folder")
     parser.add_argument("--data", required=True, help="folder of the data set, local or gs://")
     parser.add_argument("--split", default="test", help="the split to evaluate on")
-    parser.add_argument("--output", help="folder for the results, instead of the run folder")
+    parser.add_argument("--output", help="folder for the results (default: the run folder)")
     parser.add_argument("--verify_data", action="store_true", help="check the SHA-256 of the split's shards first")
     flags = vars(parser.parse_args(argv))
     if flags.pop("debug"):
@@ -25,7 +25,7 @@ def parse(argv: Sequence[str]) -> EvaluateConfig:
 
 def main(argv: Sequence[str]) -> None:
     config = parse(argv)
-    # Importing TensorFlow takes seconds; a wrong flag and --help do not wait for it.
+    # Importing TensorFlow takes seconds; --help and wrong flags must not wait for it.
     with quiet_loading():
         from training.assess import evaluate
 

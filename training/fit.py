@@ -1,4 +1,4 @@
-"""Training, from the manifest to a finished run folder."""
+"""Trains a model, from the manifest to a finished run folder."""
 
 import math
 import platform
@@ -30,8 +30,8 @@ MONITOR = "val_auc"
 def train(config: TrainConfig) -> RunConfig:
     """Trains, chooses the best epoch and the threshold on the validation split, and returns the finished run's config.
 
-    Raises UsageError before anything is written where the data set or the output folder will not do, and JobFailed for
-    damaged shards or a loss that is no number.
+    Raises UsageError, before anything is written, if the data set or the output folder is unsuitable, and JobFailed for
+    damaged shards or a loss that is not a number.
     """
     manifest = open_dataset(config.data)
     splits = [open_split(config.data, manifest, name) for name in ("train", "validation")]
@@ -59,17 +59,17 @@ def train(config: TrainConfig) -> RunConfig:
 
 
 def check_classes(folder: str, manifest: Manifest) -> None:
-    """Raises UsageError where the data set has several labels an image, or not two classes, or one of them has no example
-    to learn from."""
+    """Raises UsageError if the data set has several labels per image, does not have two classes, or lacks examples of one of
+    them."""
     if manifest.label_kind != CLASS:
         raise UsageError(
             f"{folder} has images with several labels ({', '.join(manifest.classes)}); "
-            "the models tell two classes apart: convert with one label an image"
+            "the models classify two classes: convert with one label per image"
         )
     if len(manifest.classes) != 2:
         raise UsageError(
             f"{folder} has {len(manifest.classes)} class(es) ({', '.join(manifest.classes)}); "
-            "the models tell two apart: convert two label folders"
+            "the models classify two: convert two label folders"
         )
     for split in ("train", "validation"):
         for name, count in zip(manifest.classes, manifest.label_counts(split), strict=True):
@@ -78,7 +78,7 @@ def check_classes(folder: str, manifest: Manifest) -> None:
 
 
 def compile_model(model: keras.Model, recipe: Recipe, mixed_precision: bool) -> None:
-    """Makes `model` ready to fit: the recipe's Adam, binary cross-entropy, accuracy at 0.5 and AUC."""
+    """Compiles `model` with the recipe's Adam, binary cross-entropy, accuracy at 0.5 and AUC."""
     optimizer = keras.optimizers.Adam(recipe.learning_rate)
     if mixed_precision:  # gradients below 6e-8 would be zero in 16 bits
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
@@ -87,13 +87,12 @@ def compile_model(model: keras.Model, recipe: Recipe, mixed_precision: bool) -> 
 
 
 def class_weights(counts: tuple[int, ...]) -> list[float]:
-    """Weights of mean 1 over the examples, with which every class counts the same."""
+    """Weights with mean 1 over the examples that make every class count the same."""
     return [sum(counts) / (len(counts) * count) for count in counts]
 
 
 def best_epoch(rows: list[dict[str, float]]) -> int:
-    """The index of the epoch with the highest validation AUC; of several such the one with the lowest validation loss, and
-    then the first."""
+    """The index of the epoch with the highest validation AUC. Ties go to the lowest validation loss, then to the first."""
     return max(range(len(rows)), key=lambda index: (rows[index][MONITOR], -rows[index]["val_loss"], -index))
 
 
@@ -105,8 +104,8 @@ def epochs_since_best(rows: list[dict[str, float]]) -> int:
 class RunLog(keras.callbacks.Callback):  # type: ignore[misc] # untyped
     """Keeps history.csv, the TensorBoard logs and the best weights of a run, and stops it early.
 
-    One callback for all because all depend on the epochs so far, which a resumed run reads from history.csv. Keras'
-    CSVLogger, ModelCheckpoint and EarlyStopping begin anew, and repeat the row of an epoch that was cut short.
+    One callback does it all, because everything depends on the epochs so far, which a resumed run reads from history.csv.
+    Keras' CSVLogger, ModelCheckpoint and EarlyStopping would start over, and repeat the row of an interrupted epoch.
     """
 
     def __init__(self, folder: str, first_epoch: tf.Variable, patience: int) -> None:
@@ -116,11 +115,11 @@ class RunLog(keras.callbacks.Callback):  # type: ignore[misc] # untyped
         self._writer = tf.summary.create_file_writer(f"{folder}/{run_folder.LOGS}")
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
-        if self._rows is None:  # BackupAndRestore has only now said which epoch is the first
+        if self._rows is None:  # BackupAndRestore sets the first epoch only now
             self._rows = run_folder.read_history(self._folder)[:epoch]
             if len(self._rows) < epoch:
                 raise JobFailed(
-                    f"{run_folder.HISTORY} of run {self._folder} lacks epochs; train again with --overwrite"
+                    f"{run_folder.HISTORY} of run {self._folder} is missing epochs; train again with --overwrite"
                 )
             self._first_epoch.assign(epoch)
         # Dropout and augmentation draw from counters that no weights file holds: make them a function of the epoch too.
@@ -201,7 +200,7 @@ def _fit(model: keras.Model, config: TrainConfig, manifest: Manifest, splits: li
 
 def _finish(config: TrainConfig, run: RunConfig, validation: Split) -> RunConfig:
     rows = run_folder.read_history(config.output)
-    # In 32 bits, as evaluation and prediction will use it.
+    # In 32 bits, as in evaluation and prediction.
     labels, probabilities = predict_split(run_folder.best_model(config.output, run), validation)
     threshold = {
         "value": youden_threshold(labels, probabilities),

@@ -3,7 +3,7 @@
     seeded file order -> interleave -> shuffle -> batch -> one vectorised parse -> prefetch -> device prefetch
 
 A split that fits into memory is parsed once, kept as uint8, and then shuffled as a whole each epoch. Either way the
-order of the examples is a function of the seed and the epoch alone, and every example comes exactly once an epoch.
+order of the examples depends only on the seed and the epoch, and every example comes exactly once per epoch.
 """
 
 from collections.abc import Sequence
@@ -40,11 +40,11 @@ def batches(
     class_weights: Sequence[float] | None = None,
     cache_bytes: int = CACHE_BYTES,
 ) -> tf.data.Dataset:
-    """Batches for Keras, epoch after epoch without end; an epoch is `steps` of them.
+    """Endless batches for Keras; an epoch has `steps` of them.
 
     Images are uint8 [batch, height, width, channels], labels float32 [batch, 1]. With `class_weights` a third part,
     float32 [batch], holds the weight of each example's class: Keras' own class_weight would append a map behind the
-    device prefetch. Without `order` the examples come as stored. Raises JobFailed for damage in a split that is cached.
+    device prefetch. Without `order` the examples come in stored order. Raises JobFailed for damage in a cached split.
 
     Endless, and with the count given to Keras by its steps_per_epoch, because a dataset on a GPU has no cardinality:
     the op that asserts one has a CPU kernel only and would fetch every batch back (tensorflow/tensorflow#56508).

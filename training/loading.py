@@ -1,4 +1,4 @@
-"""Loads TensorFlow without the lines that its libraries log meanwhile, which say nothing about the command."""
+"""Loads TensorFlow without its libraries' start-up log lines, which say nothing about the command."""
 
 import contextlib
 import os
@@ -14,8 +14,8 @@ _STDERR = 2  # the descriptor: they write to it, past sys.stderr and whatever th
 
 @contextlib.contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Keeps what is written to stderr in the body of the `with` from the terminal, unless the body raises, or --debug or
-    the user's own TF_CPP_MIN_LOG_LEVEL (0 or 1) asks for it. An interrupt ends the process, with its line only."""
+    """Hides what the body of the `with` writes to stderr, unless it raises, or --debug or the user's TF_CPP_MIN_LOG_LEVEL
+    (0 or 1) asks for it. An interrupt ends the process with one line."""
     if os.environ.get(LEVEL) in ("0", "1"):
         with ending_when_interrupted():
             yield

@@ -1,6 +1,6 @@
-"""Figures of a binary classifier from labels and probabilities, with 95% intervals. NumPy and scikit-learn only.
+"""Metrics of a binary classifier from labels and probabilities, with 95% intervals. NumPy and scikit-learn only.
 
-Intervals take the examples for independent; several images of one patient are not, and make them too narrow.
+The intervals assume independent examples; several images of one patient make them too narrow.
 - proportions: Wilson's score interval. Wilson 1927, J Am Stat Assoc 22:209.
 - AUROC: DeLong's variance on the logit scale. DeLong et al. 1988, Biometrics 44:837; the ranks form of Sun and Xu 2014,
   IEEE Signal Process Lett 21:1389; the logit as in Pepe 2003, The Statistical Evaluation of Medical Tests, 5.2.
@@ -28,7 +28,7 @@ METHODS = {
 
 
 def evaluate_predictions(labels: Labels, probabilities: Probabilities, threshold: float) -> dict[str, Any]:
-    """All figures of one split, ready for JSON. What one class alone leaves undefined is None, with a note.
+    """All metrics of one split, ready for JSON. Metrics that need both classes are None, with a note, if one is missing.
 
     labels: 0 or 1, [examples], at least one. probabilities: of class 1, [examples].
     """
@@ -82,7 +82,7 @@ def wilson_interval(hits: int, total: int) -> Interval:
 
 
 def auroc_interval(labels: Labels, probabilities: Probabilities) -> Interval | None:
-    """95% interval of the area under the ROC curve; None where the variance says nothing: an area of 0 or 1, or fewer
+    """95% interval of the area under the ROC curve; None if the variance is undefined: an area of 0 or 1, or fewer
     than two examples of a class."""
     positive, negative = probabilities[labels == 1], probabilities[labels == 0]
     m, n = len(positive), len(negative)
@@ -99,7 +99,7 @@ def auroc_interval(labels: Labels, probabilities: Probabilities) -> Interval | N
 def youden_threshold(labels: Labels, probabilities: Probabilities) -> float:
     """The threshold that maximises sensitivity + specificity - 1 (Youden 1950, Cancer 3:32); the highest such one.
 
-    It lies half way to the next lower probability, so that rounding on another machine moves no example across.
+    It is halfway to the next lower probability, so that rounding on another machine moves no example across it.
     """
     false_positive, true_positive, thresholds = roc_curve(labels, probabilities, drop_intermediate=False)
     best = float(thresholds[int(np.argmax(true_positive - false_positive))])
@@ -121,5 +121,5 @@ def _notes(counts: npt.NDArray[np.int64], auroc: float | None) -> list[str]:
         present = "second" if counts[1] else "first"
         return [f"only examples of the {present} class: figures that need both are null"]
     if auroc in (0.0, 1.0):
-        return [f"no interval for an AUROC of {auroc:.0f}: the sample cannot say how far it is from it"]
+        return [f"no interval for an AUROC of {auroc:.0f}: the sample does not show how close the true value is"]
     return []

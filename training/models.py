@@ -60,8 +60,8 @@ def _model2(dtype: str) -> Sequence[layers.Layer]:
         _conv(32, 5, dtype),
         layers.Flatten(dtype=dtype),
         layers.Dropout(0.5, dtype=dtype),
-        # Not ReLU: all passes through this one unit, and where it starts (or falls) below zero for every image its
-        # gradient is zero and the model answers with one class for ever.
+        # Not ReLU: everything passes through this one unit. If it starts (or falls) below zero for every image, its
+        # gradient is zero and the model predicts one class forever.
         layers.Dense(1, dtype=dtype),
     )
 

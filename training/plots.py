@@ -57,7 +57,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], threshold
 def roc(
     labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64], threshold: float, auroc: float | None
 ) -> Figure:
-    """The ROC curve with the operating points of `threshold` and 0.5; says so where one class leaves it undefined."""
+    """The ROC curve with the operating points at `threshold` and 0.5, or a note if there is only one class."""
     figure = Figure(figsize=(4.2, 3.8), layout="constrained", dpi=DPI)
     axes = figure.subplots()
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
@@ -93,5 +93,5 @@ def image_png(image: npt.NDArray[np.uint8]) -> bytes:
 
 
 def data_uri(png: bytes) -> str:
-    """A PNG file as the address of itself, for a page that needs no other file."""
+    """A PNG file as a data URI, for a page that needs no other file."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

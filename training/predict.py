@@ -1,4 +1,4 @@
-"""`python -m training.predict`: path, probability and class of images, one line each, tab separated."""
+"""`python -m training.predict`: path, probability and class of each image, one line per image, separated by tabs."""
 
 import os
 import sys
@@ -10,11 +10,13 @@ from training.loading import LEVEL, quiet_loading
 
 
 def parse(argv: Sequence[str]) -> PredictConfig:
-    """The config that the flags in `argv` say. Raises UsageError for a wrong one."""
-    parser = CommandParser("training.predict", "Prints path, probability and class of images, tab separated.")
+    """The config for the flags in `argv`. Raises UsageError for a wrong flag."""
+    parser = CommandParser(
+        "training.predict", "Print the path, probability and class of each image, separated by tabs."
+    )
     parser.add_argument("--run", required=True, help="the run folder")
-    parser.add_argument("--json", action="store_true", help="print JSON lines instead")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, or a folder for all files below it")
+    parser.add_argument("--json", action="store_true", help="print JSON lines instead of tab-separated text")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, or a folder whose files are all read")
     flags = vars(parser.parse_args(argv))
     if flags.pop("debug"):
         os.environ[LEVEL] = "0"
@@ -23,7 +25,7 @@ def parse(argv: Sequence[str]) -> PredictConfig:
 
 def main(argv: Sequence[str]) -> None:
     config = parse(argv)
-    # Importing TensorFlow takes seconds; a wrong flag and --help do not wait for it.
+    # Importing TensorFlow takes seconds; --help and wrong flags must not wait for it.
     with quiet_loading():
         from training.predictions import predict_files
 

@@ -1,4 +1,4 @@
-"""What a model says: about a split, batch after batch, and about image files."""
+"""The predictions of a model for a split, batch by batch, and for image files."""
 
 import json
 import sys
@@ -38,7 +38,8 @@ class Scored:
 
 
 def scored_batches(model: keras.Model, split: Split) -> Iterator[Scored]:
-    """Every example of `split` once, as stored; a progress bar on a terminal. Raises JobFailed for damaged shards."""
+    """Every example of `split` once, in stored order, with a progress bar on a terminal. Raises JobFailed for damaged
+    shards."""
     with naming_damaged_shards([split]):
         found = identified_batches(split, BATCH).as_numpy_iterator()
         for images, labels, ids in tqdm(found, split.name, steps(split, BATCH), unit="batch", disable=None):
@@ -55,12 +56,12 @@ def predict_split(model: keras.Model, split: Split) -> tuple[npt.NDArray[np.int6
 def predict_files(config: PredictConfig) -> None:
     """Prints a line for each image: path, probability of the second class, and the class at the run's threshold.
 
-    An image that cannot be read is a line on stderr instead, and the others go on. Raises JobFailed at the end then.
+    An image that cannot be read gets a line on stderr instead, and the others continue. JobFailed is raised at the end then.
     """
     model, run = load_run(config.run)
     paths = _files(config.images)
     read = bad = 0
-    # The pool is the first to close: an interrupt does not wait for an image that hangs.
+    # The pool closes first, so that an interrupt does not wait for an image that hangs.
     with ThreadPoolExecutor(cores() + 1) as threads, DecoderPool() as pool:
         while group := list(islice(paths, BATCH)):
             answers = threads.map(lambda path: (path, _answer(path, run.image, pool)), group)
@@ -81,7 +82,7 @@ def _print(
 ) -> None:
     if not decoded:
         return
-    assert run.threshold is not None  # load_run takes finished runs only
+    assert run.threshold is not None  # load_run accepts only finished runs
     probabilities = _probabilities(model, np.stack([pixels for _, pixels in decoded]))
     for (path, _), probability in zip(decoded, probabilities.tolist(), strict=True):
         name = run.classes[int(probability >= run.threshold["value"])]
@@ -101,7 +102,7 @@ def _files(images: Sequence[str]) -> Iterator[str]:
 
 
 def _answer(path: str, settings: ImageSettings, pool: DecoderPool) -> Answer | str:
-    """What becomes of a file, or in words why it cannot be read."""
+    """The decoder's answer for a file, or a message that says why it cannot be read."""
     data = _read(path)
     return data if isinstance(data, str) else pool.decode([data], settings)[0]
 
@@ -111,11 +112,11 @@ def _read(path: str) -> bytes | str:
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             if (size := file.size()) > most:
-                return f"rejected, file_too_large: {size >> 20} MiB; a decoder has room for {most >> 20}"
+                return f"rejected, file_too_large: {size >> 20} MiB, but a decoder takes at most {most >> 20}"
             content: bytes = file.read()
             return content
     except tf.errors.NotFoundError:
-        return "there is no such file"
+        return "no such file"
     except tf.errors.OpError as error:
         return f"cannot be read: {error.message}"
 

@@ -1,7 +1,7 @@
 """How each model is trained. The paper's three: layers and epochs as printed. README.md says what they reached.
 
-The paper states neither batch size nor optimiser. Adam (Kingma and Ba 2015) at its default rate of 0.001 and batches of
-32, of 16 for model 3, are ours.
+The paper states neither batch size nor optimiser. Adam (Kingma and Ba 2015) at its default rate of 0.001, and batches of
+32 (16 for model3), are our choices.
 """
 
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
-            raise UsageError(f"epochs {self.epochs}: at least 1")
+            raise UsageError(f"epochs {self.epochs}: must be at least 1")
         if self.batch_size < 1:
-            raise UsageError(f"batch size {self.batch_size}: at least 1")
+            raise UsageError(f"batch size {self.batch_size}: must be at least 1")
         if not 0 < self.learning_rate < 1:
-            raise UsageError(f"learning rate {self.learning_rate}: above 0 and below 1")
+            raise UsageError(f"learning rate {self.learning_rate}: must be above 0 and below 1")
 
 
 MODEL1 = Recipe(name="model1", model="model1", epochs=5)
@@ -43,7 +43,7 @@ RECIPES = {recipe.name: recipe for recipe in (MODEL1, MODEL2, MODEL3)}
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe called `name`. Raises UsageError, with the names there are, for another."""
+    """The recipe called `name`. Raises UsageError, listing the recipes, for an unknown name."""
     if name not in RECIPES:
         raise UsageError(f"unknown recipe {name!r}; known recipes: {', '.join(RECIPES)}")
     return RECIPES[name]

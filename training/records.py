@@ -1,4 +1,4 @@
-"""The records of a data set: which the manifest promises, whether the shards hold them, and what one parses to."""
+"""The records of a data set: opening the manifest, checking the shards and parsing records."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ from schemas.errors import JobFailed, UsageError
 READ_AT_ONCE = 16  # shards open at a time
 READ_BYTES = 8 << 20  # of each
 
-# Cut or changed records, too few or too many of them, records of another content, no file.
+# Truncated or changed records, too few or too many records, records with other content, a missing file.
 _errors = tf.errors
 DAMAGE = (_errors.DataLossError, _errors.FailedPreconditionError, _errors.InvalidArgumentError, _errors.NotFoundError)
 
@@ -44,7 +44,7 @@ class Split:
 
 
 def open_dataset(folder: str) -> Manifest:
-    """The manifest of the data set in `folder`. Raises UsageError, in one line, where there is none to read."""
+    """The manifest of the data set in `folder`. Raises UsageError if there is none to read."""
     # TensorFlow reads these once, at the first access to gs://. Its default block of 64 MiB is allocated for every open
     # file: over 1 GiB for the shards that are read at a time.
     os.environ.setdefault("GCS_READ_CACHE_BLOCK_SIZE_MB", str(READ_BYTES >> 20))
@@ -63,7 +63,7 @@ def open_dataset(folder: str) -> Manifest:
 
 
 def open_split(folder: str, manifest: Manifest, name: str) -> Split:
-    """The split `name` of the data set. Raises UsageError where the data set has it not, or it is empty."""
+    """The split `name` of the data set. Raises UsageError if it does not exist or is empty."""
     split = Split(folder, name, manifest.shards(name), manifest.shape)
     if not split.examples:
         raise UsageError(f"split {name} of {folder} is empty")
@@ -71,12 +71,12 @@ def open_split(folder: str, manifest: Manifest, name: str) -> Split:
 
 
 def all_splits(folder: str, manifest: Manifest) -> list[Split]:
-    """Every split of the data set, also those that are empty."""
+    """Every split of the data set, including empty ones."""
     return [Split(folder, name, shards, manifest.shape) for name, shards in manifest.splits.items()]
 
 
 def strangers(folder: str, manifest: Manifest) -> list[str]:
-    """The files in `folder` that look like shards and are not in the manifest. Nothing reads them."""
+    """The files in `folder` that look like shards but are not in the manifest. Nothing reads them."""
     try:
         return manifest.strangers(tf.io.gfile.listdir(folder))
     except tf.errors.OpError as error:
@@ -84,8 +84,8 @@ def strangers(folder: str, manifest: Manifest) -> list[str]:
 
 
 def check_shards(splits: Sequence[Split], checksums: bool = False) -> None:
-    """Checks that every shard is there, in the manifest's size; with `checksums`, which reads it all, that its SHA-256
-    is the manifest's. Raises JobFailed that names each shard that is not so."""
+    """Checks that every shard exists and has the manifest's size and, with `checksums`, which reads everything, its SHA-256.
+    Raises JobFailed, naming each shard that does not match."""
     owners = [split for split in splits for _ in split.shards]
     shards = [shard for split in splits for shard in split.shards]
     with ThreadPoolExecutor(READ_AT_ONCE) as pool:  # on gs:// each look is a request
@@ -96,7 +96,7 @@ def check_shards(splits: Sequence[Split], checksums: bool = False) -> None:
 
 @contextmanager
 def naming_damaged_shards(splits: Sequence[Split]) -> Iterator[None]:
-    """Turns TensorFlow's error for a damaged shard, which does not say where, into a JobFailed that does."""
+    """Turns TensorFlow's error for a damaged shard, which does not name it, into a JobFailed that does."""
     try:
         yield
     except DAMAGE:
@@ -125,9 +125,9 @@ def _report(splits: Sequence[Split], faults: Sequence[str]) -> None:
     if faults:
         promised = {shard for shards in open_dataset(splits[0].folder).splits.values() for shard in shards}
         if not promised.issuperset(shard for split in splits for shard in split.shards):
-            raise JobFailed(f"{splits[0].folder} was overwritten since it was opened ({faults[0]}); start again")
+            raise JobFailed(f"{splits[0].folder} has been overwritten since it was opened ({faults[0]}); start again")
         raise JobFailed(
-            f"{splits[0].folder}: {len(faults)} shard(s) are not what {MANIFEST} promises: {'; '.join(faults)}; "
+            f"{splits[0].folder}: {len(faults)} shard(s) do not match {MANIFEST}: {'; '.join(faults)}; "
             "copy or convert the data set again"
         )
 
@@ -150,7 +150,7 @@ def _checksum_fault(split: Split, shard: Shard) -> str | None:
                 digest.update(part)
     except tf.errors.OpError as error:
         return f"{shard.file} cannot be read ({error.message})"
-    return None if digest.hexdigest() == shard.sha256 else f"{shard.file} has another SHA-256"
+    return None if digest.hexdigest() == shard.sha256 else f"{shard.file} has a different SHA-256"
 
 
 def _read_fault(split: Split, shard: Shard) -> str | None:

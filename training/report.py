@@ -1,4 +1,4 @@
-"""report.html: one page with everything about an evaluation, that needs no other file and no network."""
+"""report.html: one page with everything about an evaluation. It needs no other file and no network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,14 +48,12 @@ def report(
     images: Mapping[str, bytes],
     mistakes: Mapping[int, Sequence[Mistake]],
 ) -> str:
-    """The page. `metrics` is metrics.json; `images` are PNG files called curves, confusion and roc, of which curves may
-    be missing; `mistakes` holds the most confident ones by true label (0: false positives, 1: false negatives)."""
+    """The page. `metrics` is the content of metrics.json; `images` are PNG files named curves, confusion and roc (curves may
+    be missing); `mistakes` holds the most confident ones by true label (0: false positives, 1: false negatives)."""
     data, best = metrics["data"], config.best or {}
     title = f"{config.recipe.name} on {data['name']} {data['version']}, split {metrics['split']}"
     curves = (
-        _picture(images["curves"], "curves of training")
-        if "curves" in images
-        else "<p>No curves in the run folder.</p>"
+        _picture(images["curves"], "training curves") if "curves" in images else "<p>No curves in the run folder.</p>"
     )
     negative, positive = config.classes
     parts = (
@@ -64,18 +62,18 @@ def report(
         "<h2>Figures</h2>",
         _figures(metrics),
         *(f"<p class=note>Note: {escape(note)}.</p>" for note in metrics["notes"]),
-        f"<p class=note>Positive is {escape(positive)}. Always answering the more frequent class has an accuracy of "
+        f"<p class=note>Positive is {escape(positive)}. Always predicting the more frequent class has an accuracy of "
         f"{metrics['majority_class_accuracy']:.4f}. The threshold {escape(metrics['threshold']['source'])}. "
-        "Intervals (95%) take the images for independent; several of one patient are not.</p>",
+        "The 95% intervals assume independent images; several images of one patient are not.</p>",
         "<h2>Confusion matrix and ROC</h2>",
         f"<div class=row>{_picture(images['confusion'], 'matrix')}{_picture(images['roc'], 'ROC curve')}</div>",
         "<h2>Training</h2>",
         curves,
-        f"<p class=note>The weights are of epoch {best['epoch']:.0f}, the best by AUC on split validation: "
+        f"<p class=note>The weights are from epoch {best['epoch']:.0f}, the best by AUC on the validation split: "
         f"AUC {best['val_auc']:.4f}, accuracy {best['val_accuracy']:.4f} at 0.5.</p>",
-        f"<h2>False positives: {escape(negative)} called {escape(positive)}</h2>",
+        f"<h2>False positives: {escape(negative)} predicted as {escape(positive)}</h2>",
         _mistakes(mistakes[0]),
-        f"<h2>False negatives: {escape(positive)} called {escape(negative)}</h2>",
+        f"<h2>False negatives: {escape(positive)} predicted as {escape(negative)}</h2>",
         _mistakes(mistakes[1]),
         "<h2>How it was made</h2>",
         _settings(config),
@@ -106,7 +104,7 @@ def _mistakes(mistakes: Sequence[Mistake]) -> str:
         f"<figcaption>p = {mistake.probability:.4f}<br>{escape(mistake.id)}</figcaption></figure>"
         for mistake in mistakes
     )
-    return f"<p class=note>The most confident first.</p><div class=row>{''.join(items)}</div>"
+    return f"<p class=note>The most confident mistakes come first.</p><div class=row>{''.join(items)}</div>"
 
 
 def _settings(config: RunConfig) -> str:

@@ -1,10 +1,10 @@
 """What a training run leaves behind, and how code rebuilds the model from it: weights and JSON, never pickled code.
 
-config.json        everything that the model's predictions depend on, but its weights
+config.json        everything that the predictions depend on, except the weights
 model.weights.h5   of the best epoch
-history.csv        a row an epoch
+history.csv        one row per epoch
 curves.png, logs/  the same as pictures, and for TensorBoard
-backup/            the state from which --resume goes on
+backup/            the state from which --resume continues
 """
 
 import csv
@@ -41,7 +41,7 @@ class RunConfig:
     """`config.json`. A run is finished when it has a `threshold`.
 
     image: the preprocessing of the data set, which prediction repeats.
-    classes: names; the model gives the probability of the second.
+    classes: names; the model predicts the probability of the second.
     data: name, version and revision of the data set, and its examples by split.
     best: epoch (from 1) and validation figures of the weights.
     threshold: value, and source: how and on which split it was chosen.
@@ -62,7 +62,7 @@ class RunConfig:
 
 
 def read_config(run: str) -> RunConfig:
-    """Reads and checks `run`'s config.json. Raises UsageError where it is missing, damaged or of a newer version."""
+    """Reads and checks `run`'s config.json. Raises UsageError if it is missing, damaged or of a newer version."""
     try:
         content = json.loads(Path(run, CONFIG).read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -78,7 +78,7 @@ def read_config(run: str) -> RunConfig:
     version = content.pop("format_version", None)
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise UsageError(
-            f"run {run} has format version {version}, and this radrecords reads up to {FORMAT_VERSION}; "
+            f"run {run} has format version {version}, but this radrecords reads up to {FORMAT_VERSION}; "
             "upgrade radrecords"
         )
     try:
@@ -95,7 +95,7 @@ def read_config(run: str) -> RunConfig:
 
 
 def load_run(run: str) -> tuple[keras.Model, RunConfig]:
-    """The best model of a finished run, in 32 bits, and its config. Raises UsageError, in one line, for another."""
+    """The best model of a finished run, in 32 bits, and its config. Raises UsageError for any other run."""
     config = read_config(run)
     if config.threshold is None:
         raise UsageError(f"run {run} is not finished; finish it with python -m training.train --resume")
@@ -103,7 +103,7 @@ def load_run(run: str) -> tuple[keras.Model, RunConfig]:
 
 
 def best_model(run: str, config: RunConfig) -> keras.Model:
-    """The model of `config` with the weights of `run`'s best epoch. Raises UsageError where they are missing or
+    """The model of `config` with the weights of `run`'s best epoch. Raises UsageError if they are missing or
     damaged."""
     model = build_model(config.recipe.model, config.image.shape, config.recipe.augment)
     path = Path(run, WEIGHTS)
@@ -113,23 +113,29 @@ def best_model(run: str, config: RunConfig) -> keras.Model:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # Keras only warns of a layer without weights in the file
             model.load_weights(path)
-    except (OSError, ValueError, KeyError, RuntimeError, UserWarning) as error:  # whatever h5py meets in the damage
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+        UserWarning,
+    ) as error:  # h5py raises many kinds of errors for damaged files
         raise UsageError(
-            f"{WEIGHTS} of run {run} is damaged or of another model; train again with --overwrite"
+            f"{WEIGHTS} of run {run} is damaged or belongs to another model; train again with --overwrite"
         ) from error
     return model
 
 
 def write_config(run: str, config: RunConfig) -> None:
-    """Writes config.json, whole or not at all."""
+    """Writes config.json atomically."""
     _replace(Path(run, CONFIG), config.to_json())
 
 
 def prepare_run(run: str, config: RunConfig, resume: bool, overwrite: bool) -> None:
-    """Makes the folder ready for a run of `config`. Raises UsageError where it holds one and no flag says what to do.
+    """Makes the folder ready for a run of `config`. Raises UsageError if it holds a run and no flag says what to do.
 
-    `resume` goes on with a run of the same settings (its epochs may differ), or begins one; `overwrite` removes the
-    files of the run that is there, and no others.
+    `resume` continues a run with the same settings (its epochs may differ), or starts one; `overwrite` removes the files
+    of the existing run, and no others.
     """
     folder = Path(run)
     if (folder / CONFIG).exists() and not overwrite:
@@ -152,7 +158,7 @@ def prepare_run(run: str, config: RunConfig, resume: bool, overwrite: bool) -> N
 
 
 def read_history(run: str) -> list[dict[str, float]]:
-    """The rows of history.csv, one an epoch; none where there is no file. Raises JobFailed where it is damaged."""
+    """The rows of history.csv, one per epoch; none if there is no file. Raises JobFailed if it is damaged."""
     path = Path(run, HISTORY)
     if not path.exists():
         return []
@@ -167,7 +173,7 @@ def read_history(run: str) -> list[dict[str, float]]:
 
 
 def write_history(run: str, rows: Sequence[Mapping[str, float]]) -> None:
-    """Writes history.csv, whole or not at all. The numbers read back as they are."""
+    """Writes history.csv atomically. The numbers read back exactly."""
     lines = [",".join(rows[0]), *(",".join(repr(value) for value in row.values()) for row in rows)]
     _replace(Path(run, HISTORY), "\n".join(lines) + "\n")
 
@@ -175,11 +181,11 @@ def write_history(run: str, rows: Sequence[Mapping[str, float]]) -> None:
 def _check_same(run: str, old: RunConfig, new: RunConfig) -> None:
     for name in ("recipe", "seed", "mixed_precision", "classes", "image", "data"):
         before, now = getattr(old, name), getattr(new, name)
-        if name == "recipe":  # a run may go on for more epochs
+        if name == "recipe":  # a resumed run may have more epochs
             before, now = ({**asdict(recipe), "epochs": 0} for recipe in (before, now))
         if before != now:
             raise UsageError(
-                f"--resume: run {run} has another {name} than this command; give --overwrite to begin anew"
+                f"--resume: run {run} has a different {name} than this command; give --overwrite to start over"
             )
 
 

@@ -1,4 +1,4 @@
-"""`python -m training.train`: trains a recipe on a data set and leaves a run folder (run_folder.py: what is in it)."""
+"""`python -m training.train`: trains a recipe on a data set and writes a run folder (see run_folder.py)."""
 
 import os
 import sys
@@ -12,22 +12,30 @@ from training.recipes import RECIPES, recipe
 
 
 def parse(argv: Sequence[str]) -> TrainConfig:
-    """The config that the flags in `argv` say. Raises UsageError for a wrong one."""
-    parser = CommandParser("training.train", "Trains a recipe on a data set and leaves a run folder.")
+    """The config for the flags in `argv`. Raises UsageError for a wrong flag."""
+    parser = CommandParser("training.train", "Train a recipe on a data set and write a run folder.")
     parser.add_argument("--data", required=True, help="folder of the data set, local or gs://")
     parser.add_argument("--recipe", required=True, help=", ".join(RECIPES))
     parser.add_argument("--output", required=True, help="the run folder")
-    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
-    parser.add_argument("--batch_size", type=int, help="instead of the recipe's")
-    parser.add_argument("--learning_rate", type=float, help="instead of the recipe's")
-    parser.add_argument("--augment", action="store_true", help="small random rotations, shifts, zooms and contrasts")
-    parser.add_argument("--balanced", action="store_true", help="let both classes count the same in the loss")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, order, dropout and augmentation")
-    parser.add_argument("--mixed_precision", action="store_true", help="compute in 16 bits: for GPUs")
-    parser.add_argument("--early_stopping", type=int, default=0, metavar="PATIENCE", help="epochs; 0 is off")
-    parser.add_argument("--cache_mb", type=int, default=2048, help="splits up to this size are kept in memory")
+    parser.add_argument("--epochs", type=int, help="override the recipe's epochs")
+    parser.add_argument("--batch_size", type=int, help="override the recipe's batch size")
+    parser.add_argument("--learning_rate", type=float, help="override the recipe's learning rate")
+    parser.add_argument(
+        "--augment", action="store_true", help="small random rotations, shifts, zooms and contrast changes"
+    )
+    parser.add_argument("--balanced", action="store_true", help="weight examples so that both classes count equally")
+    parser.add_argument("--seed", type=int, default=0, help="seed for weights, order, dropout and augmentation")
+    parser.add_argument("--mixed_precision", action="store_true", help="compute in 16 bits, for GPUs")
+    parser.add_argument(
+        "--early_stopping",
+        type=int,
+        default=0,
+        metavar="PATIENCE",
+        help="epochs without a better validation AUC; 0 is off",
+    )
+    parser.add_argument("--cache_mb", type=int, default=2048, help="keep splits up to this size in memory")
     parser.add_argument("--verify_data", action="store_true", help="check every shard's SHA-256 first")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --output where it stopped")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --output")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --output")
     flags = vars(parser.parse_args(argv))
     if flags.pop("debug"):
@@ -39,7 +47,7 @@ def parse(argv: Sequence[str]) -> TrainConfig:
 
 def main(argv: Sequence[str]) -> None:
     config = parse(argv)
-    # Importing TensorFlow takes seconds; a wrong flag and --help do not wait for it.
+    # Importing TensorFlow takes seconds; --help and wrong flags must not wait for it.
     with quiet_loading():
         from training.fit import train
 

@@ -1,4 +1,4 @@
-"""The processes that decode for this one, and which decoder they use."""
+"""The decoding processes of this worker, and which decoder they use."""
 
 import atexit
 import functools
@@ -12,12 +12,12 @@ _DECODERS = {"pydicom": DECODER, "tfio": "beam_jobs.decoding.tfio_dicom:decoder"
 
 
 def decode(images: Sequence[bytes], config: ConvertConfig) -> list[Answer]:
-    """What becomes of each image (bytes of whole files), in order, as the config wants it; see DecoderPool.decode."""
+    """Decodes the images (bytes of whole files) with the settings of the config, in order; see DecoderPool.decode."""
     return pool(config).decode(images, config.image, config.decode_timeout, _DECODERS[config.dicom_decoder])
 
 
 def pool(config: ConvertConfig) -> DecoderPool:
-    """The one pool of this process with these limits. Its children live until this process ends."""
+    """This process's only pool with these limits. Its children live until this process ends."""
     return _pool(config.decoders, config.decoder_memory << 20)
 
 

@@ -31,7 +31,7 @@ _KEPT = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "H
 
 
 def decoder() -> Callable[[bytes, ImageSettings], Decoded]:
-    """`decode`, its op loaded. Raises UsageError where that does not work."""
+    """`decode`, with its op loaded. Raises UsageError if that does not work."""
     load()
     return decode
 
@@ -43,7 +43,7 @@ def decode(data: bytes, settings: ImageSettings) -> Decoded:
 
 @functools.cache
 def load() -> StoredValues:
-    """The op, tried on an image whose pixels are known. Raises UsageError where it does not work."""
+    """The op, tried on an image whose pixels are known. Raises UsageError if it does not work."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         with warnings.catch_warnings():
@@ -58,7 +58,7 @@ def load() -> StoredValues:
                         pixels_alone(dataset), color_dim=False, on_error="strict", scale="preserve", dtype=tf.uint16
                     )
                 except tf.errors.InvalidArgumentError:
-                    # All that the op says is that it failed.
+                    # The op says only that it failed.
                     name = UID(dataset.file_meta.TransferSyntaxUID).name
                     detail = f"tensorflow-io does not decode it; its transfer syntax is {name}"
                     raise ImageRejected(Reason.UNSUPPORTED, detail) from None
@@ -74,7 +74,7 @@ def load() -> StoredValues:
 
 
 def pixels_alone(dataset: Dataset) -> bytes:
-    """A DICOM file of the dataset's pixels with no transform to apply, and no name."""
+    """A DICOM file with only the pixels of the dataset: no transform to apply, and no name."""
     alone = Dataset()
     for keyword in _KEPT:
         setattr(alone, keyword, dataset[keyword].value)
@@ -92,7 +92,7 @@ def pixels_alone(dataset: Dataset) -> bytes:
 
 
 def as_stored(values: NDArray[np.uint16], dataset: Dataset) -> NDArray[Any]:
-    """The op adds half the range to signed values, so that none is negative."""
+    """Undoes the op's offset: it adds half the range to signed values."""
     if dataset.PixelRepresentation == 0:
         return values.astype(np.uint8) if dataset.BitsAllocated == 8 else values
     signed: NDArray[Any] = values.astype(np.int32) - (1 << (int(dataset.BitsStored) - 1))
@@ -116,5 +116,5 @@ def _not_working(what: str) -> str:
         here = "in an environment of its own"
     return (
         f"--dicom_decoder tfio: tensorflow-io does not work ({what}); it needs {_WORKS_WITH}, {here}; see the extra tfio "
-        "in the README, or leave the flag out"
+        "in docs/convert.md, or omit the flag"
     )

@@ -35,11 +35,11 @@ from schemas.source import (
 
 _STAT_THREADS = 32
 _STAT_BLOCK = 1_000
-_MOST_PREFIXES = 1_000  # listed at once; a folder for each patient would make millions
+_MOST_PREFIXES = 1_000  # prefixes listed in parallel; a folder per patient would make millions
 
 
 class NamedRow(NamedTuple):
-    """A row of a table, with the place of its image, and the path that the id is made from."""
+    """A row of a table, with the URI of its image and the path from which the id is made."""
 
     uri: str
     path: str
@@ -117,7 +117,7 @@ def list_prefix(part: tuple[str, bool], root: str) -> Iterator[Block[File]]:
 
 
 def by_folder(files: Block[File], config: ConvertConfig) -> Iterator[Block[Source] | Told]:
-    """Says of each file of a block what its folders say, or why it is no input."""
+    """The Source of each file of a block, by its folders, or the reason why it is not an input."""
     sources = []
     reasons: Counter[str] = Counter()
     for file in files:
@@ -135,7 +135,7 @@ def by_folder(files: Block[File], config: ConvertConfig) -> Iterator[Block[Sourc
 
 def _pattern(config: ConvertConfig) -> re.Pattern[str] | None:
     pattern = config.known.group_pattern
-    return compile_group_pattern(pattern) if pattern else None  # re keeps what it has compiled
+    return compile_group_pattern(pattern) if pattern else None  # re caches compiled patterns
 
 
 def named_rows(uri: str, root: str) -> Iterator[Block[NamedRow] | Told]:
@@ -153,8 +153,8 @@ def named_rows(uri: str, root: str) -> Iterator[Block[NamedRow] | Told]:
 
 
 def one_row_each(rows: Iterable[Block[NamedRow]]) -> Iterator[Block[NamedRow] | Told]:
-    """Passes on the row of each image of a partition; a second row for it, or a row without an image or with an odd
-    split, is a problem."""
+    """Passes on one row for each image of a partition. A second row for an image, a row without an image and a row with an
+    unknown split are problems."""
     by_uri: defaultdict[str, list[NamedRow]] = defaultdict(list)
     for named in itertools.chain.from_iterable(rows):
         by_uri[named.uri].append(named)
@@ -166,11 +166,11 @@ def one_row_each(rows: Iterable[Block[NamedRow]]) -> Iterator[Block[NamedRow] | 
             yield problem(f"manifest lines {lines} all name {first.path!r}; keep one")
         elif split_name(first.row.split) is None:
             yield problem(
-                f"manifest line {first.row.line} has split {first.row.split!r}; write train, validation, test, or nothing"
+                f"manifest line {first.row.line} has split {first.row.split!r}; use train, validation, test, or nothing"
             )
         elif "://" in first.path.removeprefix("gs://"):
             yield problem(
-                f"manifest line {first.row.line} has {first.row.image!r}; only local and gs:// images are read"
+                f"manifest line {first.row.line} has {first.row.image!r}; only local and gs:// images are supported"
             )
         elif not first.path or first.path.endswith("/"):
             yield problem(f"manifest line {first.row.line} names no image")
@@ -180,7 +180,7 @@ def one_row_each(rows: Iterable[Block[NamedRow]]) -> Iterator[Block[NamedRow] | 
 
 
 def stat_rows(rows: Block[NamedRow], config: ConvertConfig) -> Iterator[Block[Source] | Told]:
-    """Looks up the files that a block of rows names. One that is not there becomes a Source of size -1, to be quarantined
+    """Looks up the files that a block of rows names. A missing file becomes a Source of size -1, which is quarantined
     like any image that cannot be read; a row without a label is skipped."""
     every = list(rows)
     labelled = [named for named in every if named.row.label]
@@ -189,7 +189,7 @@ def stat_rows(rows: Block[NamedRow], config: ConvertConfig) -> Iterator[Block[So
         files = list(pool.map(lambda named: storage.stat(named.uri, named.path), labelled))
     sources = []
     for (uri, path, row), file in zip(labelled, files, strict=True):
-        # A patient named by the CSV is one person wherever its images are: no pool.
+        # A patient named by the table is one person wherever the images are: no pool.
         patient = f"/{row.group}" if row.group else group_of(path, _pattern(config))
         found = file or missing_file(uri, path)
         sources.append(source_of(found, row.label, split_name(row.split) or UNASSIGNED, patient, config.known))
@@ -197,7 +197,7 @@ def stat_rows(rows: Block[NamedRow], config: ConvertConfig) -> Iterator[Block[So
 
 
 def check_input(config: ConvertConfig) -> None:
-    """Raises UsageError where the input is missing or holds no file at all, before a pipeline is started for it."""
+    """Raises UsageError if the input is missing or holds no file, before a pipeline starts."""
     table = config.known.table
     if config.manifest and not table:
         check_table(config.manifest)
@@ -205,12 +205,14 @@ def check_input(config: ConvertConfig) -> None:
     if not storage.has_folder(config.input):
         if not os.path.exists(config.input):
             raise UsageError(f"--input {config.input} does not exist")
-        raise UsageError(f"--input {config.input} is a file; give the folder of the images, or a table as --manifest")
+        raise UsageError(
+            f"--input {config.input} is a file; give the folder that holds the images, or a table as --manifest"
+        )
     try:
         empty = next(storage.list_files(config.input, config.input), None) is None
     except JobFailed as error:
         raise UsageError(f"--input: {error}") from error
     if empty:
-        raise UsageError(f"--input {config.input} is empty: no file in it")
+        raise UsageError(f"--input {config.input} contains no files")
     if table:
         check_table(public_sets.table_of(config), table)

@@ -1,7 +1,7 @@
-"""Step 1 for a public set with a table of its own: it names images by file name, wherever below --input they are.
+"""Step 1 for a public set with its own table, which names images by file name, wherever they are below --input.
 
-The table, the lists of the official splits and the listing meet by file name. So a row costs no request of its own, and
-no part of the three is ever held whole.
+The table, the official split lists and the listing are joined by file name. So a row costs no request, and none of the
+three is ever held in memory as a whole.
 """
 
 import itertools
@@ -25,7 +25,7 @@ _FILES, _ROWS, _SPLITS = "files", "rows", "splits"
 
 
 class Named(NamedTuple):
-    """Something that has to do with a file of this name: a File, a Row or the name of a split, by `kind`."""
+    """Something about a file of this name: a File, a Row or the name of a split, by `kind`."""
 
     name: str
     kind: str
@@ -33,7 +33,7 @@ class Named(NamedTuple):
 
 
 def by_table(root: PBegin, files: PCollection[Block[File]], config: ConvertConfig) -> SourcesAndTally:
-    """Blocks of Files -> blocks of Sources with what the preset's table says of them, and the tally of the others."""
+    """Blocks of Files -> blocks of Sources with the labels of the preset's table, and the tally of the others."""
     table = config.known.table
     assert table
     rows = (
@@ -57,7 +57,7 @@ def by_table(root: PBegin, files: PCollection[Block[File]], config: ConvertConfi
 
 
 def table_of(config: ConvertConfig) -> str:
-    """Where the preset's table is: --manifest, or its published name in --input. Raises UsageError where it is not."""
+    """The path of the preset's table: --manifest, or its published name in --input. Raises UsageError if it is missing."""
     table = config.known.table
     assert table
     places = [config.manifest] if config.manifest else [storage.join(config.input, name) for name in table.names]
@@ -65,7 +65,9 @@ def table_of(config: ConvertConfig) -> str:
         if storage.exists(place):
             return place
     names = " or ".join(table.names)
-    raise UsageError(f"--preset {config.preset} needs {names} in --input {config.input}, or its place as --manifest")
+    raise UsageError(
+        f"--preset {config.preset} needs {names} in --input {config.input}, or the path of the table as --manifest"
+    )
 
 
 def files_by_name(files: Block[File]) -> Block[Named]:
@@ -94,7 +96,7 @@ def rows_by_name(uri: str, config: ConvertConfig) -> Iterator[Block[Named] | Tol
 
 
 def names_of_split(listed: tuple[str, str], folder: str) -> Iterator[Block[Named]]:
-    """The file names of a published (list, split), where `folder` has the list."""
+    """The file names in a published (list, split), if `folder` has the list."""
     name, split = listed
     uri = storage.join(folder, name)
     if storage.exists(uri):
@@ -104,7 +106,7 @@ def names_of_split(listed: tuple[str, str], folder: str) -> Iterator[Block[Named
 
 
 def join_partition(found: Iterable[Block[Named]], config: ConvertConfig) -> Iterator[Block[Source] | Told]:
-    """What becomes of the files of a partition, given the rows and the lists that name them."""
+    """Joins the files of a partition with the rows and lists that name them."""
     by_name: defaultdict[str, dict[str, list[Any]]] = defaultdict(lambda: {_FILES: [], _ROWS: [], _SPLITS: []})
     for named in itertools.chain.from_iterable(found):
         by_name[named.name][named.kind].append(named.value)
@@ -123,8 +125,8 @@ def join_partition(found: Iterable[Block[Named]], config: ConvertConfig) -> Iter
 
 
 def join(name: str, found: Mapping[str, list[Any]], config: ConvertConfig) -> Iterator[Source | str | Told]:
-    """What becomes of the files of one name, given the rows and the lists that name them: a Source, the reason why not,
-    or a problem."""
+    """Joins the files of one name with the rows and lists that name them: a Source, the reason why there is none, or a
+    problem."""
     files = []
     for file in sorted(found[_FILES]):
         reason = skip_reason(file.path, file.size)
@@ -138,15 +140,15 @@ def join(name: str, found: Mapping[str, list[Any]], config: ConvertConfig) -> It
             yield "not_in_the_table"
     elif len({(row.label, row.group) for row in rows}) > 1:
         lines = ", ".join(str(row.line) for row in rows[:5])
-        yield problem(f"manifest lines {lines} disagree about {name!r}; keep what is right")
+        yield problem(f"manifest lines {lines} disagree about {name!r}; keep the right one")
     elif len(files) > 1:
-        yield problem(f"the manifest's {name!r} may be {files[0].path!r} or {files[1].path!r}; keep one")
+        yield problem(f"the manifest's {name!r} matches both {files[0].path!r} and {files[1].path!r}; keep one")
     elif len(splits) > 1:
-        yield problem(f"the lists of the splits name {name!r} in {' and '.join(splits)}; keep one")
+        yield problem(f"the split lists have {name!r} in {' and '.join(splits)}; keep one")
     elif not rows[0].label:
         yield "unlabelled"
     else:
         file = files[0] if files else missing_file(storage.join(config.input, name), name)
-        # A patient named by the table is one person wherever its images are: no pool.
+        # A patient named by the table is one person wherever the images are: no pool.
         group = f"/{rows[0].group}" if rows[0].group else None
         yield source_of(file, rows[0].label, splits[0] if splits else UNASSIGNED, group, config.known)

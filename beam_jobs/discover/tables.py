@@ -1,4 +1,4 @@
-"""Tables that name images: CSV with a header, AutoML's CSV without one, and Parquet. Read row by row, never whole."""
+"""Tables that name images: CSV with a header, AutoML's CSV without one, and Parquet. Read row by row, never as a whole."""
 
 import contextlib
 import csv
@@ -24,8 +24,8 @@ _PARQUET_ROWS = 10_000  # in memory at a time
 
 
 class Row(NamedTuple):
-    """What a table says of one image, and the line that says it (of Parquet: the row, from 1). label is canonical, and
-    "" where there is none; split and group are as written."""
+    """What a table says about one image, and the line number (for Parquet, the row, from 1). label is canonical, "" if there
+    is none; split and group are as written."""
 
     line: int
     image: str
@@ -35,7 +35,7 @@ class Row(NamedTuple):
 
 
 class UnreadableTable(Exception):
-    """A table that is damaged, or is none."""
+    """The file is damaged, or not a table."""
 
 
 def read_rows(uri: str) -> Iterator[Row]:
@@ -56,13 +56,13 @@ def read_published(uri: str, table: PublishedTable, classes: Sequence[str]) -> I
 
 
 def check_table(uri: str, table: PublishedTable | None = None) -> None:
-    """Raises UsageError where the table at `uri` is missing, has no row, or lacks a column or has it twice."""
+    """Raises UsageError if the table at `uri` is missing, has no rows, lacks a column or has it twice."""
     wanted = (table.image, table.label, table.group) if table else COLUMNS
     try:
         columns = _columns(uri)
         several = [name for name in dict.fromkeys(wanted + OPTIONAL_COLUMNS) if columns.count(name) > 1]
         if several:
-            raise UsageError(f"--manifest {uri} has several columns {' and '.join(several)}; keep one")
+            raise UsageError(f"--manifest {uri} has more than one column {' and '.join(several)}; keep one")
         first = next(_records(uri, wanted), None)
     except FileNotFoundError as error:
         raise UsageError(f"--manifest {uri} does not exist") from error
@@ -95,7 +95,7 @@ def _columns(uri: str) -> Sequence[str]:
 
 
 def _records(uri: str, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """-> (line, {column: cell}) for each row; of Parquet only these columns are read."""
+    """-> (line, {column: cell}) for each row. Only these columns of a Parquet file are read."""
     if is_parquet(uri):
         yield from _parquet_records(uri, columns)
         return
@@ -111,7 +111,7 @@ def _records(uri: str, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[st
     for cells, line in lines:
         if any(cell.strip() for cell in cells[len(names) :]):
             raise UnreadableTable(
-                f"not a table: line {line} has {len(cells)} cells and its header {len(names)}; quote a cell with a comma"
+                f"not a table: line {line} has {len(cells)} cells but the header has {len(names)}; quote a cell with a comma"
             )
         yield line, dict(zip(names, cells, strict=False))
 
@@ -123,7 +123,7 @@ def _names(header: Sequence[str]) -> Sequence[str]:
 def _csv_lines(uri: str) -> Iterator[tuple[list[str], int]]:
     """-> (cells, line number) for each row that is not empty."""
     with storage.open_text(uri) as text:
-        # Strict, because a quote that is never closed would else take all rows behind it into one cell.
+        # Strict, because an unclosed quote would otherwise put all following rows into one cell.
         reader = csv.reader(text, strict=True, skipinitialspace=True)
         try:
             for cells in reader:
@@ -134,11 +134,11 @@ def _csv_lines(uri: str) -> Iterator[tuple[list[str], int]]:
         except UnicodeDecodeError as error:
             raise UnreadableTable("not CSV text in UTF-8") from error
         except csv.Error as error:
-            raise UnreadableTable(f"not CSV text (line {reader.line_num}: {error}; is a quote not closed?)") from error
+            raise UnreadableTable(f"not CSV text (line {reader.line_num}: {error}; is a quote unclosed?)") from error
 
 
 def _is_automl(first: Sequence[str]) -> bool:
-    """Whether the first line is a row already, as Google's AutoML has it: split, image, and any number of labels."""
+    """Whether the first line is already a row, as in Google's AutoML: split, image, and any number of labels."""
     if len(first) < 2 or split_name(first[0]) is None:
         return False
     image = first[1].strip()
@@ -149,7 +149,7 @@ def _is_automl(first: Sequence[str]) -> bool:
 def _readable_parquet() -> Iterator[None]:
     try:
         yield
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # names that are no UTF-8, odd dates
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # names that are not UTF-8, odd dates
         raise UnreadableTable("not a Parquet file, or a damaged one") from error
 
 
@@ -157,7 +157,7 @@ def _parquet_records(uri: str, columns: Sequence[str]) -> Iterator[tuple[int, Ma
     with storage.open_binary(uri) as file, _readable_parquet():
         table = pyarrow.parquet.ParquetFile(file)
         present = [name for name in dict.fromkeys(columns) if name in table.schema_arrow.names]
-        # Group by group: pyarrow cannot read lists of dictionary values across two.
+        # One row group at a time: pyarrow cannot read lists of dictionary values across two.
         groups = (table.iter_batches(_PARQUET_ROWS, [n], present) for n in range(table.num_row_groups))
         rows = (row for batch in itertools.chain.from_iterable(groups) for row in batch.to_pylist())
         for line, row in enumerate(rows, start=1):
@@ -165,17 +165,17 @@ def _parquet_records(uri: str, columns: Sequence[str]) -> Iterator[tuple[int, Ma
 
 
 def _text(column: str, value: Any) -> str:
-    """A Parquet cell as CSV would have it: nothing for null and NaN, no point in a whole number (columns with nulls often
-    come as floats), a list of labels joined."""
+    """A Parquet cell as CSV text: empty for null and NaN, whole numbers without a decimal point (columns with nulls are
+    often floats), and lists of labels joined."""
     if isinstance(value, list):
         return SEPARATOR.join(filter(None, (_text(column, part) for part in value))) or SEPARATOR
     if isinstance(value, dict):
-        raise UnreadableTable(f"not such a table: a cell of {column} holds a {type(value).__name__}")
+        raise UnreadableTable(f"not a usable table: a cell of {column} holds a {type(value).__name__}")
     if isinstance(value, bytes):
         try:
             return value.decode()
         except UnicodeDecodeError as error:
-            raise UnreadableTable(f"not such a table: a cell of {column} is not text in UTF-8") from error
+            raise UnreadableTable(f"not a usable table: a cell of {column} is not text in UTF-8") from error
     if value is None or value != value:
         return ""
     return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)

@@ -1,6 +1,6 @@
-"""Records of equal signatures, taken together, so that a million pictures of one test card are as cheap as one.
+"""Groups of records with equal signatures, so that a million pictures of one test card cost as much as one.
 
-Of each signature the first MOST_NAMED ids of a split are kept, and how many records there are in all.
+Each group keeps the first MOST_NAMED ids of each split, and the number of all its records.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ MOST_NAMED = 100
 
 # One record: its signature and its id, whose 32 hexadecimal digits are two numbers here, so that arrays sort as ids do.
 HASHED = np.dtype([("signature", SIGNATURE), ("id_head", ">u8"), ("id_tail", ">u8")])
-# The same on its way to the search, where it may stand for more records than itself.
+# The same in the search, where a row may stand for several records.
 ROW = np.dtype([*((name, HASHED[name]) for name in HASHED.names or ()), ("records", ">u8")])
 
 _WORD = np.dtype(">u8")
@@ -26,8 +26,8 @@ Rows = NDArray[np.void]
 
 
 class Crowds(NamedTuple):
-    """Different signatures, and of each, for each split: the number of records, and where in `ids` the first are named.
-    `where` has a bit for each split in which there are any."""
+    """Distinct signatures with, for each split, the number of records and the position in `ids` of the first named one.
+    `where` has a bit for each split that has any."""
 
     signatures: Rows
     where: Integers
@@ -38,8 +38,8 @@ class Crowds(NamedTuple):
 
 
 def shortened(records: Rows) -> Rows:
-    """ROWs of these HASHED records of one split: of each signature the first MOST_NAMED, the first for all that are left
-    out too."""
+    """ROWs of these HASHED records of one split: the first MOST_NAMED of each signature. The first row also counts those
+    that are left out."""
     rows = np.zeros(len(records), ROW)
     for name in HASHED.names or ():
         rows[name] = records[name]
@@ -78,8 +78,7 @@ def crowds(splits: Sequence[Rows]) -> Crowds:
 
 
 def _runs(rows: Rows, split: Integers) -> tuple[Integers, Integers]:
-    """The order of the rows in which those of equal signature and split follow one another, by ids, and where each run
-    begins."""
+    """The order that puts rows of equal signature and split next to each other, by ids, and the start of each run."""
     mixed = np.zeros(len(rows), np.uint64)
     for word in np.ascontiguousarray(rows["signature"]).view(_WORD).reshape(len(rows), SIGNATURE.itemsize // 8).T:
         mixed = (mixed ^ word.astype(np.uint64)) * _MULTIPLIER

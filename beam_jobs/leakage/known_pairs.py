@@ -1,7 +1,7 @@
 """`--near_duplicates_of DATASET`: the pairs of near-duplicates that a published data set's leakage.json names.
 
-They are told by ids, so the new version must be made with the same key, or without one like the old version. Only a hash of
-them travels in the config; each worker process reads the pairs itself, once.
+Pairs are pairs of ids, so the new version must use the same key as the old version, or none if that had none. Only a hash
+of the pairs travels in the config; each worker process reads the pairs itself, once.
 """
 
 import functools
@@ -17,7 +17,7 @@ from beam_jobs.storage import storage
 from schemas.errors import JobFailed, UsageError
 
 LEAKAGE = "leakage.json"
-# In there: the pairs that the data set was made with, which it must tell to the next version.
+# Its key for the pairs that the data set was made with, which the next version needs too.
 ACTED_ON = "near_duplicates_acted_on"
 _ID = re.compile("[0-9a-f]{32}")
 
@@ -25,19 +25,19 @@ Ids: TypeAlias = tuple[str, str]
 
 
 class KnownPairs(NamedTuple):
-    """Pairs of ids, sorted, and how many more were found than the file names."""
+    """Sorted pairs of ids, and how many pairs were found beyond those that the file names."""
 
     pairs: tuple[Ids, ...]
     not_named: int
 
     @property
     def check(self) -> str:
-        """A hash that tells these pairs from others: 16 hexadecimal digits."""
+        """A hash of the pairs: 16 hexadecimal digits."""
         return hashlib.sha256(json.dumps(self.pairs).encode()).hexdigest()[:16]
 
 
 def known_pairs(config: ConvertConfig) -> KnownPairs:
-    """The pairs of this job, none without --near_duplicates_of. Raises JobFailed where they have changed."""
+    """The pairs of this job, none without --near_duplicates_of. Raises JobFailed if they have changed."""
     if not config.near_duplicates_of:
         return KnownPairs((), 0)
     return _same_pairs(config.near_duplicates_of, config.near_duplicates_check, bool(config.id_key_file))
@@ -47,32 +47,32 @@ def known_pairs(config: ConvertConfig) -> KnownPairs:
 def _same_pairs(folder: str, check: str, keyed: bool) -> KnownPairs:
     known = read_pairs(folder, keyed)
     if known.check != check:
-        raise JobFailed(f"--near_duplicates_of {folder} names other pairs than when the job was started; run again")
+        raise JobFailed(f"--near_duplicates_of {folder} names different pairs than when the job started; run again")
     return known
 
 
 def read_pairs(folder: str, keyed: bool) -> KnownPairs:
-    """The pairs that the data set in `folder` names. Raises UsageError where it is none, names none that can be used, or
-    has keyed ids and the new one (`keyed`) has not, or the other way round."""
+    """The pairs that the data set in `folder` names. Raises UsageError if it is not a data set, names no
+    usable pairs, or has keyed ids and the new one (`keyed`) does not, or vice versa."""
     manifest = require_manifest(folder)
     if (manifest.settings.get("keyed_ids") is True) != keyed:
-        have, repair = ("unkeyed", "leave out --id_key_file") if keyed else ("keyed", "give the same --id_key_file")
+        have, repair = ("unkeyed", "omit --id_key_file") if keyed else ("keyed", "give the same --id_key_file")
         raise UsageError(f"--near_duplicates_of {folder} has {have} ids; {repair}")
     path = storage.join(folder, LEAKAGE)
     try:
         content = storage.read_bytes(path)
     except FileNotFoundError as error:
-        raise UsageError(f"--near_duplicates_of {folder} has no {LEAKAGE}; convert it anew") from error
+        raise UsageError(f"--near_duplicates_of {folder} has no {LEAKAGE}; convert it again") from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or type(error).__name__}") from error
     try:
         measure, known = _parsed(json.loads(content))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UsageError(f"{path} is damaged ({type(error).__name__}); convert that data set anew") from error
+        raise UsageError(f"{path} is damaged ({type(error).__name__}); convert that data set again") from error
     if measure != MEASURE:
         raise UsageError(
-            f"{path} was written by another release of radrecords, and its pairs are no copies but images that look alike; "
-            "convert that data set anew without --near_duplicates_of, and give the new one"
+            f"{path} was written by another release of radrecords, whose pairs look alike but need not be copies; "
+            "convert that data set again without --near_duplicates_of, and give the new one"
         )
     return known
 

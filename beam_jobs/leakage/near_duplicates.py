@@ -1,8 +1,8 @@
 """Which records hold the same exposure: all pairs whose signatures (signature.py) differ in at most 30 of 256 signs.
 
-The search does not compare all with all. Each record has 20 *values*: of each of the four words of its signs, the 40 key
-signs, as they are, with the weakest or the second weakest of them turned, and those of the two cropped signatures.
-Records that have a value in common are compared, sign by sign. A pair that has several in common is found at the lowest.
+The search does not compare every record with every other. Each record has 20 *values*, five for each of the four words of
+its signs: the word's 40 key signs as they are, with the weakest or the second weakest of them flipped, and those of the two
+cropped signatures. Records that share a value are compared, sign by sign. A pair that shares several is found at the lowest.
 
 The values are cut in parts that workers search one at a time; a record goes, whole, to the parts of its values. Records of
 equal signatures are one (crowds.py). Where more than MOST_MEETING different signatures have one value, each is compared
@@ -20,7 +20,7 @@ from beam_jobs.leakage.crowds import HASHED, Crowds, Integers, Rows, crowds, sho
 from beam_jobs.leakage.signature import KEY_BITS, MARGINS, WORDS, distance_of
 
 MOST_DISTANCE = 30
-# What the distance of a pair counts. Another text, in an older data set, says that its pairs are others.
+# What the distance of a pair measures. Older data sets have another text, because their pairs mean something else.
 MEASURE = f"signs of 256 DCT coefficients of the stored pixels, of which up to {MOST_DISTANCE} differ"
 PAIRS_SHOWN = 100_000
 MOST_MEETING = 1_000
@@ -49,8 +49,8 @@ class Pair(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What some parts hold: how many pairs at each distance, how many meetings at a crowded value were not compared, and
-    the first PAIRS_SHOWN pairs, as _PAIR rows."""
+    """What was found in some parts: the number of pairs at each distance, the number of comparisons left out, and the first
+    PAIRS_SHOWN pairs, as _PAIR rows."""
 
     by_distance: tuple[int, ...]
     not_compared: int
@@ -64,7 +64,7 @@ def hashed(signatures: Iterable[bytes], ids: Iterable[str]) -> Rows:
 
 
 def part_count(records: int) -> int:
-    """In how many parts of bounded size so many records are searched."""
+    """The number of parts of bounded size in which this many records are searched."""
     return max(1, -(-records * _VALUES // _VALUES_IN_A_PART))
 
 
@@ -106,7 +106,7 @@ def search(part: int, parts: int, splits: list[Rows], most_meeting: int = MOST_M
 
 
 def merged(found: Iterable[Found]) -> Found:
-    """What several parts found, as if it had been found in one."""
+    """The findings of several parts, combined."""
     by_distance = np.zeros(MOST_DISTANCE + 1, np.int64)
     not_compared, pairs = 0, np.zeros(0, _PAIR)
     for part in found:
@@ -117,7 +117,7 @@ def merged(found: Iterable[Found]) -> Found:
 
 
 def pairs_of(found: Found) -> list[Pair]:
-    """The pairs that are named: by distance, then by ids."""
+    """The named pairs, by distance, then by ids."""
     columns = (np.frombuffer(found.pairs, _PAIR)[name].tolist() for name in ("distance", "ids", "splits"))
     return [
         Pair(distance, f"{a:016x}{b:016x}", f"{c:016x}{d:016x}", *splits)

@@ -12,9 +12,9 @@ from schemas.dataset import SPLITS
 
 
 def report(found: Found, plan: Plan, overlap_allowed: bool, acted_on: Sequence[Ids] | None) -> dict[str, Any]:
-    """The content of leakage.json. `acted_on`: the pairs of --near_duplicates_of, if it was given, for the version after
-    this one. Byte-identical images in several splits or with several labels, and groups in several splits that were not
-    allowed, have failed the job before anything was written: those counts are zero."""
+    """The content of leakage.json. `acted_on`: the pairs of --near_duplicates_of, if it was given, for the next
+    version. Byte-identical images in several splits or with several labels, and groups in several splits that were not
+    allowed, have failed the job before anything was written, so their counts are zero."""
     pairs = near_duplicates.pairs_of(found)
     return {
         "groups_in_several_splits": {
@@ -44,7 +44,7 @@ def report(found: Found, plan: Plan, overlap_allowed: bool, acted_on: Sequence[I
 
 
 def summary(leakage: Mapping[str, Any]) -> str:
-    """One line for the summary of a run."""
+    """The line about leaks in the summary of a run."""
     near = leakage["near_duplicates_across_splits"]
     return (
         f"leaks: {leakage['groups_in_several_splits']['total']:,} groups in several splits, "

@@ -17,8 +17,8 @@ from schemas.dataset import SPLITS
 
 @dataclass
 class FindNearDuplicates(beam.PTransform[PCollection[tuple[str, bytes]], PCollection[Found]]):
-    """(split, HASHED rows as bytes) of each shard -> the one Found; none where there is no shard. Signatures move in blocks,
-    not one by one: a block is a shard's rows for one part of the search."""
+    """(split, HASHED rows as bytes) of each shard -> one Found, or nothing without shards. Signatures move in blocks: a
+    block is a shard's rows for one part of the search."""
 
     plan: AsSingleton  # the one Plan: the number of parts follows from its number of images
 

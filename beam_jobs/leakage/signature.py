@@ -1,12 +1,11 @@
 """What an image looks like, in 104 bytes that stay nearly the same when it is saved again.
 
-The stored pixels, without the bars of a letterbox, are reduced by area to 32 x 32 grays, and of their two-dimensional
-cosine transform (DCT-II) the signs of 256 coefficients are kept: those of the lowest orders but for the very lowest, in
-which all radiographs of a view are alike. Brightness and contrast do not change signs. A cut edge moves everything, so the
-same is done again without the outer 1% and without the outer 2% of the pixels: a copy that was cropped has nearly these
-signs as its own.
+The stored pixels, without the bars of a letterbox, are averaged to 32 x 32 grays. Of their two-dimensional cosine transform
+(DCT-II) the signs of 256 coefficients are kept: those of the lowest orders, except the very lowest, in which all
+radiographs of a view are alike. Brightness and contrast do not change signs. Cropping moves everything, so the signs are
+computed again without the outer 1% and without the outer 2% of the pixels: a cropped copy has nearly these signs.
 
-Everything is counted in whole numbers, exact in float64, so that it is the same on every machine and in any order of adding.
+All values are whole numbers, exact in float64, so the result is the same on every machine and in any order of summation.
 """
 
 import functools
@@ -16,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 WORDS = 4  # of 64 signs each
-WEAK = 2  # of each word: which of its signs a copy is most likely to have changed
+WEAK = 2  # per word: the signs that a copy is most likely to change
 MARGINS = (1, 2)  # of the cropped signatures, at each side, in _PARTS
 _PARTS = 100
-_LEAST_SIDE = 16  # of the pixels: fewer have not so many coefficients to tell
+_LEAST_SIDE = 16  # of the pixels: a smaller image does not have that many coefficients
 _PIXELS_AT_ONCE = 1 << 18  # as float64 they fit the cache of a core
 _CELLS = 32
 _SIGNS = 64 * WORDS

@@ -1,7 +1,7 @@
-"""Loads Beam for a job on this machine, without the clients of services that such a job never calls.
+"""Imports Beam for a local job, without the clients of services that such a job never calls.
 
-Beam looks for every client that is installed, above all for Google's, and loads what it finds: half of the second that
-its import takes. A local job reaches buckets and Secret Manager by itself (bucket.py, id_key.py), never through Beam.
+Beam imports every client that is installed, mainly Google's: half of the second that its own import takes. A local job
+accesses buckets and Secret Manager itself (bucket.py, id_key.py), never through Beam.
 """
 
 import gc
@@ -13,11 +13,11 @@ _SAMPLING_MILLISECONDS = 5
 
 
 def load_beam() -> None:
-    """Imports Beam as if these clients were not installed. They can be imported afterwards; Beam's own modules for
-    them stay without them in this process, so a job on a remote runner must not use this."""
+    """Imports Beam as if these clients were not installed. They can still be imported afterwards, but Beam's own modules
+    lack them in this process, so a job on a remote runner must not use this."""
     hidden = [name for name in _CLIENTS if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # None: Python then says that there is no such module
-    logging.disable(logging.WARNING)  # two of Beam's modules warn of what they lack
+    logging.disable(logging.WARNING)  # two of Beam's modules warn about missing clients
     gc.disable()  # a thousand modules, none of them garbage
     try:
         from apache_beam.runners.worker.statesampler import StateSampler
@@ -26,6 +26,6 @@ def load_beam() -> None:
         logging.disable(logging.NOTSET)
         for name in hidden:
             del sys.modules[name]
-    # At the end of a bundle Beam waits for the thread that samples which step is at work: a fifth of a second unless told to
+    # At the end of a bundle Beam waits for the thread that samples which step is active: a fifth of a second unless told to
     # look more often, and it has no option for that.
     StateSampler.__init__.__defaults__ = (_SAMPLING_MILLISECONDS,)

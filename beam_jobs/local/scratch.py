@@ -1,4 +1,4 @@
-"""A temporary folder for one run on this machine. What killed runs left of theirs goes when the next one begins."""
+"""A temporary folder for one run on this machine. The next run deletes what killed runs left behind."""
 
 import contextlib
 import fcntl
@@ -10,21 +10,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _PREFIX = "radrecords-"
-_LOCK = "lock"  # held by the run that the folder belongs to; the system lets go of it when that ends, however it ends
+_LOCK = "lock"  # held by the run that owns the folder; the system releases it however that run ends
 
 _TRIES, _PAUSE_SECONDS = 20, 0.1
 
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[str]:
-    """An empty local folder that goes with the body of the `with`."""
+    """An empty local folder, deleted after the body of the `with`."""
     for other in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         _delete_if_left(other)
     folder = tempfile.mkdtemp(prefix=_PREFIX)
     with open(os.path.join(folder, "new"), "wb") as lock:
         with contextlib.suppress(OSError):  # a file system without locks: nobody else deletes it
             fcntl.flock(lock, fcntl.LOCK_EX)
-            os.rename(lock.name, os.path.join(folder, _LOCK))  # others see it from now on, and it is locked
+            os.rename(lock.name, os.path.join(folder, _LOCK))  # others can see it from now on, and it is locked
         try:
             yield folder
         finally:
@@ -32,14 +32,14 @@ def scratch_folder() -> Iterator[str]:
 
 
 def _delete_if_left(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # locked, another user's, or gone meanwhile
+    with contextlib.suppress(OSError):  # locked, another user's, or already deleted
         with open(folder / _LOCK, "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _delete(str(folder))
 
 
 def _delete(folder: str) -> None:
-    # Worker processes of a killed run notice that within a moment, and write until then.
+    # Worker processes of a killed run keep writing until they notice, which takes a moment.
     for _ in range(_TRIES):
         shutil.rmtree(folder, ignore_errors=True)
         if not os.path.exists(folder):

@@ -1,8 +1,8 @@
-"""Ends a local run when somebody asks, and says so where it is lost.
+"""Runs a local job in a child process, ends it on an interrupt, and reports if it is lost.
 
-The run is forked off before anything large is imported and any thread is begun. An interrupt is for this process alone,
-which kills the run and all that it started: Beam would take the exception for an error of the pipeline. What a kill
-leaves behind is tidied up here.
+The child is forked before anything large is imported and any thread is started. Only this process handles an interrupt: it
+kills the child and everything that the child started, because Beam would take the exception for an error of the pipeline.
+It also cleans up after the kill.
 """
 
 import ctypes
@@ -23,20 +23,20 @@ from schemas.errors import JobFailed, run_command
 
 _TOLD = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM}
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
-_ENDED, _WORKER_LOST = b".", b"w"  # what the child tells before it ends; nothing where it was lost itself
-_BEAMS_WATCH = "run_worker"  # the thread of Beam's local runner that fails when the worker process it waits for does
+_ENDED, _WORKER_LOST = b".", b"w"  # what the child sends before it ends; nothing if it was lost
+_BEAMS_WATCH = "run_worker"  # the thread of Beam's local runner that fails together with its worker process
 
 
 def can_supervise() -> bool:
-    """Whether this system has what that takes; elsewhere the user gives the same command again."""
+    """Whether this system supports it. Elsewhere the user gives the same command again."""
     return sys.platform == "linux"
 
 
 def run_in_child(run: Callable[[], None], config: ConvertConfig, argv: Sequence[str]) -> int:
     """The exit code of the command `run`.
 
-    Raises JobFailed where its process or a worker of it was lost, and KeyboardInterrupt, which says what is published, at
-    SIGINT or SIGTERM.
+    Raises JobFailed if its process or a worker was lost, and KeyboardInterrupt, which says what is published, on SIGINT or
+    SIGTERM.
     """
     try:
         code, how = _in_child(run, argv)
@@ -46,14 +46,14 @@ def run_in_child(run: Callable[[], None], config: ConvertConfig, argv: Sequence[
     if code is not None:
         return code
     print(file=sys.stderr)  # the bar's line is not ended
-    raise JobFailed(f"{how}; the same command again goes on")
+    raise JobFailed(f"{how}; run the same command again to continue")
 
 
 def _in_child(run: Callable[[], None], argv: Sequence[str]) -> tuple[int | None, str]:
-    """Exit code of `run`, or None where its process ended without one or lost a worker; and in words how it ended."""
+    """The exit code of `run`, or None if its process or a worker was lost, and a description of how it ended."""
     told, tell = os.pipe()
     parent = os.getpid()
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what a lost run leaves running becomes ours to end
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # we adopt, and end, what a lost run leaves running
     sys.stdout.flush()
     sys.stderr.flush()
     with scratch_folder() as folder, open(told, "rb") as answers:
@@ -64,9 +64,9 @@ def _in_child(run: Callable[[], None], argv: Sequence[str]) -> tuple[int | None,
                 ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # kill -9 of the launcher ends the run
                 if os.getppid() != parent:
                     os._exit(1)
-                signal.signal(signal.SIGINT, signal.SIG_IGN)  # here and in whatever it starts
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # also in the processes that it starts
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
-                tempfile.tempdir = folder  # so that nothing stays behind there
+                tempfile.tempdir = folder  # deleted with the scratch folder
                 _run_and_tell(run, argv, tell)
             os.close(tell)
             status = _wait(child)
@@ -87,7 +87,7 @@ def _run_and_tell(run: Callable[[], None], argv: Sequence[str], tell: int) -> No
         if failed.thread is None or failed.thread.name != _BEAMS_WATCH:
             threading.__excepthook__(failed)
             return
-        os.write(tell, _WORKER_LOST)  # the runner would wait for it for ever
+        os.write(tell, _WORKER_LOST)  # the runner would wait for it forever
         os._exit(1)
 
     threading.excepthook = worker_lost
@@ -103,7 +103,7 @@ def _run_and_tell(run: Callable[[], None], argv: Sequence[str], tell: int) -> No
 
 
 def _wait(child: int) -> int:
-    """How the child ended. Raises KeyboardInterrupt where this process was asked to end, and the child is ended then."""
+    """The exit status of the child. If this process is asked to end, it ends the child and raises KeyboardInterrupt."""
     while signal.sigwaitinfo(_TOLD).si_signo == signal.SIGCHLD:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:

@@ -12,7 +12,7 @@ _POLL_SECONDS = 0.2
 
 
 def _end_with_launcher(launcher: int) -> None:
-    """Beam's worker looks for a launcher that is gone, for ever."""
+    """Beam's worker would wait forever for a launcher that is gone."""
     while os.getppid() == launcher:
         time.sleep(_POLL_SECONDS)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""References on their way between the steps: thousands in a block, and in a local run not in memory but in a file.
+"""Blocks of thousands of references that move between the steps; a local run keeps them in files, not in memory.
 
 Beam's local engine keeps what its steps pass on in memory, every element for itself and until the job ends. So references
 move in blocks, and a block that leaves a worker is a place in a temporary file where the workers share a disk, or a few
@@ -29,7 +29,7 @@ T = TypeVar("T")
 BLOCK_ITEMS = 5_000  # about 5 MB while they are unpacked
 _PARTITIONS = 256
 _HELD_ITEMS = 20_000  # by a step that sorts items into blocks by key
-_SMALL_BYTES = 1_000  # of a packed block for which no file is written; the blocks of large sets are larger
+_SMALL_BYTES = 1_000  # packed blocks up to this size are not written to a file; the blocks of large sets are larger
 _appending = threading.Lock()
 _folder = ""  # of this process
 
@@ -48,8 +48,8 @@ def kept_in(folder: str) -> Iterator[None]:
 class Block(Generic[T]):
     """Items that can be gone through any number of times. `noise`: they do not get smaller by packing.
 
-    Beam pickles what it passes on, unless the next step runs at once in the same place. Only then is a block packed, and
-    what comes out is unpacked each time it is gone through.
+    Beam pickles what it passes on, unless the next step runs in the same place at once. A block is packed only when it is
+    pickled, and unpacked again at each iteration.
     """
 
     __slots__ = ("_items", "_level", "_packed")
@@ -60,7 +60,7 @@ class Block(Generic[T]):
         self._level = 0 if noise else 1
 
     def __class_getitem__(cls, item: Any) -> Any:
-        return cls  # Beam compares the types of steps, and takes blocks of Any and of Sources for different ones
+        return cls  # Beam compares the types of steps, and considers blocks of Any and of Sources different
 
     def __iter__(self) -> Iterator[T]:
         return iter(_unpack(self._packed) if self._items is None else self._items)
@@ -87,7 +87,7 @@ def _pack(items: Any, folder: str, level: int) -> bytes | tuple[str, int, int]:
             return path, file.tell(), file.write(data)
     except OSError as error:
         raise JobFailed(
-            f"cannot write {path}: {error.strerror}; nothing was published. Set TMPDIR to a folder with more room, and run "
+            f"cannot write {path}: {error.strerror}; nothing was published. Set TMPDIR to a folder with more space and run "
             "again"
         ) from error
 
@@ -98,7 +98,7 @@ def _unpack(packed: bytes | tuple[str, int, int]) -> Any:
         with open(path, "rb") as file:
             file.seek(offset)
             packed = file.read(length)
-    return pickle.loads(zlib.decompress(packed))  # noqa: S301 - what this job wrote, in a folder of its own
+    return pickle.loads(zlib.decompress(packed))  # noqa: S301 - written by this job, in its own folder
 
 
 def blocks(items: Iterable[T], size: int = BLOCK_ITEMS) -> Iterator[Block[T]]:
@@ -110,7 +110,7 @@ def blocks(items: Iterable[T], size: int = BLOCK_ITEMS) -> Iterator[Block[T]]:
 
 @dataclass
 class InPartitions(beam.PTransform[PCollection[Block[Any]], PCollection[Iterable[Block[Any]]]]):
-    """Blocks -> for each partition its blocks: all items with the same `key(item)`, and those of some other keys."""
+    """Blocks -> the blocks of each partition. All items with the same `key(item)` are in one partition."""
 
     key: Callable[[Any], object]
     held: int = _HELD_ITEMS

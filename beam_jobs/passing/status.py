@@ -1,7 +1,7 @@
-"""What workers tell the launcher: why the job failed, what was planned, and how far it is.
+"""What workers report to the launcher: why the job failed, what was planned, and the progress.
 
-Beam's runners have no common channel for this, so it goes through small files in a folder that both can reach: one beside
-the shards on a remote runner, a temporary one where the workers run on this machine. Progress is told locally only.
+Beam's runners have no common channel for this, so reports are small files in a folder that both sides can reach: next to
+the shards on a remote runner, a temporary folder if the workers run on this machine. Progress is reported locally only.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ _POLL_SECONDS = 0.2
 
 @contextlib.contextmanager
 def failures(folder: str) -> Iterator[None]:
-    """Records an error meant for people before it goes on to fail the job."""
+    """Records an error for users, then lets it fail the job."""
     try:
         yield
     except RadrecordsError as error:
         content = {"message": str(error), "exit_code": error.exit_code}
-        if storage.has_folder(folder):  # else the launcher is gone, and its folder must not return
+        if storage.has_folder(folder):  # otherwise the launcher is gone, and its folder must not be created again
             storage.write_bytes(storage.join(folder, _FAILURE), json.dumps(content).encode())
         raise
 
@@ -45,12 +45,12 @@ def read_failure(folder: str) -> RadrecordsError | None:
 
 
 def write_plan(folder: str, plan: dict[str, Any]) -> None:
-    """Tells the launcher what was planned."""
+    """Reports the plan to the launcher."""
     storage.write_bytes(storage.join(folder, _PLAN), json.dumps(plan).encode())
 
 
 def read_plan(folder: str) -> dict[str, Any] | None:
-    """What a worker planned, once it has."""
+    """The plan that a worker reported, or None so far."""
     try:
         plan: dict[str, Any] = json.loads(storage.read_bytes(storage.join(folder, _PLAN)))
     except FileNotFoundError:
@@ -67,14 +67,14 @@ def count_done(folder: str, images: int) -> None:
 
 @contextlib.contextmanager
 def quiet_workers(quiet: bool) -> Iterator[TextIO]:
-    """Keeps from the terminal what Beam's workers (tracebacks of an error that is told in one line) and image libraries
-    (libtiff) print to stderr; gives the stream that still leads there."""
+    """Hides what Beam's workers (tracebacks of an error that is reported in one line) and image libraries (libtiff) print to
+    stderr. Gives the stream that still reaches the terminal."""
     if not quiet:
         yield sys.stderr
         return
     try:
         descriptor = sys.stderr.fileno()
-    except (OSError, ValueError):  # not a file: a test that captures
+    except (OSError, ValueError):  # not a file: a test captures it
         captured = sys.stderr
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
             yield captured
@@ -91,7 +91,7 @@ def quiet_workers(quiet: bool) -> Iterator[TextIO]:
 
 
 class ProgressBar:
-    """A bar of the images done of all on `terminal`, fed from `folder` while the body of the `with` runs. Local only."""
+    """A progress bar of images on `terminal`, fed from `folder` while the body of the `with` runs. Local runs only."""
 
     def __init__(self, folder: str, terminal: TextIO) -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""The account of everything that is not converted: what each step tells beside its main output."""
+"""Counts of everything that is not converted: the side output of each step."""
 
 import collections
 import json
@@ -16,7 +16,7 @@ TALLY: Final = "tally"  # the tag of that output, in every step
 IMAGES, SKIPPED, DUPLICATES, NOTES = "images", "skipped", "duplicates", "notes"
 PROBLEMS, OVERLAPS = "problems", "overlaps"
 
-_SHOWN = {PROBLEMS: 3, OVERLAPS: 1000}  # of these kinds, only so many texts are kept, and the number of all
+_SHOWN = {PROBLEMS: 3, OVERLAPS: 1000}  # texts that are kept of these kinds, besides their total number
 
 
 class Count(NamedTuple):
@@ -48,31 +48,31 @@ def several_collections(expand: _Expand) -> _Expand:
 
 
 def skipped(reasons: Mapping[str, int]) -> Iterator[Told]:
-    """Tells of files that are no input: how many for each reason."""
+    """Counts files that are not inputs, by reason."""
     for reason, number in reasons.items():
         if number:
             yield TaggedOutput(TALLY, Count(SKIPPED, reason, number))
 
 
 def note(reasons: Mapping[str, int]) -> Iterator[Told]:
-    """Tells of what people should know: how often each."""
+    """Counts what users should know."""
     for reason, number in reasons.items():
         if number:
             yield TaggedOutput(TALLY, Count(NOTES, reason, number))
 
 
 def duplicates(number: int) -> Told:
-    """Tells of inputs that are byte-identical to one that is kept."""
+    """Counts inputs that are byte-identical to one that is kept."""
     return TaggedOutput(TALLY, Count(DUPLICATES, "", number))
 
 
 def problem(text: str) -> Told:
-    """Tells of something for which the job must fail before anything is written."""
+    """Reports a problem that must fail the job before anything is written."""
     return TaggedOutput(TALLY, Count(PROBLEMS, text, 1))
 
 
 def overlap(group: str, splits: list[str]) -> Told:
-    """Tells of a group, by its pseudonym, that is in several splits and may be."""
+    """Reports a group, by its pseudonym, that is allowed to be in several splits."""
     return TaggedOutput(TALLY, Count(OVERLAPS, json.dumps({"group": group, "splits": splits}), 1))
 
 
@@ -80,7 +80,7 @@ Sums = dict[str, collections.Counter[Any]]
 
 
 class AddUp(beam.CombineFn):
-    """Counts -> {kind: {what: sum}}. Of problems and overlaps only the first are kept, and the number of all under ""."""
+    """Counts -> {kind: {what: sum}}. Keeps only the first problems and overlaps, and their total number under ""."""
 
     def __init__(self) -> None:
         """Takes nothing. Beam's own has no types."""

@@ -1,4 +1,4 @@
-"""Step 2a: of byte-identical inputs, keep one."""
+"""Step 2a: keep one of each set of byte-identical inputs."""
 
 import hashlib
 import itertools
@@ -21,20 +21,20 @@ from beam_jobs.storage import storage
 from schemas.pixels.rejection import Decoded
 from schemas.source import Source
 
-_CHECKSUM_BLOCK = 500  # files that one worker reads; small, so that all workers read
+_CHECKSUM_BLOCK = 500  # files per worker; small, so that all workers have something to read
 # Pixels of equal size and depth make files of equal size. Of large ones the ends are read before the whole.
 _LARGE_BYTES, _END_BYTES = 64 << 10, 4 << 10
-_ALONE = 0  # the key of sources that no other one can be identical with
+_ALONE = 0  # the key of sources that cannot be identical to another
 
 Candidates = TaggedOutput[Literal["candidates"], Block[Source]]
 
 
 @dataclass
 class DropDuplicates(beam.PTransform[PCollection[Block[Source]], SourcesAndTally]):
-    """Blocks of Sources -> blocks with one of each set of byte-identical ones, and the tally of the others.
+    """Blocks of Sources -> blocks with one of each set of byte-identical Sources, and the tally of the others.
 
-    Only files of equal size can be identical, so only those are read for a checksum that the listing lacks; large ones
-    only where their first and last bytes are equal too.
+    Only files of equal size can be identical, so only those are read if the listing has no checksum; large files only if
+    their first and last bytes are equal too.
     """
 
     config: ConvertConfig
@@ -58,9 +58,9 @@ class DropDuplicates(beam.PTransform[PCollection[Block[Source]], SourcesAndTally
 
 
 def same_size(sources: Iterable[Block[Source]]) -> Iterator[Block[Source] | Candidates]:
-    """Tells sources that no other one can be identical with from those to compare: of equal size and, if they are large,
-    with equal ends. Empty files are all alike, and not duplicates."""
-    # Gone through several times and not held: perhaps all files of an archive are of one size.
+    """Separates sources that cannot be identical to another from those to compare, which have equal sizes and, if they are
+    large, equal ends. Empty files are not duplicates."""
+    # Iterated several times, not held in memory: all files of an archive may have one size.
     sizes = Counter(source.size for source in itertools.chain.from_iterable(sources))
     known = {source.size for source in itertools.chain.from_iterable(sources) if source.checksum}
 
@@ -80,7 +80,7 @@ def same_size(sources: Iterable[Block[Source]]) -> Iterator[Block[Source] | Cand
 
 
 def _ends(source: Source) -> bytes:
-    """The first and the last bytes of a large file; of one that cannot be read, what no other has."""
+    """The first and the last bytes of a large file, or a unique value if it cannot be read."""
     try:
         with storage.open_binary(source.uri) as file:
             first = file.read(_END_BYTES)
@@ -96,8 +96,8 @@ def _hash(size: int, ends: bytes) -> int:
 
 
 def with_checksums(sources: Block[Source], most: int) -> Block[Source]:
-    """The sources with their MD5, read where the listing brought none; without, where a file cannot be read or is larger
-    than `most` bytes."""
+    """The sources with their MD5, computed if the listing has none. A file that cannot be read or is larger than `most`
+    bytes stays without."""
     return Block([_with_checksum(source, most) for source in sources])
 
 
@@ -106,21 +106,21 @@ def _with_checksum(source: Source, most: int) -> Source:
         return source
     try:
         content = storage.read_bytes(source.uri, source.version)
-    except OSError:  # let it be read again, and rejected for what it is, like any other
+    except OSError:  # it is read again later, and rejected like any other
         return source
     return source._replace(checksum=f"md5:{hashlib.md5(content, usedforsecurity=False).hexdigest()}")
 
 
 def identity_of(source: Source) -> tuple[int, str]:
-    """Equal for identical sources; one that could not be read is identical with none."""
+    """Equal for identical sources. A source that could not be read equals no other."""
     return source.size, source.checksum or f"unreadable:{source.path}"
 
 
 def keep_one_each(sources: Iterable[Block[Source]], config: ConvertConfig) -> Iterator[Block[Source] | Told]:
-    """Keeps, of each set of byte-identical sources in a partition, the one with the first path. Two that disagree are a
-    problem where they are an image; what is none (the same error page saved under many names) goes on, to be quarantined
+    """Keeps the source with the first path of each set of byte-identical sources in a partition. Two sources that disagree
+    are a problem if they are an image. Otherwise (the same error page saved under many names) all are kept, and quarantined
     one by one."""
-    # Of each set only the first of each label and split is held: an archive may hold one page a million times.
+    # Holds only the first of each label and split: an archive may hold one page a million times.
     firsts: defaultdict[tuple[int, str], dict[tuple[str, str], Source]] = defaultdict(dict)
     number: Counter[tuple[int, str]] = Counter()
     for source in itertools.chain.from_iterable(sources):
@@ -151,7 +151,7 @@ def _disagreement(first: Source, others: list[Source]) -> Told:
     odd = next(other for other in others if getattr(other, attribute) != getattr(first, attribute))
     values = (getattr(source, attribute) or "unassigned" for source in (first, odd))
     return problem(
-        f"{first.path!r} and {odd.path!r} are the same bytes with {attribute}s "
+        f"{first.path!r} and {odd.path!r} are byte-identical but have {attribute}s "
         f"{' and '.join(map(repr, values))}; remove one"
     )
 

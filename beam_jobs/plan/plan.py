@@ -1,4 +1,4 @@
-"""Step 2: decide what will be written: which sources, in which splits and shards. Small references only, no pixels."""
+"""Step 2: decide which sources go to which splits and shards. References only, no pixels."""
 
 import math
 from collections import Counter
@@ -33,9 +33,9 @@ from schemas.example import record_bytes
 from schemas.identity import uniform
 from schemas.labels import CLASS, MULTI_HOT, NO_FINDING, class_names, kind_of, names_in
 
-# 64-128 MiB a shard at scale: large enough for long reads, small enough to be a unit of retry.
+# 64-128 MiB per shard at scale: large enough for long reads, small enough to be a unit of retry.
 _SHARD_BYTES = 96 << 20
-# A small set is still cut in shards for several workers, and for a reader that interleaves files.
+# A small set still gets several shards, for several workers and for a reader that interleaves files.
 _SMALL_SHARD_EXAMPLES, _SMALL_SET_SHARDS = 256, 16
 
 NO_GROUP = "no_group_in_path"
@@ -67,7 +67,7 @@ class MakePlan(beam.PTransform[ReferencesAndTally, PCollection[Plan]]):
 
 
 def count_images(references: Block[Reference], grouped: bool) -> Iterator[Count]:
-    """Counts images, and notes how often the group pattern found no patient in a path."""
+    """Counts images, and paths in which the group pattern found no patient."""
     places = Counter((reference.split, reference.source.label) for reference in references)
     for place, number in places.items():
         yield Count(IMAGES, place, number)
@@ -78,7 +78,7 @@ def count_images(references: Block[Reference], grouped: bool) -> Iterator[Count]
 
 
 def make_plan(_: bytes, tally: Mapping[str, dict[Any, int]], config: ConvertConfig, folder: str) -> Plan:
-    """The plan for what was found, told to the launcher too. Raises JobFailed for problems of the inputs."""
+    """The plan, which is also reported to the launcher. Raises JobFailed for problems with the inputs."""
     with status.failures(folder):
         if problems := tally.get(PROBLEMS):
             raise JobFailed(problem_line(problems))
@@ -96,13 +96,13 @@ def plan_of(
     skipped: Mapping[str, int],
     notes: Mapping[str, int],
 ) -> Plan:
-    """The plan for `counts` images by (split, label). Raises UsageError where there is nothing to learn from them."""
+    """The plan for `counts` images by (split, label). Raises UsageError if there is nothing to learn from them."""
     given = config.manifest or config.input
     if not counts:
         why = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items())) or "no file"
         raise UsageError(
-            f"{given} holds no image to convert ({why}); put images in LABEL/ or SPLIT/LABEL/ folders, "
-            "or name them in a --manifest"
+            f"{given} contains no image to convert ({why}); put images in LABEL/ or SPLIT/LABEL/ folders, "
+            "or list them in a --manifest"
         )
     labels, splits = {label for _, label in counts}, {split for split, _ in counts}
     kind = MULTI_HOT if config.multi_label or config.known.multi_label else kind_of(labels)
@@ -110,10 +110,10 @@ def plan_of(
     for split in ("train", "validation") if config.validation_fraction else ("train",):
         if split not in splits:
             raise UsageError(
-                f"{given} leaves no image for the {split} split; add images or patients, or give the splits yourself"
+                f"{given} leaves no image for the {split} split; add images or patients, or define the splits yourself"
             )
     if notes.get(NO_GROUP) == sum(counts.values()):
-        raise UsageError(f"--group_pattern {config.known.group_pattern!r} matches no path of {given}")
+        raise UsageError(f"--group_pattern {config.known.group_pattern!r} matches no path in {given}")
     counted = classes if kind == CLASS else sorted(labels)
     table = {split: {label: counts.get((split, label), 0) for label in counted} for split in SPLITS if split in splits}
     shards = {split: shard_count(sum(by_label.values()), config) for split, by_label in table.items()}
@@ -127,15 +127,15 @@ def _classes(config: ConvertConfig, counts: Mapping[tuple[str, str], int], kind:
         number = sum(count for (_, label), count in counts.items() if name in names_in(label))
         flag = "--classes" if config.classes else f"--preset {config.preset}"
         raise JobFailed(
-            f"{given} has {number} image(s) of class {name!r}, and {flag} knows {', '.join(config.class_order)}; "
-            "name it too, or leave its images out"
+            f"{given} has {number} image(s) of class {name!r}, but {flag} has only {', '.join(config.class_order)}; "
+            "add the class, or remove its images"
         )
     classes = config.class_order or tuple(sorted(names))
     if len(names if kind == CLASS else classes) < 2:
         only = min(names, default=NO_FINDING)
         raise UsageError(
-            f"{given} has images of one class only ({only!r}); a classifier needs at least two; add the others, "
-            "each in a folder of its own or with a label of its own"
+            f"{given} has images of only one class ({only!r}); a classifier needs at least two; add the others, "
+            "each in its own folder or with its own label"
         )
     return classes
 
@@ -150,13 +150,13 @@ def shard_count(examples: int, config: ConvertConfig) -> int:
 
 
 def empty_shards(plan: Plan) -> Iterator[tuple[tuple[str, int], Block[Reference]]]:
-    """Every (split, shard) of the plan with no reference, so that one which none falls into is written too."""
+    """Every (split, shard) of the plan, without references, so that empty shards are written too."""
     for split, count in plan.shards.items():
         for index in range(count):
             yield (split, index), Block([])
 
 
 def shard_of(reference: Reference, plan: Plan, seed: int) -> tuple[str, int]:
-    """The split and the shard of a reference, which follow from its id and the seed alone."""
+    """The split and the shard of a reference. They depend only on its id and the seed."""
     count = plan.shards[reference.split]
     return reference.split, int(uniform(seed, "shard", reference.id) * count)

@@ -23,8 +23,7 @@ from schemas.source import Source
 
 @dataclass
 class Sample(beam.PTransform[PCollection[Block[Source]], SourcesAndTally]):
-    """Blocks of Sources -> the --sample_fraction and --limit of them that hashed names choose, with the tally of the
-    rest."""
+    """Blocks of Sources -> a sample by --sample_fraction and --limit, chosen by hashed names, and the tally of the rest."""
 
     config: ConvertConfig
 
@@ -49,7 +48,7 @@ def sample_keys(sources: Block[Source], seed: int) -> list[float]:
 
 
 def limit_cut(lowest: list[float], config: ConvertConfig) -> float:
-    """The value below which the hashed names are that keep both --sample_fraction and --limit."""
+    """The upper bound of the hashed names that satisfy both --sample_fraction and --limit."""
     beyond_last = math.nextafter(max(lowest), 2) if lowest else 0.0
     return min(config.sample_fraction, beyond_last)
 

@@ -1,4 +1,4 @@
-"""Step 2b: give every image its split, so that no group crosses one."""
+"""Step 2b: give every image its split, so that no group is in two splits."""
 
 import itertools
 from collections import defaultdict
@@ -19,7 +19,7 @@ from schemas.identity import pseudonym, uniform
 from schemas.labels import SEPARATOR
 from schemas.source import UNASSIGNED, Source
 
-# Up to this many groups a class, splits are carved by exact count; beyond, the hash alone is exact enough.
+# Up to this many groups per class, splits are carved by exact count; beyond that the hash alone is exact enough.
 _EXACT_GROUPS = 10_000
 
 
@@ -32,8 +32,8 @@ class ReferencesAndTally(TypedDict):
 
 @dataclass
 class AssignSplits(beam.PTransform[PCollection[Block[Source]], ReferencesAndTally]):
-    """Blocks of kept Sources -> blocks of References with their split; a problem for a group that the input puts in
-    two."""
+    """Blocks of kept Sources -> blocks of References with their split. A group that the input puts in two splits is a
+    problem."""
 
     config: ConvertConfig
     exact_groups: int = _EXACT_GROUPS
@@ -57,7 +57,7 @@ class AssignSplits(beam.PTransform[PCollection[Block[Source]], ReferencesAndTall
 
 
 class SplitTable(NamedTuple):
-    """How to carve: the fractions of groups for validation and for test, and the split of each group of small classes."""
+    """How to carve: the fractions of groups for validation and test, and the split of each group of small classes."""
 
     validation: float
     test: float
@@ -82,7 +82,7 @@ class FewGroups(beam.CombineFn):
         for source in sources:
             given.add(source.split)
             if source.split in (UNASSIGNED, "train"):
-                # Of several labels the first: there may be more combinations of them than patients.
+                # The first of several labels: there may be more combinations than patients.
                 stratum = source.label.partition(SEPARATOR)[0]
                 few = groups.setdefault(stratum, set())
                 if few is not None:
@@ -134,7 +134,7 @@ def _share(fraction: float, count: int, most: int) -> int:
 def assign(
     sources: Iterable[Block[Source]], table: SplitTable, config: ConvertConfig
 ) -> Iterator[Block[Reference] | Told]:
-    """Gives the sources of a partition their split: the one that the input names, or the one of the group."""
+    """Gives the sources of a partition their split: the one named in the input, or that of the group."""
     key = id_key(config)
     splits_of: defaultdict[str, set[str]] = defaultdict(set)
 
@@ -153,8 +153,8 @@ def assign(
             yield overlap(pseudonym("group", group, key), ordered)
         else:
             yield problem(
-                f"group {group.lstrip('/')!r} is in {' and '.join(ordered)}; put each patient in one split, or "
-                "--allow_group_overlap (where numbers begin anew in each folder, name the folder in the pattern: "
+                f"group {group.lstrip('/')!r} is in {' and '.join(ordered)}; put each patient in one split, or give "
+                "--allow_group_overlap (if numbers start again in each folder, capture the folder in the pattern: "
                 "(?P<pool>train|test)...(?P<group>...))"
             )
 

@@ -1,8 +1,8 @@
 """Step 2b: act on known near-duplicates, as `--near_duplicates_of` asks, before splits are given.
 
-Images that a chain of pairs connects are one exposure. Where their split is to be carved, all images of their groups become
-one group. Where the input puts some of them in validation or test, only those of the later split stay: there are fewer
-test images, and their number is not to change.
+Images that are connected by a chain of pairs are one exposure. If their split is carved, all images of their groups become
+one group. If the input puts some of them in validation or test, only those in the later split stay: there are fewer test
+images, and their number must not change.
 """
 
 from collections import defaultdict
@@ -26,12 +26,12 @@ from schemas.source import UNASSIGNED, Source
 
 LEFT_OUT = "near_duplicate"
 JOINED, NOT_NAMED = "near_duplicates_in_one_group", "near_duplicates_not_named"
-# Sources of train may be carved for validation or test; none is carved into a split that the input gives.
+# Sources of train may be carved into validation or test, but never into a split that the input defines.
 _LATER = {UNASSIGNED: 0, "train": 0, "validation": 1, "test": 2}
 
 
 class Member(NamedTuple):
-    """What must be known of a source that is in a pair."""
+    """What is needed of a source that is in a pair."""
 
     id: str
     path: str
@@ -40,8 +40,8 @@ class Member(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What is done about the pairs: the new names of groups, the paths that are left out, and how many images were put
-    into one group with their near-duplicates."""
+    """The consequences of the pairs: new names of groups, paths to leave out, and how many images were put into one group
+    with their near-duplicates."""
 
     groups: Mapping[str, str]
     left_out: frozenset[str]
@@ -51,7 +51,7 @@ class Changes(NamedTuple):
 @dataclass
 class KeepTogether(beam.PTransform[PCollection[Block[Source]], SourcesAndTally]):
     """Blocks of Sources -> the same without copies of images in later splits and with one group for all copies of an image,
-    and the tally of those left out."""
+    and the tally of the copies left out."""
 
     config: ConvertConfig
     feedback: str
@@ -86,13 +86,13 @@ def _ids(config: ConvertConfig) -> frozenset[str]:
 
 
 def plan_changes(found: list[Member], config: ConvertConfig, folder: str) -> Iterator[Changes | Told]:
-    """The one Changes, and what to note. Raises UsageError where the pairs are of other inputs."""
+    """One Changes, and what to note. Raises UsageError if the pairs belong to other inputs."""
     with status.failures(folder):
         known = known_pairs(config)
         whole = config.sample_fraction == 1 and not config.limit
         if known.pairs and not found and whole:
             raise UsageError(
-                f"--near_duplicates_of {config.near_duplicates_of}: no input has an id that its {LEAKAGE} names; give the "
+                f"--near_duplicates_of {config.near_duplicates_of}: its {LEAKAGE} names the id of no input; give the "
                 "--input and --id_key_file that it was made with"
             )
     changes = changes_of(found, known.pairs)
@@ -101,7 +101,7 @@ def plan_changes(found: list[Member], config: ConvertConfig, folder: str) -> Ite
 
 
 def changes_of(found: Iterable[Member], pairs: Iterable[Ids]) -> Changes:
-    """What to do with the members of these pairs."""
+    """The Changes for the members of these pairs."""
     exposure_of = lowest_in_chain(pairs)
     exposures: defaultdict[str, list[Member]] = defaultdict(list)
     for member in found:
@@ -121,7 +121,7 @@ def changes_of(found: Iterable[Member], pairs: Iterable[Ids]) -> Changes:
 
 
 def lowest_in_chain(links: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """For each name, the lowest that a chain of links connects it with. Source: union-find with path halving; R. Tarjan,
+    """For each name, the lowest name that a chain of links connects to it. Source: union-find with path halving; R. Tarjan,
     J. van Leeuwen, Worst-case analysis of set union algorithms, JACM 31 (1984)."""
     above: dict[str, str] = {}
 
@@ -138,7 +138,7 @@ def lowest_in_chain(links: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def apply(sources: Block[Source], changes: Changes) -> Iterator[Block[Source] | Told]:
-    """The sources of a block as they are to be split, and the tally of those left out."""
+    """The sources of a block with their changes applied, and the tally of those left out."""
     kept = [source for source in sources if source.path not in changes.left_out]
     number = sum(1 for _ in sources) - len(kept)
     yield Block([s._replace(group=changes.groups.get(s.group, s.group)) for s in kept])

@@ -1,4 +1,4 @@
-"""The account of every input, and what must not be published."""
+"""Account for every input, and refuse what must not be published."""
 
 import collections
 import json
@@ -24,7 +24,7 @@ def account(results: list[ShardResult], plan: Plan, config: ConvertConfig, revis
     ended = written + len(quarantined) + skipped_when_read.total()
     if ended != plan.planned or len(results) != sum(plan.shards.values()):
         raise JobFailed(
-            f"{plan.planned} images were planned and {ended} are accounted for; this is a bug, nothing was published"
+            f"{plan.planned} images were planned but {ended} are accounted for; nothing was published. This is a bug"
         )
     skipped = collections.Counter(plan.skipped) + skipped_when_read
     return Manifest(
@@ -50,16 +50,15 @@ def account(results: list[ShardResult], plan: Plan, config: ConvertConfig, revis
 
 
 def gate(manifest: Manifest, config: ConvertConfig, listed: str) -> None:
-    """Raises JobFailed where too many images were rejected, which it says are in the file `listed`, or where a split came
-    out empty."""
+    """Raises JobFailed if too many images were rejected (the file `listed` names them), or if a split came out empty."""
     rejected, read = manifest.inputs["quarantined"], manifest.inputs["quarantined"] + manifest.inputs["written"]
-    # Rounded up, so that the one broken image of a small set is quarantined like one of a million.
+    # Rounded up: one broken image in a small set must not fail the job.
     if rejected > math.ceil(Fraction(str(config.max_reject_fraction)) * read):  # 0.07 of 100 is 7, in floats a bit more
         reasons = ", ".join(f"{count} {reason}" for reason, count in _most_first(manifest.quarantined))
         raise JobFailed(
             f"{rejected} of {read} images were rejected ({reasons}), more than --max_reject_fraction "
             f"{config.max_reject_fraction:g}; they are listed in {listed}. Nothing "
-            "was published. Mend the images or allow more, and run again: finished shards are kept"
+            "was published. Fix the images or raise the limit, and run again: finished shards are kept"
         )
     for split in manifest.splits:
         if not manifest.examples(split):
@@ -71,6 +70,6 @@ def _most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def quarantine_lines(results: Iterable[ShardResult]) -> str:
-    """One JSON object a line, sorted by URI; any name is safe in it, with its line breaks and quotes escaped."""
+    """One JSON object per line, sorted by URI. Line breaks and quotes in names are escaped."""
     entries = sorted((entry for result in results for entry in result.quarantined), key=lambda entry: entry.uri)
     return "".join(json.dumps(entry._asdict()) + "\n" for entry in entries)

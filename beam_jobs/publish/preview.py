@@ -1,4 +1,4 @@
-"""Contact sheets: the records themselves, for a person to look at."""
+"""Contact sheets of the records, for people."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -33,11 +33,9 @@ def preview_images(manifest: Manifest, folder: str) -> dict[str, list[npt.NDArra
 
 
 def reduced(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The first channel of a uint8 [height, width, channels] image, no larger than a contact sheet shows it: uint8 [height,
-    width, 1]."""
-    gray: npt.NDArray[np.uint8] = np.ascontiguousarray(
-        image[:, :, :1]
-    )  # radiographs are gray: further channels repeat the first
+    """The first channel of a uint8 [height, width, channels] image, shrunk to the size of a tile: uint8 [height, width,
+    1]."""
+    gray: npt.NDArray[np.uint8] = np.ascontiguousarray(image[:, :, :1])  # the other channels repeat the first
     if max(gray.shape) <= _MOST_SIDE:
         return gray
     scale = _MOST_SIDE / max(gray.shape)

@@ -30,12 +30,12 @@ def publish(
     release: Release,
     folder: str,
 ) -> None:
-    """Gates, then moves the shards into place, writes what lies beside them and, last, the manifest."""
+    """Checks the gate, moves the shards into place, and writes the other files and, last, the manifest."""
     with status.failures(folder):
         ordered = sorted(results, key=lambda result: (result.split, result.index))
         manifest = account(ordered, plan, config, release.revision)
         listed = storage.join(release.work, reuse.QUARANTINE)
-        if manifest.inputs["quarantined"]:  # for the one who must look at them where the gate stays shut
+        if manifest.inputs["quarantined"]:  # for whoever must look at them if the gate fails the job
             storage.write_bytes(listed, quarantine_lines(ordered).encode())
         gate(manifest, config, listed)
         with storage.writing(config.output):
@@ -45,7 +45,7 @@ def publish(
 
 
 def read_leakage(folder: str) -> Mapping[str, Any]:
-    """The published report on leaks between splits."""
+    """The content of a published leakage.json."""
     content: Mapping[str, Any] = json.loads(storage.read_bytes(storage.join(folder, LEAKAGE)))
     return content
 
@@ -65,10 +65,10 @@ def _write(
     before = storage.stat(target, MANIFEST)
     old = read_manifest(config.output)
     if old and old.to_json() == manifest.to_json():
-        return  # a runner that lost sight of a worker has the step done again
+        return  # a runner that lost sight of a worker repeats the step
     # Before the announcement too: it would name the winner's shards as replaced.
     check_turn(old, config, release)
-    claim(config, release)  # the job of a template had no launcher that did
+    claim(config, release)  # the job of a template has no launcher to do this
     announce(manifest, quarantine, old, config, release)
     # A run that publishes later than this look finds our announcement, and none earlier escapes it.
     check_turn(read_manifest(config.output), config, release)

@@ -1,7 +1,7 @@
-"""Who may publish in an output folder, and what is left behind: the protocol of claims.
+"""Who may publish in an output folder, and who cleans up: the protocol of claims.
 
-Launches may be killed at any moment, and several may run at once. Each publication of a folder (a *release*) has a work
-folder of its own, `_work/r1` for the first, and that is the whole protocol:
+Launches may be killed at any time, and several may run at once. Each publication of a folder (a *release*) has its
+own work folder, `_work/r1` for the first. The whole protocol is:
 
     _work/r1/settings.json   made first, create-only: the settings of every run that works on this release (the job of a
                              Dataflow template, which has no launcher, makes it when it publishes)
@@ -9,8 +9,9 @@ folder of its own, `_work/r1` for the first, and that is the whole protocol:
     _work/r1/release.json    made before anything moves into place, create-only: a hash of all that is to be published
     manifest.json            written last, only over the manifest of the release before
 
-Runs of equal content help each other, any other one ends. A work folder whose release is published is rubbish, whoever
-made it, and anybody may delete it. Any other only goes with the last launch at work in it, if that finished no shard.
+Runs with equal content help each other; any other run ends. A work folder whose release is published is garbage, whoever
+made it, and any run may delete it. Any other work folder is deleted only by the last launch that works in it, and only if
+no shard is finished.
 """
 
 import hashlib
@@ -27,13 +28,13 @@ from schemas.shard_name import ShardName
 _CONTENT = "release.json"
 _CLAIM = "settings.json"
 _LAUNCH = "launch-"
-_OURS = "announced-"  # and the launch: what release.json tells is what this launch would publish, too
+_OURS = "announced-"  # and the launch: this launch would publish what release.json says
 
 
 @dataclass(frozen=True)
 class Release:
-    """Which publication of the folder this is, and the folder of everything unfinished. The shards of a later one bear
-    its number, so that those of the one before stay readable until the manifest changes."""
+    """One publication of the folder, and its folder of unfinished work. The names of a later release's shards contain its
+    number, so that the shards of the previous release stay readable until the manifest changes."""
 
     revision: int
     prefix: str
@@ -47,21 +48,21 @@ def release_of(config: ConvertConfig, revision: int) -> Release:
 
 
 def begin(config: ConvertConfig) -> Release | None:
-    """Claims the next release of the output folder for these settings; None where an earlier run of the same command
-    published and was stopped while it tidied up, which is done now. Raises UsageError where a data set is published there
-    already, or where an unfinished conversion with other settings has begun there."""
+    """Claims the next release of the output folder for these settings. None if an earlier run of the same command published
+    and was stopped during its clean-up, which is finished now. Raises UsageError if a data set is already published there,
+    or if the folder holds an unfinished conversion with other settings."""
     published = _published(config)
     if published:
         last = release_of(config, published.revision)
         stopped_late = _read(storage.join(last.work, _CLAIM)) == _claim_of(config)
         tidy(config, last)
-        if stopped_late and not config.overwrite:  # which asks for a new conversion after any other
+        if stopped_late and not config.overwrite:  # which asks for a new conversion
             return None
     release = _next_release(config, published)
     try:
         claim(config, release)
         storage.write_bytes(_launch_file(config, release), b"")
-        claim(config, release)  # again: the last other launch may have ended, and taken its folder with it
+        claim(config, release)  # again: the last other launch may have ended and deleted the folder
     except OSError as error:
         storage.delete_if_empty(release.work, config.work)
         raise UsageError(f"--output {config.output} cannot be written: {error.strerror or error}") from error
@@ -73,7 +74,7 @@ def _launch_file(config: ConvertConfig, release: Release) -> str:
 
 
 def _launches(release: Release) -> list[str]:
-    """The files of the launches that are at work on the release, or were killed at it."""
+    """The files of the launches that are working on the release, or were killed."""
     try:
         files = list(storage.list_files(release.work, release.work, recursive=False))
     except JobFailed:  # there is no such folder
@@ -82,8 +83,8 @@ def _launches(release: Release) -> list[str]:
 
 
 def unclaimed(config: ConvertConfig) -> Release:
-    """The release of a job that is begun later, if ever: the job itself claims it, when it publishes. Raises UsageError
-    where `begin` would."""
+    """The release of a job that may start later. The job itself claims it when it publishes. Raises UsageError if `begin`
+    would."""
     release = _next_release(config, _published(config))
     _check_claim(config, release)
     return release
@@ -93,13 +94,13 @@ def _published(config: ConvertConfig) -> Manifest | None:
     try:
         return read_manifest(config.output)
     except UsageError as error:
-        raise UsageError(f"--output: {error}, into a new version folder; or delete that file first") from error
+        raise UsageError(f"--output: {error}, into a new version folder, or delete that file first") from error
 
 
 def _next_release(config: ConvertConfig, published: Manifest | None) -> Release:
     if published and not config.overwrite:
         raise UsageError(
-            f"--output {config.output} holds a published data set already; give a new version folder, or --overwrite"
+            f"--output {config.output} already holds a published data set; give a new version folder, or --overwrite"
         )
     return release_of(config, published.revision + 1 if published else 1)
 
@@ -109,7 +110,7 @@ def _claim_of(config: ConvertConfig) -> bytes:
 
 
 def claim(config: ConvertConfig, release: Release) -> None:
-    """Makes the release one of these settings. Raises UsageError where it is one of others."""
+    """Claims the release for these settings. Raises UsageError if other settings have claimed it."""
     try:
         storage.write_bytes(storage.join(release.work, _CLAIM), _claim_of(config), create_only=True)
     except storage.AlreadyExistsError:
@@ -120,36 +121,36 @@ def _check_claim(config: ConvertConfig, release: Release) -> None:
     if _read(storage.join(release.work, _CLAIM)) not in (
         _claim_of(config),
         None,
-    ):  # None: nobody's, or deleted meanwhile
+    ):  # None: unclaimed, or deleted in the meantime
         raise UsageError(
             f"{config.work} holds an unfinished conversion with other settings; finish it with its own flags, "
-            "or delete that folder, if no run is at work in it"
+            "or delete that folder if no run is using it"
         )
 
 
 def abandon(config: ConvertConfig, release: Release) -> bool:
-    """After a run that failed: whether its release is published, by whomever. Leaves nothing behind then, and nothing of
-    the last launch at work in the folder if no shard is finished."""
+    """Cleans up after a failed run. Gives whether its release is published, by any run; the work folder is deleted then, and
+    also if this is the last launch that works in it and no shard is finished."""
     try:
         published = read_manifest(config.output)
         if published and published.revision >= release.revision:
             tidy(config, release)
             return True
         own = _launch_file(config, release)
-        if not storage.exists(own):  # it had not begun: nothing here is its own
+        if not storage.exists(own):  # it had not started: nothing here belongs to it
             return False
         storage.delete(own)
         finished = any(ShardName.parse(file.path) for file in storage.list_files(release.work, release.work))
         if not finished and not _launches(release):
             storage.delete_folder(release.work)
             storage.delete_if_empty(config.work, config.output)
-    except (RadrecordsError, OSError):  # the disk or the bucket that failed the run: its own error says more
+    except (RadrecordsError, OSError):  # the disk or bucket that failed the run: the first error says more
         pass
     return False
 
 
 def is_ours(config: ConvertConfig, release: Release) -> bool:
-    """Whether this launch has announced what is published: a runner may fail, or be told so wrongly, after that."""
+    """Whether this launch announced what is published. A runner may fail, or report a failure, after that."""
     try:
         published = read_manifest(config.output)
         announced = storage.exists(storage.join(release.work, _OURS + config.launch))
@@ -159,25 +160,25 @@ def is_ours(config: ConvertConfig, release: Release) -> bool:
 
 
 def after_interrupt(config: ConvertConfig) -> str:
-    """Leaves behind a run that was killed on purpose what `abandon` leaves, and says what is published."""
+    """Cleans up after a run that was killed on purpose, as `abandon` does, and says what is published."""
     try:
         published = read_manifest(config.output)
         release = release_of(config, published.revision + 1 if published else 1)
-        if published and not storage.exists(storage.join(release.work, _CLAIM)):  # it was through, or had not begun
+        if published and not storage.exists(storage.join(release.work, _CLAIM)):  # it had finished, or had not started
             return f"interrupted; {config.output} holds a published data set"
         abandon(config, release)
     except (RadrecordsError, OSError):
         return "interrupted"
-    return "interrupted; nothing was published; the same command again goes on"
+    return "interrupted; nothing was published; run the same command again to continue"
 
 
 def tidy(config: ConvertConfig, release: Release) -> None:
-    """Deletes what is left of a published release: the shards that it replaced, and its work folder."""
+    """Cleans up after a published release: deletes the shards that it replaced, and its work folder."""
     content = _read(storage.join(release.work, _CONTENT))
     if content is not None:
         for file in json.loads(content)["replaces"]:
             storage.delete(storage.join(config.output, file))
-    # The claim last: it tells a later run of the same settings that there is something left to do.
+    # The claim goes last: it shows a later run of the same settings that the clean-up is not finished.
     storage.delete_folder(release.work, last=_CLAIM)
     storage.delete_if_empty(config.work)
 
@@ -190,12 +191,12 @@ def _read(uri: str) -> bytes | None:
 
 
 def lost(config: ConvertConfig) -> JobFailed:
-    """The error of a run that another one forestalled."""
-    return JobFailed(f"{config.output} was published by another run meanwhile; this one changed nothing")
+    """The error of a run that found the folder already published by another run."""
+    return JobFailed(f"{config.output} was published by another run in the meantime; this run changed nothing")
 
 
 def check_turn(published: Manifest | None, config: ConvertConfig, release: Release) -> None:
-    """Raises JobFailed where the release is not the one that comes next any more."""
+    """Raises JobFailed if the release is no longer the next one."""
     if (published.revision if published else 0) != release.revision - 1:
         raise lost(config)
 
@@ -203,7 +204,7 @@ def check_turn(published: Manifest | None, config: ConvertConfig, release: Relea
 def announce(
     manifest: Manifest, quarantine: bytes, old: Manifest | None, config: ConvertConfig, release: Release
 ) -> None:
-    """Says what this release is to hold. Raises JobFailed where another run has said something else."""
+    """Announces the content of this release. Raises JobFailed if another run has announced other content."""
     kept = {shard.file for shards in manifest.splits.values() for shard in shards}
     replaced = [shard.file for shards in (old.splits if old else {}).values() for shard in shards]
     content = {
@@ -216,7 +217,7 @@ def announce(
     except storage.AlreadyExistsError:
         if _read(said) not in (json.dumps(content).encode(), None):
             raise JobFailed(
-                f"another run publishes other images in {config.output}; this one changed nothing. If none is at work, "
-                f"one was stopped while it published and the images were changed then: delete {config.work}, and run again"
+                f"another run is publishing other images in {config.output}; this run changed nothing. If no run is active, "
+                f"one was stopped while publishing and the images have changed since: delete {config.work} and run again"
             ) from None
     storage.write_bytes(storage.join(release.work, _OURS + config.launch), b"")

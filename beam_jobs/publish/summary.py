@@ -1,4 +1,4 @@
-"""What a conversion prints: what it would do, and what it has done."""
+"""What a conversion prints: the plan and the summary."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from schemas.labels import MULTI_HOT, class_totals
 
 
 def print_plan(config: ConvertConfig, planned: dict[str, Any]) -> None:
-    """What --dry_run says: counts by split and class, shards and bytes."""
+    """Prints the plan for --dry_run: counts by split and class, shards and bytes."""
     classes = tuple(planned["classes"])
     size = record_bytes(config.image.shape, (0,) * len(classes) if planned["label_kind"] == MULTI_HOT else 0)
     print(f"would write {config.name} {config.version} to {config.output}")
@@ -21,7 +21,7 @@ def print_plan(config: ConvertConfig, planned: dict[str, Any]) -> None:
         by_class = class_counts(class_totals(labels, classes))
         print(
             f"  {split:<11}{examples:>11,} images ({by_class}), {planned['shards'][split]} shards, "
-            f"{'above ' if config.include_source_uri else ''}{examples * size:,} bytes"
+            f"{'more than ' if config.include_source_uri else ''}{examples * size:,} bytes"
         )
     skipped = sum(planned["skipped"].values())
     total = sum(sum(labels.values()) for labels in planned["counts"].values())
@@ -33,7 +33,7 @@ def print_plan(config: ConvertConfig, planned: dict[str, Any]) -> None:
 
 
 def print_manifest(manifest: Manifest, output: str) -> None:
-    """The summary after a run; it adds up."""
+    """Prints the summary of a run. The counts add up."""
     print(f"published {manifest.name} {manifest.version} in {output}")
     for split in manifest.splits:
         labels = dict(zip(manifest.classes, manifest.label_counts(split), strict=True))
@@ -52,16 +52,16 @@ def print_manifest(manifest: Manifest, output: str) -> None:
 
 
 def print_template(options: GoogleCloudOptions) -> None:
-    """What is said instead where the job was not run but made a template, with these of Beam's options."""
+    """Prints how to run the template that was staged instead of running the job."""
     place = options.template_location
     print(
-        f"staged a template at {place}; nothing was converted; run it with: gcloud dataflow jobs run NAME "
+        f"staged a template at {place}; nothing was converted. Run it with: gcloud dataflow jobs run NAME "
         f"--gcs-location={place} --region={options.region} --project={options.project}"
     )
 
 
 def print_notes(notes: Mapping[str, int]) -> None:
-    """What was converted and is still worth knowing, such as names that did not fit the content."""
+    """Prints notes on converted images, such as names that do not match the content."""
     if notes:
         print(f"noted: {', '.join(f'{number:,} {note}' for note, number in sorted(notes.items()))}")
 

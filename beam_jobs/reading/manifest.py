@@ -6,7 +6,7 @@ from schemas.errors import UsageError
 
 
 def read_manifest(folder: str) -> Manifest | None:
-    """The manifest in `folder`, or None where no data set is published there. Raises UsageError where it cannot be read."""
+    """The manifest in `folder`, or None if no data set is published there. Raises UsageError if it cannot be read."""
     path = storage.join(folder, MANIFEST)
     try:
         text = storage.read_bytes(path).decode(errors="replace")
@@ -18,8 +18,8 @@ def read_manifest(folder: str) -> Manifest | None:
 
 
 def require_manifest(folder: str) -> Manifest:
-    """The manifest of the data set in `folder`; raises UsageError where none is published there."""
+    """The manifest of the data set in `folder`; raises UsageError if there is none."""
     manifest = read_manifest(folder)
     if manifest is None:
-        raise UsageError(f"{folder} is no data set: it has no {MANIFEST}")
+        raise UsageError(f"{folder} is not a data set: it has no {MANIFEST}")
     return manifest

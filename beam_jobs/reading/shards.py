@@ -42,7 +42,7 @@ class ShardReader:
 
 
 def read_examples(folder: str, manifest: Manifest, split: str) -> Iterator[Example]:
-    """The examples of a split in the order of its shards. Raises JobFailed, naming the shard, where one is damaged."""
+    """The examples of a split in the order of its shards. Raises JobFailed, naming the shard, if one is damaged."""
     for shard in manifest.shards(split):
         path = storage.join(folder, shard.file)
         try:

@@ -19,11 +19,11 @@ from schemas.source import compile_group_pattern
 DICOM_DECODERS = ("pydicom", "tfio")
 # The engine inside Beam's local runners. By name, because DirectRunner would first try to download another one.
 LOCAL_RUNNERS = ("", "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "SwitchingDirectRunner")
-WORK_FOLDER = "_work"  # inside the output; holds all that is unfinished, and goes when the data set is published
+WORK_FOLDER = "_work"  # inside the output; holds unfinished work, and is deleted when the data set is published
 
 LEAST_MEMORY = 64  # MiB; less is of no use
 
-# These change what a run may do or how fast, and never what a shard holds: finished shards outlive a change of them.
+# These never change what a shard holds, so finished shards stay valid when they change.
 _NOT_IN_SHARDS = (
     "max_reject_fraction",
     "dry_run",
@@ -34,25 +34,24 @@ _NOT_IN_SHARDS = (
     "decode_timeout",
     "output",
     "local",
-    "id_key_file",  # where the key lies; which key it is, the check value says
+    "id_key_file",  # the location of the key; the check value identifies the key
     "retry_quarantine",
-    "near_duplicates_of",  # which pairs it names, the check value says
+    "near_duplicates_of",  # the check value identifies the pairs
     "launch",
 )
 
 
 @dataclass(frozen=True)
 class ConvertConfig:
-    """What `python -m beam_jobs.convert` was asked for; the flags of the same names say what each field means.
+    """The settings of `python -m beam_jobs.convert`. The fields mean what the flags of the same names mean.
 
-    input and output: absolute local folders or gs:// URIs. shards: of each split, 0 for a number that fits the set.
-    classes: in label order, () for those of the preset or, sorted, of the data. multi_label: an image may have several
-    labels, even if none has. limit: 0 for no limit. threads: that read, 0 for a number that fits the machine and the
-    input. decoders: child processes of each worker, 0 for one a core. decoder_memory: of each, in MiB. decode_timeout: in
-    seconds. local: the workers run on this machine. launch: a name that no other launch has. id_key_file: only the name of
-    the place; the key itself is never in here. id_key_check: a one-way value of it, "" without. near_duplicates_check: a
-    hash of the pairs that near_duplicates_of names, "" without. Raises UsageError, naming the flag and the value, for a
-    setting that cannot be.
+    input and output: absolute local folders or gs:// URIs. shards: per split, 0 to choose by size. classes: in label order,
+    () for those of the preset or, sorted, those in the data. multi_label: an image may have several labels, even if none
+    has. limit: 0 for no limit. threads: reading threads, 0 to choose by machine and input. decoders: child processes per
+    worker, 0 for one per core. decoder_memory: of each, in MiB. decode_timeout: in seconds. local: the workers run on this
+    machine. launch: a unique name of this launch. id_key_file: only the location of the key, never the key itself.
+    id_key_check: a one-way value of the key, "" without one. near_duplicates_check: a hash of the pairs that
+    near_duplicates_of names, "" without it. Raises UsageError, naming the flag and the value, for an invalid setting.
     """
 
     input: str
@@ -91,10 +90,10 @@ class ConvertConfig:
     def __post_init__(self) -> None:
         check_name(self.name)
         if self.preset and self.preset not in PRESETS:
-            raise UsageError(f"--preset {self.preset!r} is unknown; known are: {', '.join(PRESETS)}")
+            raise UsageError(f"--preset {self.preset!r} is unknown; known presets: {', '.join(PRESETS)}")
         self._check_classes()
         if self.preset and self.group_pattern:
-            raise UsageError(f"--preset {self.preset} brings its own group pattern; leave out --group_pattern")
+            raise UsageError(f"--preset {self.preset} has its own group pattern; omit --group_pattern")
         if self.group_pattern:
             compile_group_pattern(self.group_pattern)
         for flag in ("validation_fraction", "test_fraction"):
@@ -110,46 +109,50 @@ class ConvertConfig:
             if getattr(self, flag) < 0:
                 raise UsageError(f"--{flag} {getattr(self, flag)}: must be at least 1")
         if not LEAST_MEMORY <= self.decoder_memory <= 1 << 20:
-            raise UsageError(f"--decoder_memory {self.decoder_memory}: from {LEAST_MEMORY} MiB to a TiB")
+            raise UsageError(f"--decoder_memory {self.decoder_memory}: must be from {LEAST_MEMORY} to {1 << 20} MiB")
         if not 0 < self.decode_timeout <= 86_400:
-            raise UsageError(f"--decode_timeout {self.decode_timeout:g}: must be above 0 seconds, up to a day")
+            raise UsageError(f"--decode_timeout {self.decode_timeout:g}: must be above 0 and at most 86400 seconds")
         if self.dicom_decoder not in DICOM_DECODERS:
             raise UsageError(f"--dicom_decoder {self.dicom_decoder!r}: must be one of {', '.join(DICOM_DECODERS)}")
         if self.shards > 99_999:
-            raise UsageError(f"--shards {self.shards}: at most 99999")
+            raise UsageError(f"--shards {self.shards}: must be at most 99999")
         if self.output == self.input or self.output.startswith(self.input.rstrip("/") + "/"):
-            raise UsageError(f"--output {self.output} lies inside --input: its files would be taken for images")
+            raise UsageError(
+                f"--output {self.output} is inside --input, where its files would be read as images; give another folder"
+            )
         if self.near_duplicates_of == self.output:
             raise UsageError(
-                f"--near_duplicates_of {self.output} is --output too; give the new version a folder of its own"
+                f"--near_duplicates_of {self.output} is also --output; give the new version a folder of its own"
             )
 
     def _check_classes(self) -> None:
         given = f"--classes {','.join(self.classes)}"
         if len(self.classes) == 1 or len(set(self.classes)) < len(self.classes) or "" in self.classes:
-            raise UsageError(f"{given}: give at least two different names, with a comma between them")
+            raise UsageError(f"{given}: give at least two different names, separated by commas")
         if joined := next((name for name in self.classes if SEPARATOR in name), None):
-            raise UsageError(f"{given}: {joined!r} is no class, because {SEPARATOR} joins the labels of one image")
+            raise UsageError(
+                f"{given}: {joined!r} is not a class, because {SEPARATOR} separates the labels of an image"
+            )
         table = self.known.table
         if self.classes and table and table.codes and len(self.classes) != len(table.codes):
             codes = " and ".join(table.codes)
             raise UsageError(
-                f"{given}: name {len(table.codes)} classes, for {table.label} {codes} of --preset {self.preset}"
+                f"{given}: --preset {self.preset} needs {len(table.codes)} classes, for {table.label} {codes}"
             )
 
     @property
     def work(self) -> str:
-        """The folder of everything unfinished."""
+        """The folder of unfinished work."""
         return storage.join(self.output, WORK_FOLDER)
 
     @property
     def known(self) -> Preset:
-        """What the preset knows of the set; an empty answer without one."""
+        """What the preset knows about the data set; an empty Preset without one."""
         return PRESETS[self.preset] if self.preset else Preset((), self.group_pattern, {})
 
     @property
     def class_order(self) -> tuple[str, ...]:
-        """The classes in label order, where they are known before the data is."""
+        """The classes in label order, if they are known before the data is read."""
         return self.classes or self.known.classes
 
     @property
@@ -158,21 +161,22 @@ class ConvertConfig:
         return version_of(self.output)
 
     def settings(self) -> dict[str, Any]:
-        """The settings that the manifest tells: all that shape the data set, and no path."""
+        """The settings to store in the manifest: all that shape the data set, and no path."""
         hidden = ("input", "manifest", "image", "name", "id_key_check")
         return {name: value for name, value in self._shaping().items() if name not in hidden}
 
     def fingerprint(self) -> str:
-        """A hash of every setting that a shard's bytes follow from; runs with the same one may share finished shards."""
+        """A hash of every setting that determines a shard's bytes. Runs with equal fingerprints may share finished
+        shards."""
         return hashlib.sha256(json.dumps(self._shaping(), sort_keys=True).encode()).hexdigest()[:16]
 
     def _shaping(self) -> dict[str, Any]:
         settings = {name: value for name, value in asdict(self).items() if name not in _NOT_IN_SHARDS}
-        if not self.near_duplicates_of:  # data sets made without it go on having the fingerprint that they had before
+        if not self.near_duplicates_of:  # without the flag the fingerprint is that of earlier releases
             del settings["near_duplicates_check"]
         return settings
 
 
 def most_bytes(config: ConvertConfig) -> int:
-    """The largest file that is read at all."""
+    """The size in bytes of the largest file that is read."""
     return pool.most_bytes(config.decoder_memory << 20)

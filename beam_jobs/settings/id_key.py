@@ -1,7 +1,7 @@
 """The key of the pseudonyms: `--id_key_file`, a local file, a gs:// object or a secret in Secret Manager.
 
-Only the name of that place travels to the workers, in the config; each worker process reads the key itself, once. The
-launcher keeps a one-way check value of it, by which workers notice another key and runs with different keys never mix.
+Only the location of the key travels to the workers, in the config; each worker process reads the key itself, once. With a
+one-way check value, workers notice a different key, and runs with different keys never mix.
 """
 
 import functools
@@ -24,12 +24,12 @@ def is_secret(place: str) -> bool:
 
 
 def check_value(key: bytes) -> str:
-    """Tells keys apart and says nothing else of them: HMAC-SHA-256 (RFC 2104) of a constant, 16 hexadecimal digits."""
+    """Identifies a key without revealing it: HMAC-SHA-256 (RFC 2104) of a constant, 16 hexadecimal digits."""
     return hmac.new(key, b"radrecords: which key is this?", hashlib.sha256).hexdigest()[:16]
 
 
 def id_key(config: ConvertConfig) -> bytes:
-    """The key of this job's pseudonyms, empty where none was asked for. Raises JobFailed where the file has changed."""
+    """The key of this job's pseudonyms, empty without --id_key_file. Raises JobFailed if the file has changed."""
     return _same_key(config.id_key_file, config.id_key_check) if config.id_key_file else b""
 
 
@@ -37,12 +37,12 @@ def id_key(config: ConvertConfig) -> bytes:
 def _same_key(place: str, check: str) -> bytes:
     key = read_key(place)
     if check_value(key) != check:
-        raise JobFailed(f"--id_key_file {place} holds another key than when the job was started")
+        raise JobFailed(f"--id_key_file {place} holds a different key than when the job started")
     return key
 
 
 def read_key(place: str) -> bytes:
-    """The key at `place`, without a line break at its end. Raises UsageError where there is none or it is too short."""
+    """The key at `place`, without a trailing line break. Raises UsageError if it is missing or too short."""
     try:
         content = _secret(place) if is_secret(place) else storage.read_bytes(place)
     except FileNotFoundError as error:
@@ -52,14 +52,14 @@ def read_key(place: str) -> bytes:
     key = content.removesuffix(b"\n").removesuffix(b"\r")
     if len(key.strip()) < _LEAST_BYTES:  # blanks alone are an accident
         raise UsageError(
-            f"--id_key_file {place} holds {len(key.strip())} bytes, and a key needs {_LEAST_BYTES}; "
+            f"--id_key_file {place} holds {len(key.strip())} bytes, but a key needs {_LEAST_BYTES}; "
             "make one with: openssl rand -hex 32"
         )
     return key
 
 
 def check_place(place: str, local: bool) -> None:
-    """Raises UsageError for a key that the workers could not read."""
+    """Raises UsageError if the workers could not read the key."""
     if place and not local and not storage.is_shared(place) and not is_secret(place):
         raise UsageError(
             f"--id_key_file {place} is a local file, which the workers of this runner cannot read; give a gs:// object or "
@@ -71,7 +71,9 @@ def _secret(name: str) -> bytes:
     try:
         from google.cloud import secretmanager
     except ImportError as error:
-        raise UsageError("a key in Secret Manager needs the extra gcp: pip install 'radrecords[gcp]'") from error
+        raise UsageError(
+            "a key in Secret Manager needs the extra gcp; in a clone, run: pip install '.[gcp]'"
+        ) from error
     from google.auth.exceptions import GoogleAuthError
 
     try:
@@ -85,8 +87,8 @@ def _secret(name: str) -> bytes:
 
 
 def secret_payload(name: str, client: Any) -> bytes:
-    """The content of the version `name` of a secret, from a SecretManagerServiceClient. Raises UsageError, in one line,
-    for whatever the service refuses."""
+    """The content of the version `name` of a secret, from a SecretManagerServiceClient. Raises UsageError if the service
+    refuses."""
     import google_crc32c
     from google.api_core.exceptions import GoogleAPIError
 
@@ -99,10 +101,10 @@ def secret_payload(name: str, client: Any) -> bytes:
         raise refusal from error
     content = bytes(payload.data)
     if payload.data_crc32c and payload.data_crc32c != google_crc32c.value(content):
-        raise UsageError(f"--id_key_file {name} arrived damaged; run again")
+        raise UsageError(f"--id_key_file {name} was damaged in transit; run again")
     return content
 
 
 def absolute(place: str) -> str:
-    """`place` as workers in another folder find it."""
+    """`place` as an absolute path, for workers in another folder."""
     return place if not place or is_secret(place) else storage.absolute(place)

@@ -26,7 +26,7 @@ _OPEN_ENDED_RUNNERS = ("PortableRunner", "FlinkRunner", "SparkRunner", "PrismRun
 
 
 def beam_options(flags: list[str]) -> PipelineOptions:
-    """Beam's options. `runner` is None where the job runs on this machine. Raises UsageError for a flag nobody knows."""
+    """Beam's options. `runner` is None if the job runs on this machine. Raises UsageError for an unknown flag."""
     known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for kind in PipelineOptions.__subclasses__():
         if "_add_argparse_args" in vars(kind):
@@ -37,37 +37,37 @@ def beam_options(flags: list[str]) -> PipelineOptions:
     if unknown and runner not in _OPEN_ENDED_RUNNERS:
         raise UsageError(f"unknown argument {unknown[0]}; see python -m beam_jobs.convert --help")
     if options.view_as(GoogleCloudOptions).template_location and runner != "DataflowRunner":
-        raise UsageError("--template_location needs --runner=DataflowRunner, whose templates it makes")
+        raise UsageError("--template_location needs --runner=DataflowRunner: it stages a Dataflow template")
     if runner in LOCAL_RUNNERS:
         options.view_as(StandardOptions).runner = None
-        # A sixth of a second, for what the graph of a template is checked for in the tests.
+        # It takes a sixth of a second; the tests check the types once, on the graph of a template.
         options.view_as(TypeOptions).pipeline_type_check = False
     setup = options.view_as(SetupOptions)
-    setup.save_main_session = False  # every function lives in an installed module
+    setup.save_main_session = False  # every function is in an installed module
     if runner == "DataflowRunner" and not setup.setup_file and Path("setup.py").exists():
         setup.setup_file = "./setup.py"
     return options
 
 
 def check_places(config: ConvertConfig, options: PipelineOptions) -> None:
-    """Raises UsageError where Dataflow's workers could not reach what the config names."""
+    """Raises UsageError if Dataflow's workers could not reach a path of the config."""
     if options.view_as(StandardOptions).runner != "DataflowRunner":
         return
     for flag in ("input", "output", "manifest", "retry_quarantine", "near_duplicates_of"):
         place = getattr(config, flag)
         if place and not storage.is_shared(place):
             raise UsageError(
-                f"--{flag} {place} is local, and Dataflow's workers cannot reach it; copy it to a gs:// bucket"
+                f"--{flag} {place} is local, and Dataflow workers cannot reach it; copy it to a gs:// bucket"
             )
 
 
 def local_runner(options: PipelineOptions, folder: str) -> FnApiRunner:
-    """The engine for this machine; in it workers are threads, or processes with --direct_running_mode, that end with this
+    """The engine for this machine. Its workers are threads or, with --direct_running_mode, processes that end with this
     one and keep blocks in `folder`."""
     direct = options.view_as(DirectOptions)
     if direct.direct_running_mode != "multi_processing":
         return FnApiRunner()
-    direct.direct_running_mode = "in_memory"  # or Beam would put its own command in place of ours
+    direct.direct_running_mode = "in_memory"  # otherwise Beam would replace our command with its own
     # "exec": the shell that Beam puts between would hide the launcher's end from the worker.
     command = ["exec", sys.executable, "-m", "beam_jobs.local.workers", str(os.getpid()), folder]
     return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(shlex.join(command)))

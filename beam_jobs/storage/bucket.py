@@ -1,6 +1,6 @@
 """Objects in a bucket of Google Cloud Storage.
 
-Pixels go through google-cloud-storage and not through Beam's own file systems: one request an image instead of three, a
+Pixels go through google-cloud-storage and not through Beam's own file systems: one request per image instead of three, a
 pinned generation, and create-only writes.
 """
 
@@ -147,13 +147,13 @@ class Bucket:
 
 @functools.cache
 def client() -> "storage.Client":
-    """This process's one client, with a connection pool wide enough for its threads."""
+    """The only client of this process. Its connection pool is large enough for all threads."""
     try:
         import requests.adapters
         from google.auth.exceptions import DefaultCredentialsError
         from google.cloud import storage
     except ImportError as error:
-        raise UsageError("gs:// paths need the extra gcp: pip install 'radrecords[gcp]'") from error
+        raise UsageError("gs:// paths need the extra gcp; in a clone, run: pip install '.[gcp]'") from error
     try:
         made = storage.Client()
     except DefaultCredentialsError as error:
@@ -223,7 +223,7 @@ def _file_of(blob: Any, bucket: str, path: str) -> File:
 
 @contextlib.contextmanager
 def _plain_errors(uri: str) -> Iterator[None]:
-    """Turns a refusal of the bucket into one line that names it."""
+    """Turns an error of the bucket into a one-line error that names the object."""
     try:
         yield
     except PermissionError as error:  # of the file that holds the credentials
@@ -235,5 +235,5 @@ def _plain_errors(uri: str) -> Iterator[None]:
         reason = reasons.get(getattr(error, "code", 0))
         if reason:
             raise JobFailed(f"cannot read or write {uri}: {reason}; check the name and your access") from error
-        # After the client's own retries, of two minutes.
-        raise JobFailed(f"cannot read or write {uri}: {type(error).__name__}: {error}; run again later") from error
+        # The client has retried for two minutes by now.
+        raise JobFailed(f"cannot read or write {uri}: {type(error).__name__}: {error}; try again later") from error

@@ -88,7 +88,9 @@ class LocalFiles:
             Path(temporary).unlink(missing_ok=True)
 
     def keep(self, file: IO[bytes], uri: str) -> None:
-        os.fsync(file.fileno())  # what is written later and says that it is finished must not outlive its bytes
+        os.fsync(
+            file.fileno()
+        )  # the mark written later, which says that it is finished, must not reach the disk before its bytes
         os.replace(file.name, uri)
 
     def move(self, source: str, target: str) -> None:
@@ -128,14 +130,14 @@ def _identity(folder: str) -> tuple[int, int]:
 
 
 def _above(folder: str, root: str) -> frozenset[tuple[int, int]]:
-    """The folders from `root` down to the one that `folder` is in."""
+    """The folders from `root` down to the parent of `folder`."""
     names = folder.removeprefix(root.rstrip("/")).strip("/").split("/")[:-1] if folder != root else []
     return frozenset(_identity(os.path.join(root, *names[:depth])) for depth in range(len(names) + (folder != root)))
 
 
 def _walk(folder: str, recursive: bool, above: frozenset[tuple[int, int]]) -> Iterator[str]:
-    """The files of a folder as the disk tells them: one may hold millions. Folders that are links too, but not those
-    that lead back to one `above`."""
+    """The files of a folder, one at a time, because there may be millions. Follows links to folders, except those that lead
+    back to one `above`."""
     folders = []
     try:
         here = _identity(folder)
@@ -161,9 +163,9 @@ def _file_of(local: str, path: str) -> File:
     path = path.replace(os.sep, "/")
     try:
         info = os.stat(local)
-    except OSError:  # a link to nowhere, or deleted since its folder was read: an input that cannot be read
+    except OSError:  # a broken link, or deleted since its folder was read: an unreadable input
         return File(local, path, -1, "", 0)
-    if not stat_module.S_ISREG(info.st_mode):  # a pipe would be waited for, a device has no end
+    if not stat_module.S_ISREG(info.st_mode):  # reading a pipe would block, and a device has no end
         return File(local, path, -1, "", 0)
     return File(local, path, info.st_size, "", info.st_mtime_ns)
 

@@ -35,10 +35,10 @@ class Storage(Protocol):
         `root`."""
 
     def list_files(self, folder: str, root: str, recursive: bool) -> Iterator[File]:
-        """Every file in `folder`, its path told relative to `root`. Bucket "folders" made as empty objects end in `/`."""
+        """Every file in `folder`, with its path relative to `root`. Bucket "folders" made as empty objects end in `/`."""
 
     def stat(self, uri: str, path: str) -> File | None:
-        """The file at `uri`, named `path`, or None where there is none."""
+        """The file at `uri`, named `path`, or None."""
 
     def read_bytes(self, uri: str, version: int | None) -> bytes:
         """The content of `uri`; in a bucket that of generation `version`. Raises FileNotFoundError, or OSError for
@@ -48,7 +48,7 @@ class Storage(Protocol):
         """Opens UTF-8 text for reading line by line, with or without a byte order mark. Raises FileNotFoundError."""
 
     def open_binary(self, uri: str) -> BinaryIO:
-        """Opens a file for reading parts of it, in any order. Raises FileNotFoundError."""
+        """Opens a file that can be read in parts, in any order. Raises FileNotFoundError."""
 
     def write_bytes(self, uri: str, data: bytes, over: int | None, staging: str) -> None:
         """Writes `data` whole or not at all. Raises AlreadyExistsError where `over` is given and is not the file's version
@@ -65,7 +65,7 @@ class Storage(Protocol):
         nothing."""
 
     def delete(self, uri: str) -> None:
-        """Deletes the file at `uri`, if it is there."""
+        """Deletes the file at `uri` if it exists."""
 
     def delete_folder(self, folder: str, last: str) -> None:
         """Deletes `folder` and all in it, if it is there; the file named `last`, if that is not "", after the others.

@@ -27,7 +27,7 @@ def _of(place: str) -> Storage:
 
 
 def join(folder: str, *names: str) -> str:
-    """`folder/name/...`; gives the last name alone where that is absolute."""
+    """`folder/name/...`, or the last name alone if it is absolute."""
     for name in names:
         absolute = _of(name) is not _LOCAL or (name.startswith("/") and _of(folder) is _LOCAL)
         folder = name if absolute else f"{folder.rstrip('/')}/{name}"
@@ -55,22 +55,22 @@ def has_folder(folder: str) -> bool:
 
 
 def subfolders(folder: str, root: str) -> list[str]:
-    """The folders directly inside `folder`, sorted; without links that lead back to it or to one above it, up to `root`."""
+    """The folders directly inside `folder`, sorted, without links back to it or to a folder above it, up to `root`."""
     return _of(folder).subfolders(folder, root)
 
 
 def list_files(folder: str, root: str, recursive: bool = True) -> Iterator[File]:
-    """Every file in `folder`, its path told relative to `root`. Bucket "folders" made as empty objects end in `/`."""
+    """Every file in `folder`, with its path relative to `root`. Bucket "folders" made as empty objects end in `/`."""
     return _of(folder).list_files(folder, root, recursive)
 
 
 def stat(uri: str, path: str) -> File | None:
-    """The file at `uri`, named `path`, or None where there is none."""
+    """The file at `uri`, named `path`, or None."""
     return _of(uri).stat(uri, path)
 
 
 def read_bytes(uri: str, version: int | None = None) -> bytes:
-    """The content of `uri`; in a bucket that of generation `version`. Raises FileNotFoundError, or OSError for others."""
+    """The content of `uri`; in a bucket, that of generation `version`. Raises FileNotFoundError or another OSError."""
     return _of(uri).read_bytes(uri, version)
 
 
@@ -80,7 +80,7 @@ def open_text(uri: str) -> TextIO:
 
 
 def open_binary(uri: str) -> BinaryIO:
-    """Opens a file for reading parts of it, in any order. Raises FileNotFoundError."""
+    """Opens a file that can be read in parts, in any order. Raises FileNotFoundError."""
     return _of(uri).open_binary(uri)
 
 
@@ -90,9 +90,8 @@ def exists(uri: str) -> bool:
 
 
 def write_bytes(uri: str, data: bytes, create_only: bool = False, over: int | None = None, staging: str = "") -> None:
-    """Writes `data` whole or not at all. Raises AlreadyExistsError where `create_only` and the file is there, or where
-    `over` is given and is not the file's version (0: no file). A local file takes shape in the folder `staging`, or
-    beside `uri`."""
+    """Writes `data` atomically. Raises AlreadyExistsError if `create_only` is set and the file exists, or if `over` is given
+    and is not the file's version (0: no file). A local file is first written to the folder `staging`, or next to `uri`."""
     _of(uri).write_bytes(uri, data, 0 if create_only else over, staging)
 
 
@@ -108,34 +107,34 @@ def keep(file: IO[bytes], uri: str) -> None:
 
 
 def move(source: str, target: str) -> None:
-    """Moves a file within the same disk or bucket. Moving again what an earlier, interrupted call moved does nothing."""
+    """Moves a file within the same disk or bucket. Does nothing if an earlier, interrupted call has moved it."""
     _of(target).move(source, target)
 
 
 def delete(uri: str) -> None:
-    """Deletes the file at `uri`, if it is there."""
+    """Deletes the file at `uri` if it exists."""
     _of(uri).delete(uri)
 
 
 def delete_folder(folder: str, last: str = "") -> None:
-    """Deletes `folder` and all in it, if it is there; the file named `last` after the others. Several processes may do
-    so at once."""
+    """Deletes `folder` with its content if it exists; the file named `last` goes last. Several processes may do so at
+    once."""
     _of(folder).delete_folder(folder, last)
 
 
 def delete_if_empty(*folders: str) -> None:
-    """Removes local folders that have nothing in them, one after the other; a bucket has no folders to remove."""
+    """Removes those of the local folders that are empty, in this order. A bucket has no folders."""
     for folder in folders:
         _of(folder).delete_if_empty(folder)
 
 
 @contextlib.contextmanager
 def writing(uri: str) -> Iterator[None]:
-    """Turns what a disk says while something is written (full, read-only, gone) into one line that names `uri`."""
+    """Turns a disk's write error (full, read-only, gone) into a one-line error that names `uri`."""
     try:
         yield
     except OSError as error:
         raise JobFailed(
-            f"cannot write {uri}: {error.strerror or error}; nothing was published. Mend it, and run again: finished "
+            f"cannot write {uri}: {error.strerror or error}; nothing was published. Fix this and run again: finished "
             "shards are kept"
         ) from error

@@ -23,12 +23,12 @@ from schemas.pixels.rejection import Decoded, ImageRejected, ImageSkipped
 from schemas.pixels.sniff import FORMATS
 
 _LARGE_BYTES = 64 << 20
-_large_files = threading.BoundedSemaphore(2)  # so many threads of a worker hold large files at a time
+_large_files = threading.BoundedSemaphore(2)  # threads of a worker that may hold large files at a time
 _IMAGE_SUFFIXES = frozenset(suffix for format in FORMATS.values() for suffix in format.suffixes)
 
 
 def convert_all(references: list[Reference], plan: Plan, config: ConvertConfig, folder: str) -> Iterator[Outcome]:
-    """What becomes of each input, in order; read ahead on several threads, decoded in child processes."""
+    """The Outcome of each input, in order. Threads read ahead, child processes decode."""
     batches = batches_of(references)
     threads = thread_count(config)
     with ThreadPoolExecutor(threads, "read") as executor:
@@ -48,7 +48,7 @@ def convert_all(references: list[Reference], plan: Plan, config: ConvertConfig, 
 def _finished(ahead: "collections.deque[Future[list[Outcome]]]", folder: str) -> list[Outcome]:
     try:
         outcomes = ahead.popleft().result()
-    except OSError as error:  # whoever writes what comes of this would take it for an error of writing
+    except OSError as error:  # the caller would take an OSError for a write error
         raise JobFailed(
             f"cannot read or decode images: {error.strerror or error}; run again: finished shards are kept"
         ) from error
@@ -57,7 +57,7 @@ def _finished(ahead: "collections.deque[Future[list[Outcome]]]", folder: str) ->
 
 
 def batches_of(references: list[Reference]) -> Iterator[list[Reference]]:
-    """The references in order, in lists of as much as is handed to a decoder at a time."""
+    """The references in order, in lists as large as one request to a decoder."""
     batch: list[Reference] = []
     size = 0
     for reference in references:
@@ -71,7 +71,7 @@ def batches_of(references: list[Reference]) -> Iterator[list[Reference]]:
 
 
 def thread_count(config: ConvertConfig) -> int:
-    """Threads that read: some more than decode on local files, and more still where each read waits for the network."""
+    """The number of reading threads: one more than decoders for local files, and more if each read waits for the network."""
     if config.threads:
         return config.threads
     local = (config.decoders or cores()) + 1
@@ -79,7 +79,7 @@ def thread_count(config: ConvertConfig) -> int:
 
 
 def convert_batch(batch: list[Reference], plan: Plan, config: ConvertConfig) -> list[Outcome]:
-    """Some inputs, from their bytes to their framed records, or why not."""
+    """The Outcome of some inputs: a framed record, or why there is none."""
     large = sum(reference.source.size for reference in batch) > _LARGE_BYTES
     with _large_files if large else contextlib.nullcontext():
         found = [_read(reference, config) for reference in batch]
@@ -93,7 +93,7 @@ def convert_batch(batch: list[Reference], plan: Plan, config: ConvertConfig) -> 
 
 
 def _read(reference: Reference, config: ConvertConfig) -> bytes | Quarantined:
-    """The file's bytes. Reading errors of a single image are its own; a bucket that refuses access fails the job."""
+    """The file's bytes. An error of one file quarantines it; a bucket that refuses access fails the job."""
     source = reference.source
     if source.size > most_bytes(config):
         detail = (

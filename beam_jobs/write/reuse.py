@@ -1,9 +1,9 @@
 """`--retry_quarantine DATASET`: a new version that reads again only what the old one quarantined.
 
-The new version is planned like any other, from the whole listing, so splits, shards, duplicates and labels are what a full
-conversion would give them. Only the writing differs: where the inputs of a shard, leaving out those that were quarantined,
-are the ones from which an old shard was made, its records are taken over and merged, by id, with those of the images that
-are read again. Where anything else has changed, the shard is made anew from its images.
+The new version is planned from the whole listing, so splits, shards, duplicates and labels are those of a full conversion.
+Only the writing differs. If the inputs of a shard, without those that were quarantined, are the inputs of an old shard, the
+old records are kept and merged, by id, with those of the images that are read again. If anything else has changed, the
+shard is made from its images.
 """
 
 import argparse
@@ -29,8 +29,8 @@ from schemas.pixels.settings import PixelSettings
 
 REUSE = "reuse.json"
 QUARANTINE = "quarantine.jsonl"
-# What a new version takes over of the old one's settings beside those of its images: all that shapes a data set, and
-# nothing that says where or whether to write.
+# The settings that a new version takes over, besides those of the images: all that shape a data set, and none that says
+# where or whether to write.
 _KEPT = (
     "preset",
     "classes",
@@ -49,7 +49,7 @@ _KEPT = (
 
 
 class OldShard(NamedTuple):
-    """A published shard, and what its inputs counted for beside its records."""
+    """A published shard, and the counts of its inputs that did not become records."""
 
     shard: Shard
     skipped: Mapping[str, int]
@@ -57,7 +57,7 @@ class OldShard(NamedTuple):
 
 
 class OldDataset(NamedTuple):
-    """The URIs that a data set quarantined, and its shards by the hash of the inputs that they were made from."""
+    """The URIs that a data set quarantined, and its shards by the hash of their inputs."""
 
     folder: str
     fingerprint: str
@@ -75,8 +75,8 @@ class Kept(NamedTuple):
 
 
 def parse_with_settings(parser: argparse.ArgumentParser, argv: list[str], dataset: str) -> argparse.Namespace:
-    """The flags, with the settings of `dataset` for all that are not given. Raises UsageError for one that is given and
-    differs, and where `dataset` is not one that can be retried."""
+    """The flags, with the settings of `dataset` as defaults. Raises UsageError if a flag differs from them, or if `dataset`
+    cannot be retried."""
     manifest = require_manifest(dataset)
     keyed = manifest.settings.get("keyed_ids") is True
     settings = {name: _setting(name, manifest, dataset) for name in _KEPT if name in manifest.settings}
@@ -87,13 +87,13 @@ def parse_with_settings(parser: argparse.ArgumentParser, argv: list[str], datase
         if getattr(flags, name) != value:
             raise UsageError(
                 f"--{name} {getattr(flags, name)}: {dataset} was made with {value}, and --retry_quarantine keeps its "
-                "settings; leave the flag out, or convert anew"
+                "settings; omit the flag, or convert without --retry_quarantine"
             )
     if keyed != bool(flags.id_key_file):
-        have, repair = ("keyed", "give the same --id_key_file") if keyed else ("unkeyed", "leave out --id_key_file")
+        have, repair = ("keyed", "give the same --id_key_file") if keyed else ("unkeyed", "omit --id_key_file")
         raise UsageError(f"{dataset} has {have} ids; {repair}")
     if ("near_duplicates_check" in manifest.settings) != bool(flags.near_duplicates_of):
-        made, repair = ("without", "leave it out") if flags.near_duplicates_of else ("with", "give the same")
+        made, repair = ("without", "omit it") if flags.near_duplicates_of else ("with", "give the same")
         raise UsageError(f"{dataset} was made {made} --near_duplicates_of; {repair}")
     return flags
 
@@ -101,41 +101,43 @@ def parse_with_settings(parser: argparse.ArgumentParser, argv: list[str], datase
 def _setting(name: str, manifest: Manifest, dataset: str) -> Any:
     value, default = manifest.settings[name], ConvertConfig.__dataclass_fields__[name].default
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        value = tuple(value)  # JSON knows no tuple
+        value = tuple(value)  # JSON has no tuples
     if type(value) is not type(default) and not (type(value) is int and isinstance(default, float)):
-        raise UsageError(f"{dataset}: its manifest gives {name} as {value!r}; convert anew without --retry_quarantine")
+        raise UsageError(
+            f"{dataset}: its manifest has an invalid {name} ({value!r}); convert without --retry_quarantine"
+        )
     return value
 
 
 def check(config: ConvertConfig) -> None:
-    """Raises UsageError where nothing of the old data set could be used, before a pipeline is started for it."""
+    """Raises UsageError if nothing of the old data set could be used, before a pipeline starts."""
     old = read_old_dataset(config.retry_quarantine)
     if old.fingerprint != config.fingerprint():
         raise UsageError(
-            f"{old.folder} was made from another --input or --manifest or with another --id_key_file or "
-            "--near_duplicates_of; give the same, or convert anew without --retry_quarantine"
+            f"{old.folder} was made with a different --input, --manifest, --id_key_file or "
+            "--near_duplicates_of; give the same ones, or convert without --retry_quarantine"
         )
 
 
 @functools.cache
 def old_dataset(folder: str) -> OldDataset:
-    """What the data set in `folder` has to offer; a worker process reads it once."""
+    """The OldDataset in `folder`; a worker process reads it once."""
     return read_old_dataset(folder)
 
 
 def read_old_dataset(folder: str) -> OldDataset:
-    """What the data set in `folder` has to offer. Raises UsageError where it lacks the files that say so."""
+    """The OldDataset in `folder`. Raises UsageError if it lacks reuse.json or quarantine.jsonl."""
     manifest = require_manifest(folder)
     try:
         content = storage.read_bytes(storage.join(folder, REUSE))
         lines = storage.read_bytes(storage.join(folder, QUARANTINE))
     except FileNotFoundError as error:
-        raise UsageError(f"{folder} lacks {REUSE} or {QUARANTINE}; convert anew without --retry_quarantine") from error
+        raise UsageError(f"{folder} lacks {REUSE} or {QUARANTINE}; convert without --retry_quarantine") from error
     try:
         return _old_dataset(folder, manifest, json.loads(content), [json.loads(line) for line in lines.splitlines()])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
-            f"{folder}: {REUSE} or {QUARANTINE} is damaged ({type(error).__name__}); convert anew without --retry_quarantine"
+            f"{folder}: {REUSE} or {QUARANTINE} is damaged ({type(error).__name__}); convert without --retry_quarantine"
         ) from error
 
 
@@ -153,7 +155,7 @@ def _old_dataset(folder: str, manifest: Manifest, content: Any, quarantined: lis
 
 
 def kept_records(folder: str, old: OldShard, image: PixelSettings) -> Iterator[Kept] | None:
-    """The records of an old shard, in the order of their ids; None where it is not what the manifest says any more."""
+    """The records of an old shard, in the order of their ids; None if it no longer matches the manifest."""
     try:
         # Whole, because nothing of a shard is used before its SHA-256 is known, and it is fetched once.
         data = storage.read_bytes(storage.join(folder, old.shard.file))
@@ -171,7 +173,8 @@ def _records(data: bytes, image: PixelSettings) -> Iterator[Kept]:
 
 
 def reuse_json(fingerprint: str, results: Iterable[ShardResult]) -> str:
-    """The text of reuse.json for these finished shards: hashes, names and counts; no path and no name of an input."""
+    """The text of reuse.json for these finished shards: hashes, names of shards and counts, but no path or name of an
+    input."""
     shards = {
         result.inputs: {"file": result.shard.file, "skipped": result.skipped, "notes": result.notes}
         for result in results

@@ -1,6 +1,6 @@
-"""Step 3: write one shard at a time, whole: read -> pixels -> record -> one finished file.
+"""Step 3: write whole shards: read -> pixels -> record -> one finished file.
 
-A shard is the unit of retry, of resuming and of progress. Its bytes follow from its inputs and the settings alone, so two
+A shard is the unit of retry, of resuming and of progress. Its bytes depend only on its inputs and the settings, so two
 workers that write the same shard do no harm.
 """
 
@@ -38,7 +38,7 @@ _AT_ONCE = 2
 class WriteShards(beam.DoFn):
     """((split, index), blocks of References) -> the ShardResult of `write_shard`.
 
-    Two shards at a time, so that the decoders have work while one is finished and the next is begun.
+    Two shards at a time, so that the decoders have work while one shard ends and the next one starts.
     """
 
     def __init__(self, config: ConvertConfig, prefix: str, work: str, folder: str) -> None:
@@ -50,7 +50,7 @@ class WriteShards(beam.DoFn):
 
     def process(self, keyed: tuple[tuple[str, int], Iterable[Block[Reference]]], plan: Plan) -> Iterator[ShardResult]:
         key, references = keyed
-        # A list, because only this thread may read what a runner hands over.
+        # A list, because only this thread may read what a runner passes.
         self._begun.append(self._threads.submit(write_shard, (key, list(references)), plan, *self._settings))
         if len(self._begun) > _AT_ONCE:
             yield self._first_begun()
@@ -64,7 +64,7 @@ class WriteShards(beam.DoFn):
         try:
             return self._begun.popleft().result()
         except BaseException:
-            self._threads.shutdown(cancel_futures=True)  # the others at work end before the bundle does
+            self._threads.shutdown(cancel_futures=True)  # wait for the running ones before the bundle ends
             raise
 
 
@@ -76,8 +76,8 @@ def write_shard(
     work: str,
     folder: str,
 ) -> ShardResult:
-    """Writes the shard of one ((split, index), references) into the folder `work` and tells what became of its inputs;
-    `folder` hears of the progress. A shard that an earlier run finished from the same inputs is kept."""
+    """Writes the shard of one ((split, index), references) into the folder `work` and gives the outcomes of its inputs.
+    Progress is reported in `folder`. A shard that an earlier run finished from the same inputs is kept."""
     (split, index), references = keyed
     with status.failures(folder):
         ordered = sorted(itertools.chain.from_iterable(references), key=lambda reference: reference.id)
@@ -97,27 +97,27 @@ def write_shard(
 
 
 def signatures_of(result: ShardResult) -> tuple[str, bytes]:
-    """The split of a shard and the signatures of its records, on their way to the search for near-duplicates."""
+    """The split of a shard and the signatures of its records, for the search for near-duplicates."""
     return result.split, result.signatures
 
 
 def without_signatures(result: ShardResult) -> ShardResult:
-    """The result as it is gathered with all others in one worker, without the part that grows with its records."""
+    """The result without the signatures, which grow with the records: one worker gathers all results."""
     return replace(result, signatures=b"")
 
 
 def shard_in_work(work: str, shard: Shard) -> str:
-    """Where a finished shard waits to be published: under a name that only this content has."""
+    """The path of a finished shard in the work folder. The name is unique to its content."""
     return storage.join(work, f"{shard.file}.{shard.sha256[:16]}")
 
 
 def _inputs_hash(references: list[Reference], plan: Plan, config: ConvertConfig) -> str:
-    """Changes when anything that the shard's bytes follow from does, also a file replaced under the same name."""
-    # Keyed like the ids: it is published, and without a key somebody could try whether a guessed input gives it.
+    """A hash of everything that determines the shard's bytes. It changes if a file is replaced under the same name."""
+    # Keyed like the ids: it is published, and without a key anyone could check a guessed input against it.
     digest = hmac.new(id_key(config), config.fingerprint().encode(), hashlib.sha256)
     digest.update(json.dumps([plan.label_kind, *plan.classes]).encode())
     for reference in references:
-        # Not the checksum: a local listing has it or not, by whether another file happens to be of the same size.
+        # Not the checksum: a local listing has one only if another file happens to have the same size.
         source = reference.source._replace(uri="", checksum="")
         digest.update(repr((reference.id, reference.group, *source)).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
@@ -129,7 +129,7 @@ def _finished(mark: str, work: str, config: ConvertConfig) -> ShardResult | None
         np.frombuffer(result.signatures, HASHED)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-    # A run that was stopped while publishing has moved some already.
+    # A run that was stopped while publishing has already moved some shards.
     for place in (shard_in_work(work, result.shard), storage.join(config.output, result.shard.file)):
         file = storage.stat(place, "")
         if file is not None and file.size == result.shard.bytes:
@@ -145,8 +145,8 @@ def _retried(
     work: str,
     folder: str,
 ) -> ShardResult | None:
-    """Writes the shard from the old data set's records and from those images only that it quarantined; None where it has
-    no whole shard that was made from the other inputs."""
+    """Writes the shard from the old data set's records and the images that it quarantined. None if the old data set has no
+    intact shard that was made from the other inputs."""
     old = reuse.old_dataset(config.retry_quarantine)
     again = [reference for reference in references if reference.source.uri in old.quarantined]
     others = [reference for reference in references if reference.source.uri not in old.quarantined]
@@ -167,7 +167,7 @@ def _retried(
 def merge(
     references: list[Reference], kept: Iterator[reuse.Kept], again: list[Reference], converted: Iterator[Outcome]
 ) -> Iterator[Outcome]:
-    """Old records and new outcomes in the order of the references. An input with neither was skipped: no image."""
+    """Old records and new outcomes in the order of the references. An input with neither was skipped: it is not an image."""
     retried = {reference.id for reference in again}
     record = next(kept, None)
     for reference in references:

@@ -1,8 +1,8 @@
 """A process that decodes and does nothing else: `python -m schemas.decoders.child SOCKET MEMORY`, for pool.py alone.
 
-It holds no credentials and no key, and a hostile file may take it over. So its answers are frames of fixed form, never
-pickles, and the pool checks each field. An image that takes too long ends it by a signal, which needs neither the
-interpreter nor the parent to be alive.
+It holds no credentials and no key, but a hostile file may take it over. So its answers are frames with a fixed layout, never
+pickles, and the pool checks each field. If an image takes too long, a signal ends the process, which needs neither a
+responsive interpreter nor a living parent.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ from schemas.pixels.sniff import FORMATS, reader_of, sniff
 
 READY = b"ready"
 # Number of images, length of the task; then the length of each image, the task, the images. The task is the JSON of
-# [MODULE:FUNCTION, fields of the ImageSettings, seconds an image may take]. Without images READY is the answer, when what
-# the task takes is loaded.
+# [MODULE:FUNCTION, fields of the ImageSettings, seconds per image]. Without images the answer is READY, once everything that
+# the task needs is loaded.
 REQUEST, LENGTH = struct.Struct("<II"), struct.Struct("<Q")
 # Kind; index of the reason, or the notes as bits; index of the format; length of what follows: pixels, or UTF-8 for people.
 ANSWER = struct.Struct("<BBBI")
@@ -42,7 +42,7 @@ def serve(descriptor: int, memory: int) -> None:
     importlib.import_module("schemas.pixels.decode")
     reader_of("jpeg")
     with socket.socket(fileno=descriptor) as line, line.makefile("rb") as requests:
-        fcntl.fcntl(line, fcntl.F_SETOWN, os.getpid())  # a parent that is killed ends a decoder that hangs, by SIGIO
+        fcntl.fcntl(line, fcntl.F_SETOWN, os.getpid())  # if the parent is killed, SIGIO ends a hanging decoder
         while head := requests.read(REQUEST.size):
             count, task_length = REQUEST.unpack(head)
             lengths = [LENGTH.unpack(requests.read(LENGTH.size))[0] for _ in range(count)]
@@ -59,17 +59,17 @@ def serve(descriptor: int, memory: int) -> None:
                 signal.setitimer(signal.ITIMER_REAL, seconds)
                 answer = _answer(decode, images.pop(), image_settings)
                 signal.setitimer(signal.ITIMER_REAL, 0)
-                if not images:  # after the last answer the parent may send more, which is a signal too
+                if not images:  # after the last answer the parent may send more, which raises the signal too
                     fcntl.fcntl(line, fcntl.F_SETFL, 0)
                 line.sendall(answer)
 
 
 @functools.cache
 def _decoder(name: str, memory: int) -> Callable[[bytes, ImageSettings], Decoded]:
-    """What the function of a `module:function` name gives, with a limit on what it may take beyond what is loaded then."""
+    """The result of calling `module:function`, with a limit on the memory that it may take beyond what is loaded then."""
     module, _, function = name.partition(":")
     decode: Callable[[bytes, ImageSettings], Decoded] = getattr(importlib.import_module(module), function)()
-    if sys.platform == "linux":  # other systems do not heed the limit
+    if sys.platform == "linux":  # other systems ignore the limit
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit, (_, hard) = pages * resource.getpagesize() + memory, resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
@@ -77,7 +77,7 @@ def _decoder(name: str, memory: int) -> Callable[[bytes, ImageSettings], Decoded
 
 
 def _load_decoder_of(data: bytes) -> None:
-    """What only some images need, and what is not to count as time that they take."""
+    """Loads what only some images need, outside of their time limit."""
     with contextlib.suppress(ImageRejected, MemoryError):
         reader_of(sniff(data))
 

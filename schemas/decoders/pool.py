@@ -1,4 +1,4 @@
-"""Decoding in child processes: a file that crashes, hangs or swells a decoder costs itself, and nothing else.
+"""Decoding in child processes: a file that crashes, hangs or bloats a decoder affects no other file.
 
 The children (child.py) live long, are given the bytes of some dozen images at a time, and inherit nothing but the
 import path. The parent never decodes and never unpickles: it checks the frames that a child sends against what they
@@ -22,27 +22,27 @@ from schemas.pixels.rejection import ImageRejected, Reason
 from schemas.pixels.settings import ImageSettings
 from schemas.pixels.sniff import sniff
 
-BATCH_IMAGES, BATCH_BYTES = 32, 1 << 20  # what fits a message: enough that small images cost no round trip each
+BATCH_IMAGES, BATCH_BYTES = 32, 1 << 20  # per message: enough to save small images a round trip each
 DEFAULT_MEMORY, DEFAULT_SECONDS = 1 << 30, 60.0
 DECODER = "schemas.pixels.decode:decoder"
 _STARTS = 10  # of a child that is killed again and again before it is ready
 
 
 def most_bytes(memory: int) -> int:
-    """The largest file for decoders of so much memory, which hold it beside what they make of it."""
+    """The size in bytes of the largest file for decoders with this much memory, which also holds the decoded image."""
     return memory * 2 // 3
 
 
 class DecoderPool:
-    """`children` processes (0: one a core) that decode for all threads of this one, begun when they are needed.
+    """`children` processes (0: one per core) that decode for all threads of this process, started on demand.
 
-    `memory`: bytes that decoding may take in each, the files included and the libraries not; kept on Linux only. Close it,
-    or use it in a `with`.
+    `memory`: bytes that decoding may take in each child, including the files but not the libraries; enforced on Linux only.
+    Close the pool, or use it in a `with`.
     """
 
     def __init__(self, children: int = 0, memory: int = DEFAULT_MEMORY) -> None:
         self._memory = memory
-        # None: not begun yet, or lost. The one used last comes first: few images need few children.
+        # None: not started yet, or lost. The last one used comes first: few images need few children.
         self._free: queue.LifoQueue[DecoderProcess | None] = queue.LifoQueue()
         for _ in range(children or cores()):
             self._free.put(None)
@@ -59,7 +59,7 @@ class DecoderPool:
         self.close()
 
     def start(self) -> None:
-        """Begins all idle children now and waits for none, so that they get ready while the caller does other things."""
+        """Starts all idle children without waiting, so that they load while the caller does other things."""
         idle = [self._free.get() for _ in range(self._free.qsize())]
         try:
             idle = [each or self._begin() for each in idle]
@@ -68,7 +68,7 @@ class DecoderPool:
                 self._free.put(each)
 
     def close(self) -> None:
-        """Ends all children, whatever they are at, for good: a thread that decodes meanwhile gets a JobFailed."""
+        """Ends all children for good, even if they are busy: a thread that is decoding gets a JobFailed."""
         with self._lock:
             self._closed = True
             for each in self._alive:
@@ -82,7 +82,7 @@ class DecoderPool:
         timeout: float = DEFAULT_SECONDS,
         decoder: str = DECODER,
     ) -> list[Answer]:
-        """What becomes of each image, in order: its tensor, or the ImageRejected or ImageSkipped that says why not.
+        """The outcome of each image, in order: its tensor, or the ImageRejected or ImageSkipped that says why there is none.
 
         Images are the bytes of whole files. `timeout`: seconds that each may take. `decoder`: the `module:function` that
         loads what it needs and gives a function such as `decode` in schemas/pixels/decode.py. Best called with about
@@ -99,14 +99,16 @@ class DecoderPool:
 
     def _alone(self, image: bytes, settings: ImageSettings, timeout: float, task: bytes) -> Answer:
         answers, lost = self._ask([image], settings, timeout, task)
-        if lost and lost.reason is Reason.DECODER_CRASHED:  # once may be another's doing: the system's, short of memory
+        if (
+            lost and lost.reason is Reason.DECODER_CRASHED
+        ):  # once may be due to others: a system that is short of memory
             answers, lost = self._ask([image], settings, timeout, task)
         return lost or answers[0]
 
     def _ask(
         self, images: Sequence[bytes], settings: ImageSettings, timeout: float, task: bytes
     ) -> tuple[list[Answer], ImageRejected | None]:
-        """The answers of one child, and why the image after the last of them has none."""
+        """The answers of one child, and why the next image has none."""
         each, back = self._prepared(task), None
         answers: list[Answer] = []
         try:
@@ -117,13 +119,13 @@ class DecoderPool:
         except (ProcessLost, OSError) as error:
             return answers, self._blamed(error, self._end(each), images[len(answers)], timeout)
         finally:
-            if back is None:  # what it would still answer belongs to nobody
+            if back is None:  # nobody waits for its remaining answers
                 self._end(each)
             self._free.put(back)
         return answers, None
 
     def _prepared(self, task: bytes) -> DecoderProcess:
-        """A child that waits for images."""
+        """A child that is ready for images."""
         each = self._free.get()
         try:
             for _ in range(_STARTS):
@@ -137,7 +139,7 @@ class DecoderPool:
                 if fresh and (late or code > 0):  # it would again; a kill may be due to others, short of memory
                     break
             raise JobFailed(
-                f"the process that decodes does not start: it {'is not ready in time' if late else _how(code)}"
+                f"the decoding process does not start: it {'was not ready in time' if late else _how(code)}"
             )
         except BaseException:
             if each:
@@ -148,7 +150,7 @@ class DecoderPool:
     def _begin(self) -> DecoderProcess:
         with self._lock:
             if self._closed:
-                raise JobFailed("the processes that decode have been ended")
+                raise JobFailed("the decoding processes have been stopped")
             begun = DecoderProcess(self._memory)
             self._alive.add(begun)
             return begun
@@ -169,7 +171,7 @@ class DecoderPool:
 
 
 def cores() -> int:
-    """The processors that this process may use."""
+    """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 

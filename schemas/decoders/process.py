@@ -20,33 +20,33 @@ from schemas.pixels.settings import PixelSettings
 # What Python and its libraries need of the environment to start at all and to compute the same; no credentials.
 _INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "LANG", "TZ")
 _START_SECONDS = 300.0
-_GRACE_SECONDS = 10.0  # the child keeps the limit itself; the parent steps in where it cannot
+_GRACE_SECONDS = 10.0  # the child enforces the limit itself; the parent steps in if it cannot
 _END_SECONDS = 1.0  # from a closed line to the end of the process
 
 Answer = Decoded | ImageRejected | ImageSkipped
 
 
 class ProcessLost(Exception):
-    """The process ended, or what it says cannot be an answer. Holds how, for people; nothing where its end tells more."""
+    """The process ended, or its answer is invalid. Holds a description, which is empty if its exit status says more."""
 
 
 class DecoderProcess:
-    """A child process, begun at once and ready later; for one thread at a time, but for `end`.
+    """A child process, started at once and ready later. Only `end` may be called from another thread.
 
-    `memory`: bytes that decoding may take, beyond its libraries. Raises JobFailed where the system begins none.
+    `memory`: bytes that decoding may take, beyond its libraries. Raises JobFailed if the system cannot start a process.
     """
 
     def __init__(self, memory: int) -> None:
         try:
             self._line, self._process = _begun(memory)
         except OSError as error:
-            raise JobFailed(f"the process that decodes does not start: {error.strerror}") from error
+            raise JobFailed(f"the decoding process does not start: {error.strerror}") from error
         self._until, self._task = 0.0, b""
         self._ending = threading.Lock()
 
     def prepare(self, task: bytes) -> None:
-        """Waits until the process has loaded what the task takes. Raises ProcessLost or OSError where it is of no more use,
-        TimeoutError where that takes too long."""
+        """Waits until the process has loaded what the task takes. Raises ProcessLost or OSError if it is unusable,
+        TimeoutError if that takes too long."""
         if task == self._task:
             self._check_silence()
             return
@@ -57,7 +57,7 @@ class DecoderProcess:
         self._task = task
 
     def send(self, images: Sequence[bytes], seconds: float) -> None:
-        """Hands over images for the task that it is prepared for. Raises ProcessLost or OSError."""
+        """Sends images for the prepared task. Raises ProcessLost or OSError."""
         self._until = time.monotonic() + seconds + _GRACE_SECONDS
         lengths = b"".join(child.LENGTH.pack(len(image)) for image in images)
         try:
@@ -68,7 +68,7 @@ class DecoderProcess:
             raise ProcessLost("takes no images") from error
 
     def receive(self, settings: PixelSettings, seconds: float) -> Answer:
-        """The next answer. Raises ProcessLost where it cannot be one, OSError, and TimeoutError where it is late."""
+        """The next answer. Raises ProcessLost if it is invalid, TimeoutError if it is late, or OSError."""
         self._until = time.monotonic() + seconds + _GRACE_SECONDS
         kind, what, format, length = child.ANSWER.unpack(self._exactly(child.ANSWER.size))
         pixels = settings.image_size**2 * settings.channels
@@ -85,8 +85,8 @@ class DecoderProcess:
         raise ProcessLost("gave an answer that cannot be one")
 
     def end(self) -> int:
-        """Kills the process and what it began, unless it has ended by itself; gives how it ended. From any thread, again
-        and again; who waits for an answer is told that the process is lost."""
+        """Kills the process and its children, unless it has ended by itself, and gives its exit code. May be called from any
+        thread, repeatedly; a thread that waits for an answer gets ProcessLost."""
         with self._ending:
             if self._process.poll() is None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):  # it ended just now
@@ -98,7 +98,7 @@ class DecoderProcess:
             return code
 
     def _check_silence(self) -> None:
-        """Nobody has killed the process, and it has not answered more than it was asked: nothing can be read."""
+        """Checks that the process is alive and has sent nothing unasked: there is nothing to read."""
         self._line.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             self._line.recv(1)
@@ -122,7 +122,7 @@ class DecoderProcess:
         return data
 
     def _left(self) -> float:
-        """Seconds. For all of an answer, or bytes that come one by one would never be late."""
+        """Seconds left for the whole answer: bytes that arrive one by one must not extend the time."""
         left = self._until - time.monotonic()
         if left <= 0:
             raise TimeoutError
@@ -136,7 +136,7 @@ def _begun(memory: int) -> tuple[socket.socket, subprocess.Popen[bytes]]:
     environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     ours, theirs = socket.socketpair()
     with theirs:
-        theirs.setblocking(True)  # Beam sets a default timeout for sockets, and the child would inherit half of it
+        theirs.setblocking(True)  # Beam sets a default timeout for sockets, which the child must not inherit
         try:
             process = subprocess.Popen(
                 [sys.executable, "-m", child.__name__, str(theirs.fileno()), str(memory)],

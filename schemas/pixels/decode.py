@@ -1,4 +1,4 @@
-"""What a raw image becomes: the one way from bytes to pixels, shared by conversion and prediction.
+"""From the bytes of a raw image to its tensor, for conversion and prediction alike.
 
 `decode` is that way: sniff the format by content (sniff.py) -> check what the header says and read one gray channel (the
 module of the format in formats/) -> orient, crop, resize, levels -> uint8 (resize.py). Each failure is an ImageRejected
@@ -32,7 +32,7 @@ def decoder() -> Callable[[bytes, ImageSettings], Decoded]:
 
 
 def decode(data: bytes, settings: ImageSettings, stored_values: "StoredValues | None" = None) -> Decoded:
-    """The tensor of one image file: uint8 [H, W, C], a function of `data` and `settings` alone.
+    """The tensor of one image file: uint8 [H, W, C]. It depends only on `data` and `settings`.
 
     Eight-bit images keep their levels. Deeper ones (16-bit PNG and TIFF, float TIFF) are scaled from their own least
     to their own greatest value, because a 10- or 12-bit radiograph in such a file says its depth nowhere; a constant
@@ -53,7 +53,7 @@ def decode(data: bytes, settings: ImageSettings, stored_values: "StoredValues | 
     except ImageRejected as rejected:
         rejected.format = format
         raise
-    # From here on the third parties' own texts are dropped, chained ones included: they can quote attributes.
+    # The libraries' own messages are dropped from here on, chained ones included: they can quote attributes.
     except MemoryError:
         raise _out_of_memory(format) from None
     except Image.DecompressionBombError:
@@ -80,7 +80,7 @@ def _out_of_memory(format: str) -> ImageRejected:
 
 
 def _room() -> float:
-    """The bytes that this process may still take."""
+    """The bytes of memory that this process may still allocate."""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit == resource.RLIM_INFINITY:
         return float("inf")
@@ -94,8 +94,8 @@ _NOISY = re.compile(r"(PIL|pydicom|pylibjpeg|libjpeg|openjpeg|schemas)\b")
 def _quiet_warnings() -> None:
     """Keeps the decoders' warnings about odd files (they quote values of attributes) from stderr and from `-W error`.
 
-    A filter by module is added once and stays; it is put back in front where somebody has since set others, as pytest
-    does for each test.
+    A filter by module is added once and stays; it is moved back to the front if others were set since, as pytest does for
+    each test.
     """
     if warnings.filters[:1] != [("ignore", None, Warning, _NOISY, 0)]:
         warnings.filterwarnings("ignore", module=_NOISY.pattern)

@@ -1,5 +1,5 @@
-"""What became of an image: its pixels, or why it is not used. The closed sets that conversion counts and prediction
-reports."""
+"""The outcome of decoding an image: its pixels, or why it is not used. Conversion counts these reasons, and prediction
+reports them."""
 
 from enum import Enum
 from typing import NamedTuple
@@ -42,7 +42,7 @@ class Reason(str, Enum):
 
 
 class SkipReason(str, Enum):
-    """What a DICOM file is that never was an image. The values are keys of the manifest's `skipped` counts."""
+    """The kind of a DICOM file that is not an image. The values are keys of the manifest's `skipped` counts."""
 
     DICOMDIR = "dicomdir"
     STRUCTURED_REPORT = "structured_report"

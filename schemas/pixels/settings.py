@@ -1,4 +1,4 @@
-"""How a raw image becomes a tensor: settings alone, which data sets and models store. No decoder is loaded for them."""
+"""The settings that turn a raw image into a tensor, as data sets and models store them. Loads no decoder."""
 
 from dataclasses import dataclass, fields
 
@@ -12,7 +12,7 @@ class PixelSettings:
     """What changes the tensor. A model is for images that were made with the same.
 
     image_size: height and width of the result, in pixels.
-    channels: 1, or 3 for the gray channel three times.
+    channels: 1, or 3 to repeat the gray channel three times.
     resize_mode: "stretch" to the square, "letterbox" (black borders) or "crop" (the centre square).
     crop: fraction of each side that is kept, from the centre, before the resize.
     brightness: added to every pixel, as a fraction of the full range: -1 to 1.
@@ -51,8 +51,8 @@ class Limits:
     """Which images are admitted. Of an image that is, the tensor is the same with any limits.
 
     max_pixels: larger images are rejected from their header.
-    allow_burned_in: take DICOM images whose BurnedInAnnotation is YES (text, often a name, in the pixels).
-    max_aspect: images are rejected whose longer side is more than so many times the shorter.
+    allow_burned_in: accept DICOM images whose BurnedInAnnotation is YES (text, often a name, in the pixels).
+    max_aspect: images are rejected if the longer side is more than this many times the shorter.
     """
 
     max_pixels: int = 100_000_000

@@ -41,7 +41,7 @@ FORMATS = {
 
 
 def sniff(data: bytes) -> str:
-    """The format that the content begins like, whatever the file's name; raises ImageRejected for any other content."""
+    """The format by the first bytes, whatever the file's name. Raises ImageRejected for unknown content."""
     if not data:
         raise ImageRejected(Reason.EMPTY, "0 bytes")
     if data[128:132] == b"DICM":  # whatever the preamble is: it may be the header of a TIFF

@@ -275,11 +275,11 @@ def test_bad_inputs_are_one_line_and_leave_nothing(tmp_path: Path, convert: Conv
     flat = write_images(tmp_path / "flat", ["1.png", "2.png"])
     for source, says in (
         (tmp_path / "absent", "does not exist"),
-        (tmp_path / "empty", "is empty"),
+        (tmp_path / "empty", "contains no files"),
         (tmp_path / "file.png", "is a file"),
-        (tmp_path / "notes", "holds no image to convert (1 not_an_image_name)"),
-        (one_class, "one class only ('NORMAL')"),
-        (flat, "holds no image to convert (2 not_in_a_class_folder)"),
+        (tmp_path / "notes", "contains no image to convert (1 not_an_image_name)"),
+        (one_class, "only one class ('NORMAL')"),
+        (flat, "contains no image to convert (2 not_in_a_class_folder)"),
     ):
         result = convert(source, tmp_path / "out")
         assert result.code == 2, source
@@ -400,5 +400,5 @@ def test_an_error_of_decoding_is_not_told_as_one_of_writing(
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no python"))
     result = convert(raw, tmp_path / "out", "--decoders", 5)  # a number of their own, so that none runs already
     assert result.code == 1
-    assert result.error == "error: the process that decodes does not start: No such file or directory"
+    assert result.error == "error: the decoding process does not start: No such file or directory"
     assert not (tmp_path / "out").exists()

@@ -73,7 +73,7 @@ def test_training_refuses_it_in_one_line(dataset: Path, command: Command, tmp_pa
 
     result = command(main, "--data", dataset, "--recipe", "model1", "--output", tmp_path / "run")
     assert result.code == 2
-    assert "images with several labels (A, B, C); the models tell two classes apart" in result.error
+    assert "images with several labels (A, B, C); the models classify two classes" in result.error
     assert not (tmp_path / "run").exists()
 
 
@@ -104,7 +104,7 @@ def test_a_label_outside_the_classes_is_named(tmp_path: Path, convert: Command, 
     raw, table = dataset.parent / "raw", dataset.parent / "rows.csv"
     result = convert(raw, tmp_path / "out", "--manifest", table, "--classes", "A,B")
     assert result.code == 1
-    assert "has 10 image(s) of class 'C', and --classes knows A, B" in result.error
+    assert "has 10 image(s) of class 'C', but --classes has only A, B" in result.error
     folders = write_images(tmp_path / "raw", [*labelled(3), "No Finding/1.png"])
     result = convert(folders, tmp_path / "out", "--classes", "NORMAL,PNEUMONIA")
     assert result.code == 1

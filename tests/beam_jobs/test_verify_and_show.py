@@ -36,7 +36,7 @@ def dataset(published: Path, tmp_path: Path) -> Path:
 def test_a_whole_data_set_verifies(dataset: Path, command: Command) -> None:
     result = command(verify.main, dataset)
     assert result.code == 0
-    assert "is whole: 4 shards, 48 examples" in result.out
+    assert "is intact: 4 shards, 48 examples" in result.out
 
 
 def flip(path: Path) -> None:
@@ -63,11 +63,11 @@ def swap(path: Path) -> None:
     [
         (flip, "has a wrong data checksum"),
         (cut_at_record, "examples instead of"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-7]), "is cut"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-7]), "is truncated"),
         (lambda path: path.write_bytes(b""), "0 bytes instead of"),
         (Path.unlink, "missing"),
         (lambda path: (path.unlink(), path.mkdir()), "cannot be read (Is a directory)"),
-        (swap, "another SHA-256"),
+        (swap, "SHA-256 is not the manifest"),
     ],
     ids=["flipped", "cut at a record", "cut inside a record", "empty", "missing", "a folder", "swapped"],
 )
@@ -104,7 +104,7 @@ def test_a_foreign_shard_is_told_and_is_no_damage(dataset: Path, command: Comman
     result = command(verify.main, dataset)
     assert result.code == 0
     assert "not in the manifest: cxr-train.tfrecord-00002-of-00003" in result.out
-    assert "is whole: 4 shards, 48 examples" in result.out
+    assert "is intact: 4 shards, 48 examples" in result.out
 
 
 def test_a_folder_without_manifest_is_no_data_set(tmp_path: Path, command: Command) -> None:

@@ -110,7 +110,7 @@ def test_training_from_a_bucket_names_it_before_it_starts(
         timeout=120,
     )
     assert done.returncode == 1
-    assert f"1 shard(s) are not what manifest.json promises: {NAME} has " in done.stderr
+    assert f"1 shard(s) do not match manifest.json: {NAME} has " in done.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -144,4 +144,4 @@ def test_training_from_a_bucket_tells_a_foreign_shard_and_damage_in_the_test_spl
     dataset.write(test, dataset.read(test)[:-1])
     done = run()
     assert done.returncode == 1
-    assert f"1 shard(s) are not what manifest.json promises: {test} has " in done.stderr
+    assert f"1 shard(s) do not match manifest.json: {test} has " in done.stderr

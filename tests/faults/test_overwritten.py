@@ -45,7 +45,7 @@ def test_training_sees_the_old_or_the_new_data_set(tmp_path: Path, raw: Path) ->
         try:
             check_shards([open_split(str(output), manifest, name) for name in manifest.splits], checksums=True)
         except JobFailed as error:
-            assert "was overwritten since it was opened" in str(error)  # noqa: PT017 - it may also not be raised
+            assert "has been overwritten since it was opened" in str(error)  # noqa: PT017 - it may also not be raised
     assert finish(launch).code == 0
     assert revisions == {1, 2}
 

@@ -12,7 +12,9 @@ from tests.faults.launch import Place, finish, start
 
 pytestmark = pytest.mark.faults
 
-FORESTALLED = "was published by another run meanwhile; this one changed nothing|holds a published data set already"
+FORESTALLED = (
+    "was published by another run in the meantime; this run changed nothing|already holds a published data set"
+)
 CLAIMED = "holds an unfinished conversion with other settings"
 
 

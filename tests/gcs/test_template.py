@@ -76,10 +76,10 @@ def test_a_template_that_is_run_too_late_changes_nothing(raw: Path, bucket: Buck
     for name in bucket.names():
         if name.startswith("raw/test/"):
             bucket.client.bucket(bucket.name).delete_blob(name)
-    with pytest.raises(Exception, match="was published by another run meanwhile; this one changed nothing"):
+    with pytest.raises(Exception, match="was published by another run in the meantime; this run changed nothing"):
         run_template(bucket)
     assert published.items() <= files_in(bucket, "out").items()
-    assert "holds a published data set already" in convert(*places).error  # and tidies up what the job left
+    assert "already holds a published data set" in convert(*places).error  # and tidies up what the job left
     assert files_in(bucket, "out") == published
 
 
@@ -89,5 +89,5 @@ def test_a_template_is_refused_where_the_conversion_would_be(raw: Path, bucket: 
     assert "unfinished conversion with other settings" in convert(*places, *dataflow(bucket)).error
     bucket.client.bucket(bucket.name).delete_blob("out/_work/r1/settings.json")
     assert convert(*places).code == 0
-    assert "holds a published data set already" in convert(*places, *dataflow(bucket)).error
+    assert "already holds a published data set" in convert(*places, *dataflow(bucket)).error
     assert "template" not in bucket.names()

@@ -94,7 +94,7 @@ def test_another_split_and_the_run_folder_as_output(
     assert run_command(evaluate.main, ["--run", str(copy), "--data", str(dataset.folder), "--split", "validation"]) == 0
     metrics = json.loads((copy / "metrics.json").read_text())
     assert (metrics["split"], metrics["examples"]) == ("validation", 40)
-    assert metrics["notes"] == ["split validation was used in training: its figures flatter the model"]
+    assert metrics["notes"] == ["split validation was used in training, so its figures flatter the model"]
     # The threshold was chosen on these examples: no other has a higher sum.
     half = metrics["at_threshold_0.5"]
     assert metrics["sensitivity"] + metrics["specificity"] >= half["sensitivity"] + half["specificity"]

@@ -66,7 +66,7 @@ def test_broken_images_are_named_and_the_others_go_on(
     lines = err.splitlines()
     assert lines[0].startswith(f"{tmp_path / 'text.png'}: rejected, not_an_image")
     assert lines[1].startswith(f"{cut}: rejected, ")
-    assert lines[2] == f"{tmp_path / 'absent.png'}: there is no such file"
+    assert lines[2] == f"{tmp_path / 'absent.png'}: no such file"
     assert lines[3] == "error: 3 of 5 images could not be read"
 
 
@@ -77,7 +77,9 @@ def test_a_file_that_no_decoder_has_room_for_is_not_read(
         large.truncate(1 << 40)
     assert run_command(predict.main, ["--run", str(run), str(large.name), str(files[0])]) == 1
     out, err = capsys.readouterr()
-    assert err.splitlines()[0] == f"{large.name}: rejected, file_too_large: 1048576 MiB; a decoder has room for 682"
+    assert (
+        err.splitlines()[0] == f"{large.name}: rejected, file_too_large: 1048576 MiB, but a decoder takes at most 682"
+    )
     assert len(out.splitlines()) == 1
 
 

@@ -56,7 +56,7 @@ def test_checksums_name_what_sizes_cannot(make_dataset: Callable[..., DataSet]) 
     with pytest.raises(JobFailed) as caught:
         check_shards([split_of(small)], checksums=True)
     assert "1 shard(s)" in str(caught.value)
-    assert "toy-train.tfrecord-00001-of-00003 has another SHA-256" in str(caught.value)
+    assert "toy-train.tfrecord-00001-of-00003 has a different SHA-256" in str(caught.value)
 
 
 def test_a_data_set_overwritten_since_it_was_opened_is_said_to_be(make_dataset: Callable[..., DataSet]) -> None:
@@ -64,5 +64,7 @@ def test_a_data_set_overwritten_since_it_was_opened_is_said_to_be(make_dataset: 
     opened = split_of(old)
     old.shard("train", 1).unlink()
     (old.folder / "manifest.json").write_bytes((new.folder / "manifest.json").read_bytes())
-    with pytest.raises(JobFailed, match=r"was overwritten since it was opened \(toy-train\.tfrecord-00001-of-00003"):
+    with pytest.raises(
+        JobFailed, match=r"has been overwritten since it was opened \(toy-train\.tfrecord-00001-of-00003"
+    ):
         check_shards([opened])

@@ -45,7 +45,7 @@ def test_config_with_wrong_entries(copy: Path, values: dict[str, object]) -> Non
 
 def test_newer_version(copy: Path) -> None:
     change(copy, format_version=2)
-    with pytest.raises(UsageError, match="format version 2, and this radrecords reads up to 1; upgrade"):
+    with pytest.raises(UsageError, match="format version 2, but this radrecords reads up to 1; upgrade"):
         load_run(str(copy))
 
 

@@ -201,7 +201,7 @@ class TestErrors:
 
     def test_resume_with_other_settings(self, dataset: DataSet, run: Path, fails: Callable[..., str]) -> None:
         line = fails(2, train.main, *flags(dataset, run, "--resume", "--seed", "7"))
-        assert "has another" in line
+        assert "has a different" in line
 
     def test_output_is_a_file(self, dataset: DataSet, tmp_path: Path, fails: Callable[..., str]) -> None:
         (tmp_path / "file").write_text("")
@@ -216,7 +216,7 @@ class TestErrors:
             (["--output", "gs://bucket/run"], "a run folder is local"),
             (["--early_stopping", "-1"], "--early_stopping -1"),
             (["--cache_mb", "-1"], "--cache_mb -1"),
-            (["--resume", "--overwrite"], "exclude each other"),
+            (["--resume", "--overwrite"], "cannot be used together"),
             (["--epoch", "3"], "unrecognized arguments"),
             (["--epochs", "three"], "invalid int value"),
         ],
@@ -265,7 +265,7 @@ class TestErrors:
         path = small.shard("test", 2)
         data = path.read_bytes()
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]) if more else data[: len(data) // 2])
-        assert "1 shard(s) are not what manifest.json promises: toy-test.tfrecord-00002-of-00003" in fails(
+        assert "1 shard(s) do not match manifest.json: toy-test.tfrecord-00002-of-00003" in fails(
             1, train.main, *flags(small, tmp_path / "run", *more)
         )
         assert not (tmp_path / "run").exists()

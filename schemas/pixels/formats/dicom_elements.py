@@ -1,4 +1,4 @@
-"""The elements of a DICOM file that an image is made from, and no other: names, dates and identifiers stay bytes."""
+"""Reads only the elements of a DICOM file that make the image: names, dates and identifiers are never parsed."""
 
 import io
 import logging
@@ -19,7 +19,7 @@ from pydicom.uid import (
 from schemas.pixels.formats.dicom_levels import COLOURS
 from schemas.pixels.rejection import NO_FILE_META, ImageRejected, ImageSkipped, Reason, SkipReason
 
-# pydicom and its plugins log what is odd about a value together with the value, which can be a name.
+# pydicom and its plugins log odd values, which can be names.
 for _name in ("pydicom", "pylibjpeg", "libjpeg", "openjpeg"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
@@ -42,8 +42,8 @@ _READ: list[BaseTag | int] = [
 
 
 def read_elements(data: bytes, max_pixels: int) -> tuple[Dataset, io.BytesIO, tuple[str, ...]]:
-    """The elements before the pixels, the stream at these, and notes. Raises ImageSkipped for objects that are no images,
-    and ImageRejected where there are no pixels or the file breaks off."""
+    """The elements before the pixels, the stream at these, and notes. Raises ImageSkipped for objects that are not images,
+    and ImageRejected if there are no pixels or the file is truncated."""
     stream = io.BytesIO(data)
     stream.seek(132 if data[128:132] == b"DICM" else 0)
     meta = FileMetaDataset()
@@ -80,8 +80,8 @@ def read_elements(data: bytes, max_pixels: int) -> tuple[Dataset, io.BytesIO, tu
 def _elements(
     stream: io.BytesIO, data: bytes, implicit: bool, little_endian: bool, until: Callable[[int], bool], **options: Any
 ) -> tuple[Dataset, int | None]:
-    """The elements until one whose tag is not wanted, and this tag; None at the end of the file. Raises ImageRejected where
-    the file breaks off within an element, which pydicom passes over."""
+    """The elements until one whose tag is not wanted, and this tag; None at the end of the file. Raises ImageRejected if
+    the file ends within an element, which pydicom ignores."""
     end, stopped_at = stream.tell(), None
 
     def stop(tag: BaseTag, _vr: str | None, length: int) -> bool:
@@ -99,7 +99,7 @@ def _elements(
 
 
 def read_pixels(stream: io.BytesIO, dataset: Dataset) -> None:
-    """Adds PixelData, which takes memory as large as it is. Raises ImageRejected where it is empty or has no end."""
+    """Adds PixelData, which is held in memory as a whole. Raises ImageRejected if it is empty or has no end."""
     past = read_dataset(
         stream,
         *_encoding(dataset.file_meta.TransferSyntaxUID),

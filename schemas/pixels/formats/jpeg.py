@@ -20,7 +20,7 @@ from schemas.pixels.settings import ImageSettings
 
 def read(data: bytes, settings: ImageSettings, admit: Admit) -> Gray:
     """A JPEG file, shrunk as far as the settings allow."""
-    # Twice the target, so that the resize decides what the pixels become and not the coarser scaling in the DCT.
+    # Twice the target, so that the resize determines the pixels, not the coarser scaling in the DCT.
     side = ceil(2 * settings.image_size / settings.crop)
     return read_stream(data, admit, side, longer_only=settings.resize_mode == "letterbox")
 
@@ -115,5 +115,5 @@ def _exif_orientation(tiff: bytes) -> int:
             if tag == 0x0112:
                 return int(value)
     except struct.error:
-        pass  # Damaged metadata does no harm to the pixels: they are upright, as browsers show them.
+        pass  # Damaged metadata does not affect the pixels: show them upright, as browsers do.
     return 1

@@ -40,7 +40,7 @@ def read(data: bytes, settings: ImageSettings, admit: Admit) -> Gray:
 
 
 def _check_chunks(data: bytes, admit: Admit) -> None:
-    """Walks the chunks (PNG specification, 5.3): Pillow checks no CRC of image data and misses no missing end."""
+    """Walks the chunks (PNG specification, 5.3): Pillow does not check the CRC of image data or notice a missing end."""
     for at, name, end in _chunks(data):
         if name == b"IHDR" and at == 8 and end <= len(data):
             admit(*struct.unpack_from(">LL", data, 16))
@@ -51,7 +51,7 @@ def _check_chunks(data: bytes, admit: Admit) -> None:
 
 
 def _check_rows(data: bytes) -> None:
-    """Inflates the whole image for its length alone: Pillow leaves rows black that are missing."""
+    """Inflates the whole image for its length alone: Pillow leaves missing rows black."""
     width, height, bits, kind, _, _, interlaced = struct.unpack_from(">LLBBBBB", data, 16)
     missing = sum(
         rows * (1 + ceil(columns * bits * _SAMPLES.get(kind, 1) / 8))

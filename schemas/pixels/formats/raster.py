@@ -85,7 +85,7 @@ def oriented(gray: Gray, image: ImageFile) -> Gray:
 
 
 def _check_webp(data: bytes, admit: Admit) -> None:
-    """Size from the first chunk (RFC 9649): Pillow's reader takes memory for the canvas before it can be asked."""
+    """Size from the first chunk (RFC 9649): Pillow's reader allocates the canvas before its size can be read."""
     missing = int.from_bytes(data[4:8], "little") + 8 - len(data)
     if missing > 0:
         raise ImageRejected(Reason.TRUNCATED, f"the file needs {missing} bytes more")

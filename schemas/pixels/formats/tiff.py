@@ -34,7 +34,7 @@ def read(data: bytes, settings: ImageSettings, admit: Admit) -> Gray:
 
 def _check_strips(data: bytes, admit: Admit) -> None:
     """The first directory and all strips or tiles that it needs are there (TIFF 6.0, sections 2, 3 and 15; BigTIFF):
-    Pillow passes over entries that are cut off, and leaves black what has no strip."""
+    Pillow ignores truncated entries, and leaves missing strips black."""
     tags = _tags(data)
 
     def first(tag: int, otherwise: int) -> int:

@@ -94,7 +94,7 @@ def test_unlabelled_rows_are_skipped_and_missing_files_quarantined(raw: Path, tm
         ),
         ("image_uri,label,split", ["scans/0.png,A,holdout", "scans/1.png,B,train"], 1, "line 2 has split 'holdout'"),
         ("image_uri,label", [",A", "scans/1.png,B"], 1, "line 2 names no image"),
-        ("image_uri,label", ["scans/0.png,A", "scans/1.png,A"], 2, "one class only"),
+        ("image_uri,label", ["scans/0.png,A", "scans/1.png,A"], 2, "only one class"),
     ],
 )
 def test_a_bad_manifest_is_one_line(
@@ -132,4 +132,4 @@ def test_a_row_from_elsewhere_is_named(raw: Path, tmp_path: Path, convert: Conve
     manifest = write_csv(tmp_path / "rows.csv", "image_uri,label", [*rows, f"{uri},A"])
     result = convert(raw, tmp_path / "out", "--manifest", manifest)
     assert result.code == 1
-    assert f"manifest line 14 has '{uri}'; only local and gs:// images are read" in result.error
+    assert f"manifest line 14 has '{uri}'; only local and gs:// images are supported" in result.error

@@ -71,7 +71,7 @@ def test_target_0_and_1_may_be_called_otherwise(tmp_path: Path, convert: Convert
     assert manifest_of(tmp_path / "out")["classes"] == ["well", "ill"]
     result = convert(tmp_path / "rsna", tmp_path / "other", "--preset", "rsna", "--classes", "a,b,c")
     assert result.code == 2
-    assert "name 2 classes, for Target 0 and 1" in result.error
+    assert "--preset rsna needs 2 classes, for Target 0 and 1" in result.error
 
 
 def test_a_table_that_is_not_there_or_contradicts_itself_is_one_line(tmp_path: Path, convert: Convert) -> None:
@@ -86,13 +86,13 @@ def test_a_table_that_is_not_there_or_contradicts_itself_is_one_line(tmp_path: P
     result = convert(raw, tmp_path / "out", "--preset", "nih14")
     assert result.code == 1
     assert "manifest lines 2, 3 disagree about '00000001_000.png'" in result.error
-    assert "'00000002_000.png' may be 'a/00000002_000.png' or 'b/00000002_000.png'" in result.error
+    assert "'00000002_000.png' matches both 'a/00000002_000.png' and 'b/00000002_000.png'" in result.error
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("classes", "says"),
-    [("A", "at least two"), ("A,A", "different"), ("A,", "at least two different"), ("A|B,C", "'A|B' is no class")],
+    [("A", "at least two"), ("A,A", "different"), ("A,", "at least two different"), ("A|B,C", "'A|B' is not a class")],
 )
 def test_classes_that_cannot_be_are_one_line(tmp_path: Path, convert: Convert, classes: str, says: str) -> None:
     raw = write_images(tmp_path / "raw", ["A/1.png", "B/2.png"])

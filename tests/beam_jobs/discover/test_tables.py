@@ -109,8 +109,11 @@ def test_what_people_write_between_commas(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        ('a.png,A\n"b.png,B\nc.png,A\n', r"not CSV text \(line 4: .*; is a quote not closed\?\)"),
-        ("a.png,A\nb.png,B, viral\n", "not a table: line 3 has 3 cells and its header 2; quote a cell with a comma"),
+        ('a.png,A\n"b.png,B\nc.png,A\n', r"not CSV text \(line 4: .*; is a quote unclosed\?\)"),
+        (
+            "a.png,A\nb.png,B, viral\n",
+            "not a table: line 3 has 3 cells but the header has 2; quote a cell with a comma",
+        ),
         ("a.png,A\nb\0.png,B\n", "not CSV text"),
     ],
 )
@@ -125,9 +128,9 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     columns = [pyarrow.array(["a.png"])] * 3
     names = ["image_uri", "split", "split"]
     pyarrow.parquet.write_table(pyarrow.Table.from_arrays(columns, names=names), tmp_path / "rows.parquet")
-    with pytest.raises(UsageError, match=r"rows\.csv has several columns label; keep one"):
+    with pytest.raises(UsageError, match=r"rows\.csv has more than one column label; keep one"):
         check_table(str(tmp_path / "rows.csv"))
-    with pytest.raises(UsageError, match=r"rows\.parquet has several columns split; keep one"):
+    with pytest.raises(UsageError, match=r"rows\.parquet has more than one column split; keep one"):
         check_table(str(tmp_path / "rows.parquet"))
 
 

@@ -104,7 +104,7 @@ def test_a_run_survives_its_decoders(tmp_path: Path, beam: tuple[str, ...]) -> N
 @pytest.mark.parametrize(
     ("number", "code", "says"),
     [
-        (signal.SIGTERM, 130, ["interrupted; nothing was published; the same command again goes on"]),
+        (signal.SIGTERM, 130, ["interrupted; nothing was published; run the same command again to continue"]),
         (signal.SIGKILL, -9, []),
     ],
 )
@@ -208,7 +208,7 @@ def test_a_lost_run_says_so_on_a_line_of_its_own(tmp_path: Path) -> None:
     os.kill(int(child), signal.SIGKILL)
     _, err = run.communicate(timeout=60)
     assert run.returncode == 1, err
-    assert err.split("\n")[-2] == "error: the process was lost, with signal 9; the same command again goes on"
+    assert err.split("\n")[-2] == "error: the process was lost, with signal 9; run the same command again to continue"
 
 
 def test_a_lost_worker_process_ends_the_run_with_one_line(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_lost_worker_process_ends_the_run_with_one_line(tmp_path: Path) -> Non
     _, err = run.communicate(timeout=60)
     assert run.returncode == 1, err
     assert err.split("\n")[-2] == (
-        "error: a worker process was lost (killed, or out of memory); the same command again goes on"
+        "error: a worker process was lost (killed, or out of memory); run the same command again to continue"
     )
     assert not running(output)
 
@@ -246,7 +246,7 @@ def test_an_interrupt_is_one_line_and_ends_every_process(tmp_path: Path, beam: t
     assert monotonic() - begun < 10
     assert (run.returncode, out) == (130, "")
     lines = [line for line in err.splitlines() if line.strip() and "images/s" not in line]
-    assert lines == ["interrupted; nothing was published; the same command again goes on"]
+    assert lines == ["interrupted; nothing was published; run the same command again to continue"]
     assert not [path for path in (tmp_path / "tmp of out").iterdir() if path.name.startswith("radrecords-")]
 
     again = started(raw, output, "--decode_timeout", 1)

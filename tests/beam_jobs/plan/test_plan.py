@@ -49,8 +49,8 @@ def test_every_reference_has_a_shard_of_its_split() -> None:
 @pytest.mark.parametrize(
     ("counts", "says"),
     [
-        ({}, "holds no image"),
-        ({("train", "A"): 3, ("validation", "A"): 3}, "one class only"),
+        ({}, "contains no image"),
+        ({("train", "A"): 3, ("validation", "A"): 3}, "only one class"),
         ({("train", "A"): 3, ("train", "B"): 3}, "no image for the validation split"),
         ({("validation", "A"): 3, ("test", "B"): 3}, "no image for the train split"),
     ],

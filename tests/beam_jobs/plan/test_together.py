@@ -203,7 +203,7 @@ def test_a_quarantine_is_retried_with_the_same_pairs_or_not_at_all(
     refused = convert(carved, tmp_path / "3", *retry, "--near_duplicates_of", tmp_path / "2")
     assert (refused.code, "or --near_duplicates_of" in refused.error) == (2, True)
     refused = convert(carved, tmp_path / "3", "--retry_quarantine", tmp_path / "1", *near)
-    assert (refused.code, "was made without --near_duplicates_of; leave it out" in refused.error) == (2, True)
+    assert (refused.code, "was made without --near_duplicates_of; omit it" in refused.error) == (2, True)
     result = convert(carved, tmp_path / "3", *retry, *near)
     assert result.code == 0, result.err
     assert convert(carved, tmp_path / "full", *GROUPS, *near).code == 0
@@ -217,16 +217,16 @@ def test_pairs_that_cannot_be_acted_on_are_refused(given: Path, tmp_path: Path, 
         assert not (tmp_path / "2").exists()
         return result.error
 
-    assert f"{tmp_path}/1 is no data set" in refusal()
+    assert f"{tmp_path}/1 is not a data set" in refusal()
     assert convert(given, tmp_path / "1").code == 0
     (tmp_path / "key").write_bytes(KEY)
-    assert "has unkeyed ids; leave out --id_key_file" in refusal("--id_key_file", tmp_path / "key")
+    assert "has unkeyed ids; omit --id_key_file" in refusal("--id_key_file", tmp_path / "key")
     shutil.copytree(given, tmp_path / "elsewhere/raw")
-    assert "no input has an id that its leakage.json names" in refusal(source=tmp_path / "elsewhere")
+    assert "its leakage.json names the id of no input" in refusal(source=tmp_path / "elsewhere")
     same = convert(given, tmp_path / "1", "--near_duplicates_of", tmp_path / "1", "--overwrite")
-    assert (same.code, "is --output too" in same.error) == (2, True)
+    assert (same.code, "is also --output" in same.error) == (2, True)
     (tmp_path / "1/leakage.json").unlink()
-    assert "has no leakage.json; convert it anew" in refusal()
+    assert "has no leakage.json; convert it again" in refusal()
     (tmp_path / "1/leakage.json").mkdir()
     assert "cannot read" in refusal()
 
@@ -239,7 +239,7 @@ def test_pairs_of_keyed_ids_need_the_same_key(given: Path, tmp_path: Path, conve
     refused = convert(given, tmp_path / "2", *near)
     assert (refused.code, "has keyed ids; give the same --id_key_file" in refused.error) == (2, True)
     refused = convert(given, tmp_path / "2", *near, "--id_key_file", tmp_path / "other")
-    assert (refused.code, "no input has an id that its leakage.json names" in refused.error) == (2, True)
+    assert (refused.code, "its leakage.json names the id of no input" in refused.error) == (2, True)
 
 
 def test_pairs_of_an_older_release_are_not_acted_on(given: Path, tmp_path: Path, convert: Convert) -> None:
@@ -249,7 +249,7 @@ def test_pairs_of_an_older_release_are_not_acted_on(given: Path, tmp_path: Path,
     (tmp_path / "1/leakage.json").write_text(json.dumps(leaks))
     refused = convert(given, tmp_path / "2", "--near_duplicates_of", tmp_path / "1")
     assert refused.code == 2
-    assert "its pairs are no copies but images that look alike; convert that data set anew" in refused.error
+    assert "whose pairs look alike but need not be copies; convert that data set again" in refused.error
 
 
 def test_a_damaged_report_is_refused_whatever_is_wrong(given: Path, tmp_path: Path, convert: Convert) -> None:

@@ -85,7 +85,7 @@ def test_a_forestalled_run_of_other_images_takes_nothing_from_the_winner(tmp_pat
     published = files_of(tmp_path / "out")
     shutil.rmtree(raw / "test")  # it would publish no test split: the winner's shards of it are not its to replace
     folder.mkdir()
-    with pytest.raises(JobFailed, match="was published by another run meanwhile"):
+    with pytest.raises(JobFailed, match="was published by another run in the meantime"):
         run(slow, release, str(folder), PipelineOptions([]))
     assert release
     assert releases.abandon(slow, release)
@@ -106,7 +106,7 @@ def test_publishing_twice_is_publishing_once(tmp_path: Path, raw: Path) -> None:
 
 def test_what_an_interrupt_leaves(tmp_path: Path, raw: Path, convert: Convert) -> None:
     first, second = config(raw, tmp_path / "out"), config(raw, tmp_path / "out", "--overwrite", "--shards", "2")
-    nothing = "interrupted; nothing was published; the same command again goes on"
+    nothing = "interrupted; nothing was published; run the same command again to continue"
     for _ in range(2):  # before it has begun, and then before a shard is finished
         assert releases.after_interrupt(first) == nothing
         assert not (tmp_path / "out").exists()
@@ -128,7 +128,7 @@ def test_a_run_ends_where_another_one_publishes_other_images(tmp_path: Path, raw
     said.write_text(json.dumps({"sha256": "of other images", "replaces": []}))
     result = convert(raw, tmp_path / "out")
     assert result.code == 1
-    assert "another run publishes other images" in result.error
+    assert "another run is publishing other images" in result.error
     assert not list((tmp_path / "out").glob("cxr-*"))
     assert not (tmp_path / "out/manifest.json").exists()
 
@@ -236,6 +236,6 @@ def test_a_damaged_manifest_in_the_output_is_told_with_its_repair(tmp_path: Path
     result = convert(raw, tmp_path / "out", "--overwrite")
     assert result.code == 2
     assert f"error: --output: {manifest} is damaged" in result.error
-    assert result.error.endswith("into a new version folder; or delete that file first")
+    assert result.error.endswith("into a new version folder, or delete that file first")
     manifest.unlink()
     assert convert(raw, tmp_path / "out", "--overwrite").code == 0

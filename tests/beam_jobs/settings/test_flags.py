@@ -82,4 +82,4 @@ def test_other_schemes_are_no_data_sets(command: Callable[..., Result], main: Ca
 def test_dataflow_is_not_given_local_folders(tmp_path: Path, convert: Convert) -> None:
     result = convert(tmp_path, "gs://bucket/out", "--runner=DataflowRunner", "--project=p", "--region=r")
     assert result.code == 2
-    assert f"--input {tmp_path} is local, and Dataflow's workers cannot reach it" in result.error
+    assert f"--input {tmp_path} is local, and Dataflow workers cannot reach it" in result.error

@@ -156,8 +156,8 @@ def test_what_contradicts_the_old_data_set_is_refused(raw: Path, tmp_path: Path,
         (raw, old, ("--name", "other"), "--name other"),
         (raw, old, ("--include_source_uri",), "--include_source_uri True"),
         (raw, old, ("--id_key_file", tmp_path / "key"), "has unkeyed ids"),
-        (tmp_path / "elsewhere", old, (), "another --input"),
-        (raw, tmp_path, (), "is no data set"),
+        (tmp_path / "elsewhere", old, (), "with a different --input, --manifest, --id_key_file"),
+        (raw, tmp_path, (), "is not a data set"),
     ):
         result = convert(source, tmp_path / "new", "--retry_quarantine", dataset, *flags)
         assert result.code == 2
@@ -177,7 +177,7 @@ def test_keyed_ids_need_the_same_key(raw: Path, tmp_path: Path, convert: Convert
     assert convert(raw, tmp_path / "old", *FLAGS, "--id_key_file", tmp_path / "key").code == 0
     repair(raw, *BROKEN)
     retry = (raw, tmp_path / "new", "--retry_quarantine", tmp_path / "old")
-    for flags, says in (((), "has keyed ids"), (("--id_key_file", tmp_path / "other"), "another --id_key_file")):
+    for flags, says in (((), "has keyed ids"), (("--id_key_file", tmp_path / "other"), "with a different --input")):
         result = convert(*retry, *flags)
         assert result.code == 2
         assert says in result.error
@@ -224,6 +224,6 @@ def test_a_manifest_sets_what_shapes_a_data_set_and_no_other_flag(
     (tmp_path / "1.0.0/manifest.json").write_text(json.dumps(manifest))
     result = convert(raw, tmp_path / "1.1.0", "--retry_quarantine", tmp_path / "1.0.0")
     assert result.code == code, result
-    told = f"its manifest gives {name} as {value!r}" if code == 2 else "3 of 23 images were rejected"
+    told = f"its manifest has an invalid {name} ({value!r})" if code == 2 else "3 of 23 images were rejected"
     assert told in result.error
     assert not (tmp_path / "1.1.0/manifest.json").exists()

@@ -196,9 +196,7 @@ def test_a_parent_without_a_free_descriptor_fails_the_job_and_no_image() -> None
         "pool = DecoderPool(1); resource.setrlimit(resource.RLIMIT_NOFILE, (4, 4)); pool.decode([b'x'], ImageSettings())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.stderr.splitlines()[-1].endswith(
-        "JobFailed: the process that decodes does not start: Too many open files"
-    )
+    assert done.stderr.splitlines()[-1].endswith("JobFailed: the decoding process does not start: Too many open files")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not heed the limit")
