@@ -5,6 +5,7 @@ get ready meanwhile. Nothing is imported outside of `main`, which answers an int
 """
 
 import functools
+import os
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +15,8 @@ from schemas.errors import ending_when_interrupted, run_command
 def main(argv: Sequence[str], supervised: bool = False) -> None:
     """Converts, and prints the summary; or says with --dry_run what it would do. `supervised`: a local run happens in a
     child of this process, which ends it and all that it started when it is interrupted."""
+    # More threads than one make no product of matrices of this size faster, and wait for work at full speed.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with ending_when_interrupted():
         from beam_jobs import retry, supervise
         from beam_jobs.decoder import pool
