@@ -5,6 +5,7 @@ start while it loads. Everything is imported inside `main`, which turns an inter
 """
 
 import functools
+import os
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +15,8 @@ from schemas.errors import ending_when_interrupted, run_command
 def main(argv: Sequence[str], supervised: bool = False) -> None:
     """Converts and prints the summary; with --dry_run, prints what it would do. `supervised`: a local run happens in a child
     of this process, which ends the child and everything that it started when it is interrupted."""
+    # More threads make no matrix product of this size faster, and wait for work at full speed.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with ending_when_interrupted():
         from beam_jobs.decoding.decoder import pool
         from beam_jobs.flags import config_of, is_local, parser, uses_processes
