@@ -20,6 +20,7 @@ from schemas.labels import Label
 
 # The allow-list: nothing else about an input ever enters a record, and the last only on request.
 IMAGE, LABEL, ID, GROUP, SOURCE_URI = "image", "label", "id", "group", "source_uri"
+TEXTS = (GROUP, ID)  # of every record, in the order in which other tools are told of them
 ID_LENGTH = 32  # hexadecimal characters, so that every record of a data set has the same size
 
 _FRAME_BYTES = 16

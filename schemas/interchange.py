@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from schemas.dataset import Manifest
-from schemas.example import GROUP, ID, IMAGE, LABEL, SOURCE_URI
+from schemas.example import IMAGE, LABEL, SOURCE_URI, TEXTS
 from schemas.labels import MULTI_HOT
 from schemas.shard_name import FILE_FORMAT, tfds_template
 
@@ -33,8 +33,7 @@ def _features(manifest: Manifest) -> str:
     text = feature("text_feature.Text", text={})
     shape = {"dimensions": [str(side) for side in manifest.shape]}
     features = {
-        GROUP: text,
-        ID: text,
+        **dict.fromkeys(TEXTS, text),
         IMAGE: feature("tensor_feature.Tensor", tensor={"dtype": "uint8", "encoding": "bytes", "shape": shape}),
         LABEL: feature("class_label_feature.ClassLabel", classLabel={"numClasses": str(len(manifest.classes))}),
     }
@@ -82,7 +81,8 @@ def _schema(manifest: Manifest) -> str:
         domain = f'int_domain {{ name: "{LABEL}" min: 0 max: 1 }} annotation {{ comment: {comment} }} '
         label = feature(LABEL, "INT", domain, len(manifest.classes))
     uri = (feature(SOURCE_URI, "BYTES"),) if manifest.settings.get("include_source_uri") else ()
-    return "".join((feature(GROUP, "BYTES"), feature(ID, "BYTES"), feature(IMAGE, "BYTES"), label, *uri))
+    texts = (feature(name, "BYTES") for name in TEXTS)
+    return "".join((*texts, feature(IMAGE, "BYTES"), label, *uri))
 
 
 def _one_of_each(manifest: Manifest) -> str:
