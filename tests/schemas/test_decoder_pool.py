@@ -280,7 +280,9 @@ def test_children_end_with_the_pool_and_with_the_parent(stand_in: None) -> None:
     with DecoderPool(3) as pool:
         before = set(children_of(os.getpid()))
         pool.start()
-        begun = set(children_of(os.getpid())) - before
+        end = time.monotonic() + 30  # a process that has just begun may have no command line yet
+        while len(begun := set(children_of(os.getpid())) - before) < 3 and time.monotonic() < end:
+            time.sleep(0.05)
         assert len(begun) == 3
     assert not begun & set(children_of(os.getpid()))
     code = (
