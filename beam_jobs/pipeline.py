@@ -48,10 +48,10 @@ def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bo
     if config.retry_quarantine:
         reuse.check(config)
     if config.dry_run:
-        with scratch_folder() as folder:
+        with scratch_folder() as status_folder:
             with status.quiet_workers(not debug):
-                run(config, None, folder, PipelineOptions([]))
-            summary.print_plan(config, status.read_plan(folder) or {})
+                run(config, None, status_folder, PipelineOptions([]))
+            summary.print_plan(config, status.read_plan(status_folder) or {})
         return
     if options.view_as(GoogleCloudOptions).template_location:
         stage_template(config, options)
@@ -75,11 +75,11 @@ def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True)
             pass
         elif config.local:
             with (
-                scratch_folder() as folder,
+                scratch_folder() as status_folder,
                 status.quiet_workers(quiet) as terminal,
-                status.ProgressBar(folder, terminal),
+                status.ProgressBar(status_folder, terminal),
             ):
-                run(config, release, folder, options)
+                run(config, release, status_folder, options)
         else:
             run(config, release, told_folder(release), options)
     except BaseException as error:
@@ -108,19 +108,19 @@ def told_folder(release: releases.Release) -> str:
     return storage.join(release.work, f"told-{uuid.uuid4().hex}")
 
 
-def run(config: ConvertConfig, release: releases.Release | None, folder: str, options: PipelineOptions) -> None:
-    """Runs the pipeline to its end. Raises the error that a worker recorded in `folder`, or else the runner's."""
-    runner = local_runner(options, folder) if config.local else None
+def run(config: ConvertConfig, release: releases.Release | None, status_folder: str, options: PipelineOptions) -> None:
+    """Runs the pipeline to its end. Raises the error that a worker recorded in `status_folder`, or else the runner's."""
+    runner = local_runner(options, status_folder) if config.local else None
     try:
         pipeline = beam.Pipeline(runner=runner, options=options)
-        define_pipeline(pipeline, config, release, folder)
-        with kept_in(folder if config.local else ""):
+        define_pipeline(pipeline, config, release, status_folder)
+        with kept_in(status_folder if config.local else ""):
             pipeline.run().wait_until_finish()
     except Exception as error:
-        told = status.read_failure(folder)  # before what the runner says: it adds words of its own
-        if told is None and isinstance(error, RadrecordsError):
+        failure = status.read_failure(status_folder)  # before what the runner says: it adds words of its own
+        if failure is None and isinstance(error, RadrecordsError):
             raise type(error)(_STEP.sub("", str(error))) from error
-        raise told or JobFailed(f"the job failed: {last_line(error)}") from error
+        raise failure or JobFailed(f"the job failed: {last_line(error)}") from error
 
 
 def last_line(error: BaseException) -> str:
@@ -129,18 +129,20 @@ def last_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
 
 
-def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: releases.Release | None, folder: str) -> None:
+def define_pipeline(
+    root: beam.Pipeline, config: ConvertConfig, release: releases.Release | None, status_folder: str
+) -> None:
     """Discover, plan, write, check leakage, publish. Without a release it ends with the plan (--dry_run)."""
     found: SourcesAndTally = root | "Discover" >> Discover(config)
     chosen: SourcesAndTally = found["sources"] | "Sample" >> sampling.Sample(config)
     unique: SourcesAndTally = chosen["sources"] | "DropDuplicates" >> DropDuplicates(config)
     steps = [found, chosen, unique]
     if config.near_duplicates_of:
-        steps.append(unique["sources"] | "KeepTogether" >> KeepTogether(config, folder))
+        steps.append(unique["sources"] | "KeepTogether" >> KeepTogether(config, status_folder))
     assigned: ReferencesAndTally = steps[-1]["sources"] | "AssignSplits" >> AssignSplits(config)
     tally = tuple(step[TALLY] for step in (*steps, assigned))
     everything: ReferencesAndTally = {"references": assigned["references"], TALLY: tally | "Tally" >> beam.Flatten()}
-    planned: PCollection[Plan] = everything | "Plan" >> plan.MakePlan(config, folder)
+    planned: PCollection[Plan] = everything | "Plan" >> plan.MakePlan(config, status_folder)
     if release is None:
         return
     the_plan = AsSingleton(planned)
@@ -152,7 +154,7 @@ def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: release
         (none, by_shard)
         | "ShardsAndReferences" >> beam.Flatten()
         | "ByShard" >> beam.GroupByKey()
-        | "WriteShards" >> beam.ParDo(shards.WriteShards(config, release.prefix, release.work, folder), the_plan)
+        | "WriteShards" >> beam.ParDo(shards.WriteShards(config, release.prefix, release.work, status_folder), the_plan)
     )
     signatures: PCollection[tuple[str, bytes]] = results | "Signatures" >> beam.Map(shards.signatures_of)
     pairs: PCollection[Found] = signatures | "NearDuplicates" >> search.FindNearDuplicates(the_plan)
@@ -161,5 +163,5 @@ def define_pipeline(root: beam.Pipeline, config: ConvertConfig, release: release
     _ = (
         root
         | "End" >> beam.Impulse()
-        | "Publish" >> beam.Map(publish.publish, finished, near, the_plan, config, release, folder)
+        | "Publish" >> beam.Map(publish.publish, finished, near, the_plan, config, release, status_folder)
     )

@@ -165,26 +165,28 @@ def drawn() -> str:
     shapes.arrow(right + BOX / 2, training_end, run_top)
     end = shapes.data(right, run_top, BOX, "run folder: model, metrics, report")
 
-    panels = Picture()
     frames = (
         ("beam_jobs", "raw images to records", MARGIN, top, middle + BOX + PAD - MARGIN, jobs_end),
         ("schemas", "what both sides agree on", right - PAD, top, BOX + 2 * PAD, schemas_end),
         ("training", "records to a model", right - PAD, training_top, BOX + 2 * PAD, training_end),
     )
-    for package, what, x, begin, width, finish in frames:
-        panels.box(x, begin, width, finish - begin, COLOURS[package], EDGES[package], 10)
-        panels.text(x + PAD, begin + 23, f"{package}/ \N{EN DASH} {what}", "package")
-    height = max(end, set_end) + MARGIN
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">',
-            f"<style>{STYLE}</style>",
-            f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
-            *panels.elements,
-            *shapes.elements,
-            "</svg>\n",
-        ]
-    )
+    return document([*panels(frames), *shapes.elements], max(end, set_end) + MARGIN)
+
+
+def panels(frames: Iterable[tuple[str, str, int, int, int, int]]) -> list[str]:
+    """The panel of each (package, what it is for, left, top, width, bottom)."""
+    picture = Picture()
+    for package, what, x, top, width, bottom in frames:
+        picture.box(x, top, width, bottom - top, COLOURS[package], EDGES[package], 10)
+        picture.text(x + PAD, top + 23, f"{package}/ \N{EN DASH} {what}", "package")
+    return picture.elements
+
+
+def document(elements: list[str], height: int) -> str:
+    """The SVG of these elements."""
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">'
+    paper = f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>'
+    return "\n".join([svg, f"<style>{STYLE}</style>", paper, *elements, "</svg>\n"])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Fixtures for every test: small radiographs on disk, and commands run as a user runs them."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,3 +93,9 @@ def children_of(process: int) -> list[int]:
     listed = (tasks.read_text().split() for tasks in Path(f"/proc/{process}/task").glob("*/children"))
     running = [int(child) for children in listed for child in children]
     return [child for child in running if b"schemas.decoders.child" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def convert_command(raw: Path, output: Path, *flags: object) -> list[str]:
+    """The words of a conversion in a process of its own."""
+    words = (sys.executable, "-m", "beam_jobs.convert", "--input", raw, "--output", output, *flags)
+    return [str(word) for word in words]

@@ -46,7 +46,7 @@ class MakePlan(beam.PTransform[ReferencesAndTally, PCollection[Plan]]):
     """References, and the tally of all steps -> the one Plan; fails the job where nothing may be written."""
 
     config: ConvertConfig
-    feedback: str
+    status_folder: str
 
     @several_collections
     def expand(self, inputs: ReferencesAndTally) -> PCollection[Plan]:
@@ -61,7 +61,7 @@ class MakePlan(beam.PTransform[ReferencesAndTally, PCollection[Plan]]):
         of_nothing: dict[str, dict[Any, int]] = {}
         tally = AsSingleton(sums, default_value=of_nothing)
         plan: PCollection[Plan] = (
-            images.pipeline | beam.Impulse() | "MakePlan" >> beam.Map(make_plan, tally, self.config, self.feedback)
+            images.pipeline | beam.Impulse() | "MakePlan" >> beam.Map(make_plan, tally, self.config, self.status_folder)
         )
         return plan
 
@@ -77,15 +77,15 @@ def count_images(references: Block[Reference], grouped: bool) -> Iterator[Count]
             yield Count(NOTES, NO_GROUP, alone)
 
 
-def make_plan(_: bytes, tally: Mapping[str, dict[Any, int]], config: ConvertConfig, folder: str) -> Plan:
+def make_plan(_: bytes, tally: Mapping[str, dict[Any, int]], config: ConvertConfig, status_folder: str) -> Plan:
     """The plan, which is also reported to the launcher. Raises JobFailed for problems with the inputs."""
-    with status.failures(folder):
+    with status.failures(status_folder):
         if problems := tally.get(PROBLEMS):
             raise JobFailed(problem_line(problems))
         duplicates = sum(tally.get(DUPLICATES, {}).values())
         plan = plan_of(config, tally.get(IMAGES, {}), duplicates, tally.get(SKIPPED, {}), tally.get(NOTES, {}))
         plan = replace(plan, overlaps=tally.get(OVERLAPS, {}))
-    status.write_plan(folder, asdict(plan))
+    status.write_plan(status_folder, asdict(plan))
     return plan
 
 

@@ -54,15 +54,16 @@ class KeepTogether(beam.PTransform[PCollection[Block[Source]], SourcesAndTally])
     and the tally of the copies left out."""
 
     config: ConvertConfig
-    feedback: str
+    status_folder: str
 
     @several_collections
     def expand(self, sources: PCollection[Block[Source]]) -> SourcesAndTally:
         changes = (
             sources
-            | "Members" >> beam.FlatMap(members, self.config, self.feedback)
+            | "Members" >> beam.FlatMap(members, self.config, self.status_folder)
             | "AllMembers" >> ToList()
-            | "Changes" >> beam.FlatMap(plan_changes, self.config, self.feedback).with_outputs(TALLY, main="changes")
+            | "Changes"
+            >> beam.FlatMap(plan_changes, self.config, self.status_folder).with_outputs(TALLY, main="changes")
         )
         applied = sources | "Apply" >> beam.FlatMap(apply, AsSingleton(changes["changes"])).with_outputs(
             TALLY, main="sources"
@@ -71,9 +72,9 @@ class KeepTogether(beam.PTransform[PCollection[Block[Source]], SourcesAndTally])
         return {"sources": applied["sources"], TALLY: tally}
 
 
-def members(sources: Block[Source], config: ConvertConfig, folder: str) -> Iterator[Member]:
+def members(sources: Block[Source], config: ConvertConfig, status_folder: str) -> Iterator[Member]:
     """Those of the sources that are in a pair."""
-    with status.failures(folder):
+    with status.failures(status_folder):
         key, ids = id_key(config), _ids(config)
     for source in sources:
         name = pseudonym("id", source.path, key)
@@ -85,9 +86,9 @@ def _ids(config: ConvertConfig) -> frozenset[str]:
     return frozenset(name for pair in known_pairs(config).pairs for name in pair)
 
 
-def plan_changes(found: list[Member], config: ConvertConfig, folder: str) -> Iterator[Changes | Told]:
+def plan_changes(found: list[Member], config: ConvertConfig, status_folder: str) -> Iterator[Changes | Told]:
     """One Changes, and what to note. Raises UsageError if the pairs belong to other inputs."""
-    with status.failures(folder):
+    with status.failures(status_folder):
         known = known_pairs(config)
         whole = config.sample_fraction == 1 and not config.limit
         if known.pairs and not found and whole:

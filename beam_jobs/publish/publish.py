@@ -28,10 +28,10 @@ def publish(
     plan: Plan,
     config: ConvertConfig,
     release: Release,
-    folder: str,
+    status_folder: str,
 ) -> None:
     """Checks the gate, moves the shards into place, and writes the other files and, last, the manifest."""
-    with status.failures(folder):
+    with status.failures(status_folder):
         ordered = sorted(results, key=lambda result: (result.split, result.index))
         manifest = account(ordered, plan, config, release.revision)
         listed = storage.join(release.work, reuse.QUARANTINE)

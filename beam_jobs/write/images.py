@@ -27,7 +27,9 @@ _large_files = threading.BoundedSemaphore(2)  # threads of a worker that may hol
 _IMAGE_SUFFIXES = frozenset(suffix for format in FORMATS.values() for suffix in format.suffixes)
 
 
-def convert_all(references: list[Reference], plan: Plan, config: ConvertConfig, folder: str) -> Iterator[Outcome]:
+def convert_all(
+    references: list[Reference], plan: Plan, config: ConvertConfig, status_folder: str
+) -> Iterator[Outcome]:
     """The Outcome of each input, in order. Threads read ahead, child processes decode."""
     batches = batches_of(references)
     threads = thread_count(config)
@@ -37,22 +39,22 @@ def convert_all(references: list[Reference], plan: Plan, config: ConvertConfig, 
             for batch in batches:
                 ahead.append(executor.submit(convert_batch, batch, plan, config))
                 if len(ahead) > 2 * threads:
-                    yield from _finished(ahead, folder)
+                    yield from _finished(ahead, status_folder)
             while ahead:
-                yield from _finished(ahead, folder)
+                yield from _finished(ahead, status_folder)
         finally:
             for future in ahead:
                 future.cancel()
 
 
-def _finished(ahead: "collections.deque[Future[list[Outcome]]]", folder: str) -> list[Outcome]:
+def _finished(ahead: "collections.deque[Future[list[Outcome]]]", status_folder: str) -> list[Outcome]:
     try:
         outcomes = ahead.popleft().result()
     except OSError as error:  # the caller would take an OSError for a write error
         raise JobFailed(
             f"cannot read or decode images: {error.strerror or error}; run again: finished shards are kept"
         ) from error
-    status.count_done(folder, len(outcomes))
+    status.count_done(status_folder, len(outcomes))
     return outcomes
 
 

@@ -41,8 +41,8 @@ class WriteShards(beam.DoFn):
     Two shards at a time, so that the decoders have work while one shard ends and the next one starts.
     """
 
-    def __init__(self, config: ConvertConfig, prefix: str, work: str, folder: str) -> None:
-        self._settings = config, prefix, work, folder
+    def __init__(self, config: ConvertConfig, prefix: str, work: str, status_folder: str) -> None:
+        self._settings = config, prefix, work, status_folder
 
     def start_bundle(self) -> None:
         self._threads = ThreadPoolExecutor(_AT_ONCE, "shard")
@@ -74,22 +74,22 @@ def write_shard(
     config: ConvertConfig,
     prefix: str,
     work: str,
-    folder: str,
+    status_folder: str,
 ) -> ShardResult:
     """Writes the shard of one ((split, index), references) into the folder `work` and gives the outcomes of its inputs.
-    Progress is reported in `folder`. A shard that an earlier run finished from the same inputs is kept."""
+    Progress is reported in `status_folder`. A shard that an earlier run finished from the same inputs is kept."""
     (split, index), references = keyed
-    with status.failures(folder):
+    with status.failures(status_folder):
         ordered = sorted(itertools.chain.from_iterable(references), key=lambda reference: reference.id)
         name = ShardName(prefix, split, index, plan.shards[split])
         mark = storage.join(work, f"{name}.{_inputs_hash(ordered, plan, config)}.json")
         finished = _finished(mark, work, config)
         if finished is not None:
-            status.count_done(folder, len(ordered))
+            status.count_done(status_folder, len(ordered))
             return finished
-        result = _retried(name, ordered, plan, config, work, folder) if config.retry_quarantine else None
+        result = _retried(name, ordered, plan, config, work, status_folder) if config.retry_quarantine else None
         if result is None:
-            outcomes = convert_all(ordered, plan, config, folder)
+            outcomes = convert_all(ordered, plan, config, status_folder)
             result = _write(name, ordered, outcomes, plan, config, work)
         with storage.writing(work):
             storage.write_bytes(mark, result.to_json().encode())
@@ -143,7 +143,7 @@ def _retried(
     plan: Plan,
     config: ConvertConfig,
     work: str,
-    folder: str,
+    status_folder: str,
 ) -> ShardResult | None:
     """Writes the shard from the old data set's records and the images that it quarantined. None if the old data set has no
     intact shard that was made from the other inputs."""
@@ -154,8 +154,8 @@ def _retried(
     kept = reuse.kept_records(old.folder, found, config.image) if found else None
     if found is None or kept is None:
         return None
-    status.count_done(folder, len(others))
-    outcomes = merge(references, kept, again, convert_all(again, plan, config, folder))
+    status.count_done(status_folder, len(others))
+    outcomes = merge(references, kept, again, convert_all(again, plan, config, status_folder))
     result = _write(name, references, outcomes, plan, config, work)
     return replace(
         result,

@@ -3,7 +3,6 @@
 import json
 import logging
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from beam_jobs.convert import main
 from beam_jobs.reading.manifest import require_manifest
 from beam_jobs.reading.shards import read_examples
 from schemas.pixels.rejection import Reason
-from tests.conftest import Result, files_of, labelled, manifest_of, write_images
+from tests.conftest import Result, convert_command, files_of, labelled, manifest_of, write_images
 from tests.schemas.image_files import GOOD, NAMES, REJECTED, dicom_file, scene
 
 Convert = Callable[..., Result]
@@ -47,17 +46,7 @@ def test_the_search_finds_names(raw: Path) -> None:
 
 
 def test_no_attribute_of_an_image_is_in_any_output_or_log(raw: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "beam_jobs.convert",
-        "--debug",
-        "--input",
-        str(raw),
-        "--output",
-        str(tmp_path / "out"),
-    ]
-    command += ["--shards", "2", "--max_reject_fraction"]
+    command = convert_command(raw, tmp_path / "out", "--debug", "--shards", 2, "--max_reject_fraction")
     for fraction, code in (("0", 1), ("1", 0)):  # the first run leaves its work folder, with the marks of its shards
         done = subprocess.run([*command, fraction], capture_output=True, timeout=300)
         assert done.returncode == code, done.stderr.decode()

@@ -27,7 +27,7 @@ from beam_jobs.reading.shards import read_examples
 from beam_jobs.settings import id_key
 from schemas.errors import JobFailed, UsageError
 from tests.beam_jobs.made import config
-from tests.conftest import Result, files_of, labelled, manifest_of, write_images
+from tests.conftest import Result, convert_command, files_of, labelled, manifest_of, write_images
 from tests.gcs.bucket import Bucket
 
 Convert = Callable[..., Result]
@@ -157,17 +157,9 @@ def test_the_key_is_not_in_the_job_graph(tmp_path: Path, key_file: Path) -> None
 def test_the_key_is_in_no_output_and_no_log(tmp_path: Path, key_file: Path, beam_flags: tuple[str, ...]) -> None:
     raw = write_images(tmp_path / "raw", labelled(10))
     (raw / "NORMAL/0.png").write_bytes(b"")
-    command = [
-        sys.executable,
-        "-m",
-        "beam_jobs.convert",
-        "--debug",
-        "--input",
-        str(raw),
-        "--output",
-        str(tmp_path / "out"),
-    ]
-    command += ["--id_key_file", str(key_file), *beam_flags, "--max_reject_fraction"]
+    command = convert_command(
+        raw, tmp_path / "out", "--debug", "--id_key_file", key_file, *beam_flags, "--max_reject_fraction"
+    )
     for fraction, code in (("0", 1), ("1", 0)):  # the first run leaves its work folder, the second publishes
         done = subprocess.run([*command, fraction], capture_output=True, timeout=120)
         assert done.returncode == code, done.stderr.decode()
