@@ -52,9 +52,6 @@ def report(
     be missing); `mistakes` holds the most confident ones by true label (0: false positives, 1: false negatives)."""
     data, best = metrics["data"], config.best or {}
     title = f"{config.recipe.name} on {data['name']} {data['version']}, split {metrics['split']}"
-    curves = (
-        _picture(images["curves"], "training curves") if "curves" in images else "<p>No curves in the run folder.</p>"
-    )
     negative, positive = config.classes
     parts = (
         f"<h1>{escape(title)}</h1>",
@@ -68,7 +65,7 @@ def report(
         "<h2>Confusion matrix and ROC</h2>",
         f"<div class=row>{_picture(images['confusion'], 'matrix')}{_picture(images['roc'], 'ROC curve')}</div>",
         "<h2>Training</h2>",
-        curves,
+        _curves(images),
         f"<p class=note>The weights are from epoch {best['epoch']:.0f}, the best by AUC on the validation split: "
         f"AUC {best['val_auc']:.4f}, accuracy {best['val_accuracy']:.4f} at 0.5.</p>",
         f"<h2>False positives: {escape(negative)} predicted as {escape(positive)}</h2>",
@@ -82,6 +79,12 @@ def report(
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
         f"<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _curves(images: Mapping[str, bytes]) -> str:
+    return (
+        _picture(images["curves"], "training curves") if "curves" in images else "<p>No curves in the run folder.</p>"
     )
 
 
