@@ -103,14 +103,19 @@ def _coefficients(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """[images, 1 + MARGINS, _SIGNS] whole numbers: the coefficients of all pixels and of those within each margin."""
     images, height, width = pixels.shape
     margins = (0, *MARGINS)
-    across = pixels.reshape(-1, width).astype(np.float64) @ np.hstack([_shares(width, margin) for margin in margins])
-    across = across.reshape(images, height, len(margins), _CELLS).transpose(2, 0, 3, 1)  # [margin, image, column, row]
+    exact = (
+        np.float32 if 255 * width * _PARTS < 1 << 24 else np.float64
+    )  # the sum of a cell is a whole number up to this
+    shares = np.hstack([_shares(width, margin) for margin in margins]).astype(exact)
+    sums = pixels.reshape(-1, width).astype(exact) @ shares
+    across = np.empty((len(margins), images, _CELLS, height))
+    across[:] = sums.reshape(images, height, len(margins), _CELLS).transpose(2, 0, 3, 1)
     grays = np.empty((images, len(margins), _CELLS, _CELLS))
     for index, margin in enumerate(margins):
         whole = height * width * (_PARTS - 2 * margin) ** 2
         areas = across[index].reshape(-1, height) @ _shares(height, margin)
-        # 0 to 4080
-        grays[:, index] = (areas.astype(np.int64) * 16 // whole).reshape(images, _CELLS, _CELLS)
+        # 0 to 4080. A quotient of numbers of this size rounds to a whole number only if it is one.
+        grays[:, index] = np.floor(areas * 16 / whole).reshape(images, _CELLS, _CELLS)
     # Without their mean, which rounded cosines would let through.
     grays = grays * _CELLS**2 - grays.sum((2, 3), keepdims=True)
     cosines = _cosines()
