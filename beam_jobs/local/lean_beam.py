@@ -4,6 +4,7 @@ Beam imports every client that is installed, mainly Google's: half of the second
 accesses buckets and Secret Manager itself (bucket.py, id_key.py), never through Beam.
 """
 
+import functools
 import gc
 import logging
 import sys
@@ -21,6 +22,7 @@ def load_beam() -> None:
     gc.disable()  # a thousand modules, none of them garbage
     try:
         from apache_beam.runners.worker.statesampler import StateSampler
+        from apache_beam.transforms import userstate
     finally:
         gc.enable()
         logging.disable(logging.NOTSET)
@@ -29,3 +31,5 @@ def load_beam() -> None:
     # At the end of a bundle Beam waits for the thread that samples which step is active: a fifth of a second unless told to
     # look more often, and it has no option for that.
     StateSampler.__init__.__defaults__ = (_SAMPLING_MILLISECONDS,)
+    # Beam inspects all methods of each DoFn, again and again, to find its state and timers: an eighth of a second.
+    userstate.get_dofn_specs = functools.cache(userstate.get_dofn_specs)
