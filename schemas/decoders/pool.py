@@ -22,7 +22,7 @@ from schemas.pixels.rejection import ImageRejected, Reason
 from schemas.pixels.settings import ImageSettings
 from schemas.pixels.sniff import sniff
 
-BATCH_IMAGES, BATCH_BYTES = 32, 1 << 20  # per message: enough to save small images a round trip each
+BATCH_IMAGES, BATCH_BYTES = 32, 4 << 20  # per message: some dozen images, which save a round trip each
 DEFAULT_MEMORY, DEFAULT_SECONDS = 1 << 30, 60.0
 DECODER = "schemas.pixels.decode:decoder"
 _STARTS = 10  # of a child that is killed again and again before it is ready
