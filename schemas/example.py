@@ -7,6 +7,7 @@ Sources of the two formats:
   uint32 masked crc32c of the data, all little endian.
 """
 
+import functools
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -114,6 +115,7 @@ def _masked_crc(data: bytes) -> bytes:
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
+@functools.lru_cache(256)  # nearly all are the lengths of the same few fields
 def _varint(value: int) -> bytes:
     value &= (1 << 64) - 1  # int64 as protobuf writes it: two's complement
     out = bytearray()

@@ -103,21 +103,17 @@ def _coefficients(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """[images, 1 + MARGINS, _SIGNS] whole numbers: the coefficients of all pixels and of those within each margin."""
     images, height, width = pixels.shape
     margins = (0, *MARGINS)
-    exact = (
-        np.float32 if 255 * width * _PARTS < 1 << 24 else np.float64
-    )  # the sum of a cell is a whole number up to this
-    shares = np.hstack([_shares(width, margin) for margin in margins]).astype(exact)
-    sums = pixels.reshape(-1, width).astype(exact) @ shares
-    across = np.empty((len(margins), images, _CELLS, height))
-    across[:] = sums.reshape(images, height, len(margins), _CELLS).transpose(2, 0, 3, 1)
     grays = np.empty((images, len(margins), _CELLS, _CELLS))
     for index, margin in enumerate(margins):
-        whole = height * width * (_PARTS - 2 * margin) ** 2
-        areas = across[index].reshape(-1, height) @ _shares(height, margin)
+        (across, cell_width), (down, cell_height) = _shares(width, margin), _shares(height, margin)
+        rows = pixels.reshape(-1, width).astype(_exact(255 * cell_width))
+        sums = (rows @ across.astype(rows.dtype)).reshape(images, height, _CELLS).transpose(0, 2, 1)
+        columns = sums.astype(_exact(255 * 16 * cell_width * cell_height)).reshape(-1, height)
+        areas = (columns @ down.astype(columns.dtype)).reshape(images, _CELLS, _CELLS)
         # 0 to 4080. A quotient of numbers of this size rounds to a whole number only if it is one.
-        grays[:, index] = np.floor(areas * 16 / whole).reshape(images, _CELLS, _CELLS)
-    # Without their mean, which rounded cosines would let through.
-    grays = grays * _CELLS**2 - grays.sum((2, 3), keepdims=True)
+        gray = np.floor(areas * 16 / (cell_width * cell_height))
+        # Without their mean, which rounded cosines would let through.
+        grays[:, index] = gray * _CELLS**2 - gray.sum((1, 2), keepdims=True)
     cosines = _cosines()
     found = (grays @ cosines.T).transpose(0, 1, 3, 2) @ cosines.T  # [image, margin, vertical, horizontal order]
     horizontal, vertical = _chosen()
@@ -125,16 +121,22 @@ def _coefficients(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     return chosen
 
 
+def _exact(most: int) -> type[np.floating]:
+    """The fastest type that holds all whole numbers up to `most`."""
+    return np.float32 if most < 1 << 24 else np.float64
+
+
 @functools.lru_cache(64)
-def _shares(side: int, margin: int) -> NDArray[np.float64]:
-    """[side, cells]: how much of each pixel lies in each of the equal cells that the side has without its margins, in units
-    of a pixel / (_CELLS * _PARTS)."""
+def _shares(side: int, margin: int) -> tuple[NDArray[np.float64], int]:
+    """[side, cells]: how much of each pixel lies in each of the equal cells that the side has without its margins, and the
+    width of a cell, both in the largest unit that makes them whole numbers."""
     unit = _CELLS * _PARTS
     pixel = np.arange(side) * unit
     cell = (np.arange(_CELLS)[:, np.newaxis] * (_PARTS - 2 * margin) + margin * _CELLS) * side
     overlap = np.minimum(pixel + unit, cell + side * (_PARTS - 2 * margin)) - np.maximum(pixel, cell)
-    shares: NDArray[np.float64] = overlap.clip(0).astype(np.float64).T
-    return shares
+    shares = overlap.clip(0).T
+    largest = np.gcd.reduce(shares, axis=None)
+    return (shares // largest).astype(np.float64), side * (_PARTS - 2 * margin) // int(largest)
 
 
 @functools.cache
