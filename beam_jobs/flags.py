@@ -4,7 +4,7 @@ import argparse
 import csv
 from dataclasses import asdict
 
-from beam_jobs.leakage.known_pairs import read_pairs
+from beam_jobs.leakage.reported_pairs import read_pairs
 from beam_jobs.settings import id_key
 from beam_jobs.settings.config import DICOM_DECODERS, LOCAL_RUNNERS, ConvertConfig
 from beam_jobs.storage import storage

@@ -81,14 +81,14 @@ def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True)
             ):
                 run(config, release, status_folder, options)
         else:
-            run(config, release, told_folder(release), options)
+            run(config, release, status_folder_of(release), options)
     except BaseException as error:
         ours = release is not None and releases.is_ours(config, release)
         published = release is not None and releases.abandon(config, release)
         if not published or not isinstance(error, Exception):
             raise
         if not ours:
-            raise releases.lost(config) from error
+            raise releases.published_by_another(config) from error
     manifest = read_manifest(config.output)
     if manifest is None:
         raise JobFailed(f"the job ended without publishing anything in {config.output}")
@@ -100,12 +100,12 @@ def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True)
 def stage_template(config: ConvertConfig, options: PipelineOptions) -> None:
     """Stages the template in --template_location for Dataflow to run later. Writes nothing to the output folder."""
     release = releases.unclaimed(config)
-    run(config, release, told_folder(release), options)
+    run(config, release, status_folder_of(release), options)
 
 
-def told_folder(release: releases.Release) -> str:
+def status_folder_of(release: releases.Release) -> str:
     """The folder in which the workers of a remote runner report why the job failed."""
-    return storage.join(release.work, f"told-{uuid.uuid4().hex}")
+    return storage.join(release.work, f"status-{uuid.uuid4().hex}")
 
 
 def run(config: ConvertConfig, release: releases.Release | None, status_folder: str, options: PipelineOptions) -> None:

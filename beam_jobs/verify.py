@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
     for shard, problem in zip(shards, problems, strict=True):
         if problem:
             print(f"damaged: {shard.file}: {problem}")
-    for name in manifest.strangers(file.path for file in storage.list_files(folder, folder, recursive=False)):
+    for name in manifest.unlisted_shards(file.path for file in storage.list_files(folder, folder, recursive=False)):
         print(f"not in the manifest: {name} (readers ignore it)")
     if damaged:
         raise JobFailed(

@@ -77,10 +77,10 @@ class Manifest:
             raise UsageError(f"data set {self.name} has no split {split!r}; it has {', '.join(self.splits)}")
         return self.splits[split]
 
-    def strangers(self, names: Iterable[str]) -> list[str]:
+    def unlisted_shards(self, names: Iterable[str]) -> list[str]:
         """The file names that look like shards but do not belong to this data set, sorted."""
-        known = {shard.file for shards in self.splits.values() for shard in shards}
-        return sorted(name for name in names if f".{FILE_FORMAT}" in name and name not in known)
+        listed = {shard.file for shards in self.splits.values() for shard in shards}
+        return sorted(name for name in names if f".{FILE_FORMAT}" in name and name not in listed)
 
     def to_json(self) -> str:
         """The text of manifest.json: indented, keys in a fixed order, so that equal data sets have equal manifests."""

@@ -63,9 +63,9 @@ def check_place(flag: str, place: str) -> str:
     return place
 
 
-def source_of(file: File, label: str, split: str, group: str | None, known: Preset) -> Source:
+def source_of(file: File, label: str, split: str, group: str | None, preset: Preset) -> Source:
     """The Source of `file`. Without a `group` it is a group of its own."""
-    split = known.merge_splits.get(split, split)
+    split = preset.merge_splits.get(split, split)
     return Source(file.uri, file.path, label, split, group or file.path, file.size, file.checksum, file.version)
 
 

@@ -21,7 +21,15 @@ from training.models import FLOAT16, build_model
 from training.plots import curves
 from training.predictions import predict_split
 from training.recipes import Recipe
-from training.records import Split, all_splits, check_shards, naming_damaged_shards, open_dataset, open_split, strangers
+from training.records import (
+    Split,
+    all_splits,
+    check_shards,
+    naming_damaged_shards,
+    open_dataset,
+    open_split,
+    unlisted_shards,
+)
 from training.run_folder import RunConfig
 
 MONITOR = "val_auc"
@@ -37,7 +45,7 @@ def train(config: TrainConfig) -> RunConfig:
     splits = [open_split(config.data, manifest, name) for name in ("train", "validation")]
     check_classes(config.data, manifest)
     check_shards(all_splits(config.data, manifest), config.verify_data)
-    for name in strangers(config.data, manifest):
+    for name in unlisted_shards(config.data, manifest):
         print(f"warning: {config.data}: {name} is not in the manifest and is not read", file=sys.stderr)
     keras.utils.set_random_seed(config.seed)
     dtype = FLOAT16 if config.mixed_precision else "float32"

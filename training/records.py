@@ -75,10 +75,10 @@ def all_splits(folder: str, manifest: Manifest) -> list[Split]:
     return [Split(folder, name, shards, manifest.shape) for name, shards in manifest.splits.items()]
 
 
-def strangers(folder: str, manifest: Manifest) -> list[str]:
+def unlisted_shards(folder: str, manifest: Manifest) -> list[str]:
     """The files in `folder` that look like shards but are not in the manifest. Nothing reads them."""
     try:
-        return manifest.strangers(tf.io.gfile.listdir(folder))
+        return manifest.unlisted_shards(tf.io.gfile.listdir(folder))
     except tf.errors.OpError as error:
         raise UsageError(f"cannot list {folder}: {error.message}") from error
 

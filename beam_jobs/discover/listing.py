@@ -15,7 +15,7 @@ from apache_beam.pvalue import PBegin, PCollection
 from beam_jobs.discover import public_sets
 from beam_jobs.discover.tables import Row, UnreadableTable, check_table, read_rows
 from beam_jobs.passing.blocks import Block, InPartitions, blocks
-from beam_jobs.passing.tally import TALLY, SourcesAndTally, Told, problem, several_collections, skipped
+from beam_jobs.passing.tally import TALLY, Counted, SourcesAndTally, problem, several_collections, skipped
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
 from schemas.errors import JobFailed, UsageError
@@ -54,7 +54,7 @@ class Discover(beam.PTransform[PBegin, SourcesAndTally]):
 
     @several_collections
     def expand(self, root: PBegin) -> SourcesAndTally:
-        if self.config.known.table:
+        if self.config.public_set.table:
             return public_sets.by_table(root, self._files(root), self.config)
         return self._by_manifest(root) if self.config.manifest else self._by_folder(root)
 
@@ -116,7 +116,7 @@ def list_prefix(part: tuple[str, bool], root: str) -> Iterator[Block[File]]:
     yield from blocks(storage.list_files(folder, root, recursive))
 
 
-def by_folder(files: Block[File], config: ConvertConfig) -> Iterator[Block[Source] | Told]:
+def by_folder(files: Block[File], config: ConvertConfig) -> Iterator[Block[Source] | Counted]:
     """The Source of each file of a block, by its folders, or the reason why it is not an input."""
     sources = []
     reasons: Counter[str] = Counter()
@@ -128,17 +128,17 @@ def by_folder(files: Block[File], config: ConvertConfig) -> Iterator[Block[Sourc
             continue
         split, label = place
         group = group_of(file.path, _pattern(config))
-        sources.append(source_of(file, canonical(label), split, group, config.known))
+        sources.append(source_of(file, canonical(label), split, group, config.public_set))
     yield Block(sources)
     yield from skipped(reasons)
 
 
 def _pattern(config: ConvertConfig) -> re.Pattern[str] | None:
-    pattern = config.known.group_pattern
+    pattern = config.public_set.group_pattern
     return compile_group_pattern(pattern) if pattern else None  # re caches compiled patterns
 
 
-def named_rows(uri: str, root: str) -> Iterator[Block[NamedRow] | Told]:
+def named_rows(uri: str, root: str) -> Iterator[Block[NamedRow] | Counted]:
     """The rows of the table at `uri`, in blocks; relative URIs are in `root`."""
 
     def named() -> Iterator[NamedRow]:
@@ -152,7 +152,7 @@ def named_rows(uri: str, root: str) -> Iterator[Block[NamedRow] | Told]:
         yield problem(f"manifest {uri} is {error}")
 
 
-def one_row_each(rows: Iterable[Block[NamedRow]]) -> Iterator[Block[NamedRow] | Told]:
+def one_row_each(rows: Iterable[Block[NamedRow]]) -> Iterator[Block[NamedRow] | Counted]:
     """Passes on one row for each image of a partition. A second row for an image, a row without an image and a row with an
     unknown split are problems."""
     by_uri: defaultdict[str, list[NamedRow]] = defaultdict(list)
@@ -179,7 +179,7 @@ def one_row_each(rows: Iterable[Block[NamedRow]]) -> Iterator[Block[NamedRow] | 
     yield from blocks(good, _STAT_BLOCK)
 
 
-def stat_rows(rows: Block[NamedRow], config: ConvertConfig) -> Iterator[Block[Source] | Told]:
+def stat_rows(rows: Block[NamedRow], config: ConvertConfig) -> Iterator[Block[Source] | Counted]:
     """Looks up the files that a block of rows names. A missing file becomes a Source of size -1, which is quarantined
     like any image that cannot be read; a row without a label is skipped."""
     every = list(rows)
@@ -192,13 +192,13 @@ def stat_rows(rows: Block[NamedRow], config: ConvertConfig) -> Iterator[Block[So
         # A patient named by the table is one person wherever the images are: no pool.
         patient = f"/{row.group}" if row.group else group_of(path, _pattern(config))
         found = file or missing_file(uri, path)
-        sources.append(source_of(found, row.label, split_name(row.split) or UNASSIGNED, patient, config.known))
+        sources.append(source_of(found, row.label, split_name(row.split) or UNASSIGNED, patient, config.public_set))
     yield Block(sources)
 
 
 def check_input(config: ConvertConfig) -> None:
     """Raises UsageError if the input is missing or holds no file, before a pipeline starts."""
-    table = config.known.table
+    table = config.public_set.table
     if config.manifest and not table:
         check_table(config.manifest)
         return

@@ -15,7 +15,7 @@ from apache_beam.pvalue import PBegin, PCollection
 
 from beam_jobs.discover.tables import Row, UnreadableTable, read_published
 from beam_jobs.passing.blocks import Block, InPartitions, blocks
-from beam_jobs.passing.tally import TALLY, Count, SourcesAndTally, Told, problem, skipped
+from beam_jobs.passing.tally import TALLY, Count, Counted, SourcesAndTally, problem, skipped
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
 from schemas.errors import UsageError
@@ -34,7 +34,7 @@ class Named(NamedTuple):
 
 def by_table(root: PBegin, files: PCollection[Block[File]], config: ConvertConfig) -> SourcesAndTally:
     """Blocks of Files -> blocks of Sources with the labels of the preset's table, and the tally of the others."""
-    table = config.known.table
+    table = config.public_set.table
     assert table
     rows = (
         root
@@ -58,7 +58,7 @@ def by_table(root: PBegin, files: PCollection[Block[File]], config: ConvertConfi
 
 def table_of(config: ConvertConfig) -> str:
     """The path of the preset's table: --manifest, or its published name in --input. Raises UsageError if it is missing."""
-    table = config.known.table
+    table = config.public_set.table
     assert table
     places = [config.manifest] if config.manifest else [storage.join(config.input, name) for name in table.names]
     for place in places:
@@ -75,9 +75,9 @@ def files_by_name(files: Block[File]) -> Block[Named]:
     return Block([Named(PurePosixPath(file.path).name, _FILES, file) for file in files])
 
 
-def rows_by_name(uri: str, config: ConvertConfig) -> Iterator[Block[Named] | Told]:
+def rows_by_name(uri: str, config: ConvertConfig) -> Iterator[Block[Named] | Counted]:
     """The rows of the table, by file name."""
-    assert config.known.table
+    assert config.public_set.table
     unnamed = []
 
     def named(rows: Iterable[Row]) -> Iterator[Named]:
@@ -88,7 +88,7 @@ def rows_by_name(uri: str, config: ConvertConfig) -> Iterator[Block[Named] | Tol
                 unnamed.append(row.line)
 
     try:
-        yield from blocks(named(read_published(uri, config.known.table, config.class_order)))
+        yield from blocks(named(read_published(uri, config.public_set.table, config.class_order)))
     except UnreadableTable as error:
         yield problem(f"manifest {uri} is {error}")
     for line in unnamed:
@@ -105,7 +105,7 @@ def names_of_split(listed: tuple[str, str], folder: str) -> Iterator[Block[Named
             yield from blocks(Named(file_name, _SPLITS, split) for file_name in names)
 
 
-def join_partition(found: Iterable[Block[Named]], config: ConvertConfig) -> Iterator[Block[Source] | Told]:
+def join_partition(found: Iterable[Block[Named]], config: ConvertConfig) -> Iterator[Block[Source] | Counted]:
     """Joins the files of a partition with the rows and lists that name them."""
     by_name: defaultdict[str, dict[str, list[Any]]] = defaultdict(lambda: {_FILES: [], _ROWS: [], _SPLITS: []})
     for named in itertools.chain.from_iterable(found):
@@ -124,7 +124,7 @@ def join_partition(found: Iterable[Block[Named]], config: ConvertConfig) -> Iter
     yield from skipped(reasons)
 
 
-def join(name: str, found: Mapping[str, list[Any]], config: ConvertConfig) -> Iterator[Source | str | Told]:
+def join(name: str, found: Mapping[str, list[Any]], config: ConvertConfig) -> Iterator[Source | str | Counted]:
     """Joins the files of one name with the rows and lists that name them: a Source, the reason why there is none, or a
     problem."""
     files = []
@@ -151,4 +151,4 @@ def join(name: str, found: Mapping[str, list[Any]], config: ConvertConfig) -> It
         file = files[0] if files else missing_file(storage.join(config.input, name), name)
         # A patient named by the table is one person wherever the images are: no pool.
         group = f"/{rows[0].group}" if rows[0].group else None
-        yield source_of(file, rows[0].label, splits[0] if splits else UNASSIGNED, group, config.known)
+        yield source_of(file, rows[0].label, splits[0] if splits else UNASSIGNED, group, config.public_set)

@@ -6,8 +6,8 @@ from typing import Any
 
 from beam_jobs.elements import Plan
 from beam_jobs.leakage import near_duplicates
-from beam_jobs.leakage.known_pairs import ACTED_ON, LEAKAGE, Ids
 from beam_jobs.leakage.near_duplicates import MEASURE, Found
+from beam_jobs.leakage.reported_pairs import ACTED_ON, LEAKAGE, Ids
 from schemas.dataset import SPLITS
 
 

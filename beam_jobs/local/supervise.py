@@ -21,7 +21,7 @@ from beam_jobs.publish import releases
 from beam_jobs.settings.config import ConvertConfig
 from schemas.errors import JobFailed, run_command
 
-_TOLD = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM}
+_WATCHED = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM}
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
 _ENDED, _WORKER_LOST = b".", b"w"  # what the child sends before it ends; nothing if it was lost
 _BEAMS_WATCH = "run_worker"  # the thread of Beam's local runner that fails together with its worker process
@@ -51,13 +51,13 @@ def run_in_child(run: Callable[[], None], config: ConvertConfig, argv: Sequence[
 
 def _in_child(run: Callable[[], None], argv: Sequence[str]) -> tuple[int | None, str]:
     """The exit code of `run`, or None if its process or a worker was lost, and a description of how it ended."""
-    told, tell = os.pipe()
+    answers_end, tell = os.pipe()
     parent = os.getpid()
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # we adopt, and end, what a lost run leaves running
     sys.stdout.flush()
     sys.stderr.flush()
-    with scratch_folder() as folder, open(told, "rb") as answers:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _TOLD)
+    with scratch_folder() as folder, open(answers_end, "rb") as answers:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
         try:
             child = os.fork()
             if child == 0:
@@ -65,14 +65,14 @@ def _in_child(run: Callable[[], None], argv: Sequence[str]) -> tuple[int | None,
                 if os.getppid() != parent:
                     os._exit(1)
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # also in the processes that it starts
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
                 tempfile.tempdir = folder  # deleted with the scratch folder
                 _run_and_tell(run, argv, tell)
             os.close(tell)
             status = _wait(child)
         finally:
             _end_orphans()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
         answer = answers.read(1)
     code = os.waitstatus_to_exitcode(status)
     if answer == _ENDED:
@@ -104,7 +104,7 @@ def _run_and_tell(run: Callable[[], None], argv: Sequence[str], tell: int) -> No
 
 def _wait(child: int) -> int:
     """The exit status of the child. If this process is asked to end, it ends the child and raises KeyboardInterrupt."""
-    while signal.sigwaitinfo(_TOLD).si_signo == signal.SIGCHLD:
+    while signal.sigwaitinfo(_WATCHED).si_signo == signal.SIGCHLD:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return status

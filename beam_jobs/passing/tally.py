@@ -28,7 +28,7 @@ class Count(NamedTuple):
     number: int
 
 
-Told = TaggedOutput[Literal["tally"], Count]
+Counted = TaggedOutput[Literal["tally"], Count]
 
 
 class SourcesAndTally(TypedDict):
@@ -47,31 +47,31 @@ def several_collections(expand: _Expand) -> _Expand:
     return marked
 
 
-def skipped(reasons: Mapping[str, int]) -> Iterator[Told]:
+def skipped(reasons: Mapping[str, int]) -> Iterator[Counted]:
     """Counts files that are not inputs, by reason."""
     for reason, number in reasons.items():
         if number:
             yield TaggedOutput(TALLY, Count(SKIPPED, reason, number))
 
 
-def note(reasons: Mapping[str, int]) -> Iterator[Told]:
+def note(reasons: Mapping[str, int]) -> Iterator[Counted]:
     """Counts what users should know."""
     for reason, number in reasons.items():
         if number:
             yield TaggedOutput(TALLY, Count(NOTES, reason, number))
 
 
-def duplicates(number: int) -> Told:
+def duplicates(number: int) -> Counted:
     """Counts inputs that are byte-identical to one that is kept."""
     return TaggedOutput(TALLY, Count(DUPLICATES, "", number))
 
 
-def problem(text: str) -> Told:
+def problem(text: str) -> Counted:
     """Reports a problem that must fail the job before anything is written."""
     return TaggedOutput(TALLY, Count(PROBLEMS, text, 1))
 
 
-def overlap(group: str, splits: list[str]) -> Told:
+def overlap(group: str, splits: list[str]) -> Counted:
     """Reports a group, by its pseudonym, that is allowed to be in several splits."""
     return TaggedOutput(TALLY, Count(OVERLAPS, json.dumps({"group": group, "splits": splits}), 1))
 

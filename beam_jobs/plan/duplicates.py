@@ -15,7 +15,7 @@ from apache_beam.pvalue import PCollection, TaggedOutput
 
 from beam_jobs.decoding.decoder import decode
 from beam_jobs.passing.blocks import Block, InPartitions, blocks
-from beam_jobs.passing.tally import TALLY, SourcesAndTally, Told, duplicates, problem, several_collections
+from beam_jobs.passing.tally import TALLY, Counted, SourcesAndTally, duplicates, problem, several_collections
 from beam_jobs.settings.config import ConvertConfig, most_bytes
 from beam_jobs.storage import storage
 from schemas.pixels.rejection import Decoded
@@ -62,12 +62,12 @@ def same_size(sources: Iterable[Block[Source]]) -> Iterator[Block[Source] | Cand
     large, equal ends. Empty files are not duplicates."""
     # Iterated several times, not held in memory: all files of an archive may have one size.
     sizes = Counter(source.size for source in itertools.chain.from_iterable(sources))
-    known = {source.size for source in itertools.chain.from_iterable(sources) if source.checksum}
+    with_checksum = {source.size for source in itertools.chain.from_iterable(sources) if source.checksum}
 
     def key(source: Source) -> int:
         if source.size <= 0 or sizes[source.size] == 1:
             return _ALONE
-        large = source.size > _LARGE_BYTES and source.size not in known
+        large = source.size > _LARGE_BYTES and source.size not in with_checksum
         return _hash(source.size, _ends(source) if large else b"")
 
     keys = np.array(array("Q", map(key, itertools.chain.from_iterable(sources))))
@@ -116,7 +116,7 @@ def identity_of(source: Source) -> tuple[int, str]:
     return source.size, source.checksum or f"unreadable:{source.path}"
 
 
-def keep_one_each(sources: Iterable[Block[Source]], config: ConvertConfig) -> Iterator[Block[Source] | Told]:
+def keep_one_each(sources: Iterable[Block[Source]], config: ConvertConfig) -> Iterator[Block[Source] | Counted]:
     """Keeps the source with the first path of each set of byte-identical sources in a partition. Two sources that disagree
     are a problem if they are an image. Otherwise (the same error page saved under many names) all are kept, and quarantined
     one by one."""
@@ -146,7 +146,7 @@ def keep_one_each(sources: Iterable[Block[Source]], config: ConvertConfig) -> It
         yield duplicates(more)
 
 
-def _disagreement(first: Source, others: list[Source]) -> Told:
+def _disagreement(first: Source, others: list[Source]) -> Counted:
     attribute = "label" if any(other.label != first.label for other in others) else "split"
     odd = next(other for other in others if getattr(other, attribute) != getattr(first, attribute))
     values = (getattr(source, attribute) or "unassigned" for source in (first, odd))

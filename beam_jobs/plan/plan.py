@@ -51,7 +51,7 @@ class MakePlan(beam.PTransform[ReferencesAndTally, PCollection[Plan]]):
     @several_collections
     def expand(self, inputs: ReferencesAndTally) -> PCollection[Plan]:
         images: PCollection[Count] = inputs["references"] | "CountImages" >> beam.FlatMap(
-            count_images, bool(self.config.known.group_pattern)
+            count_images, bool(self.config.public_set.group_pattern)
         )
         sums = (
             (images, inputs[TALLY])
@@ -105,7 +105,7 @@ def plan_of(
             "or list them in a --manifest"
         )
     labels, splits = {label for _, label in counts}, {split for split, _ in counts}
-    kind = MULTI_HOT if config.multi_label or config.known.multi_label else kind_of(labels)
+    kind = MULTI_HOT if config.multi_label or config.public_set.multi_label else kind_of(labels)
     classes = _classes(config, counts, kind, given)
     for split in ("train", "validation") if config.validation_fraction else ("train",):
         if split not in splits:
@@ -113,7 +113,7 @@ def plan_of(
                 f"{given} leaves no image for the {split} split; add images or patients, or define the splits yourself"
             )
     if notes.get(NO_GROUP) == sum(counts.values()):
-        raise UsageError(f"--group_pattern {config.known.group_pattern!r} matches no path in {given}")
+        raise UsageError(f"--group_pattern {config.public_set.group_pattern!r} matches no path in {given}")
     counted = classes if kind == CLASS else sorted(labels)
     table = {split: {label: counts.get((split, label), 0) for label in counted} for split in SPLITS if split in splits}
     shards = {split: shard_count(sum(by_label.values()), config) for split, by_label in table.items()}

@@ -11,8 +11,8 @@ from apache_beam.transforms.combiners import Top
 from beam_jobs.passing.blocks import Block
 from beam_jobs.passing.tally import (
     TALLY,
+    Counted,
     SourcesAndTally,
-    Told,
     several_collections,
     skipped,
 )
@@ -53,7 +53,7 @@ def limit_cut(lowest: list[float], config: ConvertConfig) -> float:
     return min(config.sample_fraction, beyond_last)
 
 
-def choose(sources: Block[Source], seed: int, cut: float) -> Iterator[Block[Source] | Told]:
+def choose(sources: Block[Source], seed: int, cut: float) -> Iterator[Block[Source] | Counted]:
     """Passes on the sources whose hashed name is below `cut`."""
     if cut >= 1:
         yield sources

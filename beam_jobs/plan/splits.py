@@ -11,7 +11,7 @@ from apache_beam.pvalue import AsSingleton, PCollection
 
 from beam_jobs.elements import Reference
 from beam_jobs.passing.blocks import Block, InPartitions, blocks
-from beam_jobs.passing.tally import TALLY, Count, Told, overlap, problem, several_collections
+from beam_jobs.passing.tally import TALLY, Count, Counted, overlap, problem, several_collections
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.settings.id_key import id_key
 from schemas.dataset import SPLITS
@@ -133,7 +133,7 @@ def _share(fraction: float, count: int, most: int) -> int:
 
 def assign(
     sources: Iterable[Block[Source]], table: SplitTable, config: ConvertConfig
-) -> Iterator[Block[Reference] | Told]:
+) -> Iterator[Block[Reference] | Counted]:
     """Gives the sources of a partition their split: the one named in the input, or that of the group."""
     key = id_key(config)
     splits_of: defaultdict[str, set[str]] = defaultdict(set)

@@ -1,4 +1,4 @@
-"""Step 2b: act on known near-duplicates, as `--near_duplicates_of` asks, before splits are given.
+"""Step 2b: act on reported near-duplicates, as `--near_duplicates_of` asks, before splits are given.
 
 Images that are connected by a chain of pairs are one exposure. If their split is carved, all images of their groups become
 one group. If the input puts some of them in validation or test, only those in the later split stay: there are fewer test
@@ -14,10 +14,10 @@ import apache_beam as beam
 from apache_beam.pvalue import AsSingleton, PCollection
 from apache_beam.transforms.combiners import ToList
 
-from beam_jobs.leakage.known_pairs import LEAKAGE, Ids, known_pairs
+from beam_jobs.leakage.reported_pairs import LEAKAGE, Ids, reported_pairs
 from beam_jobs.passing import status
 from beam_jobs.passing.blocks import Block
-from beam_jobs.passing.tally import TALLY, Count, SourcesAndTally, Told, note, several_collections, skipped
+from beam_jobs.passing.tally import TALLY, Count, Counted, SourcesAndTally, note, several_collections, skipped
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.settings.id_key import id_key
 from schemas.errors import UsageError
@@ -83,22 +83,22 @@ def members(sources: Block[Source], config: ConvertConfig, status_folder: str) -
 
 
 def _ids(config: ConvertConfig) -> frozenset[str]:
-    return frozenset(name for pair in known_pairs(config).pairs for name in pair)
+    return frozenset(name for pair in reported_pairs(config).pairs for name in pair)
 
 
-def plan_changes(found: list[Member], config: ConvertConfig, status_folder: str) -> Iterator[Changes | Told]:
+def plan_changes(found: list[Member], config: ConvertConfig, status_folder: str) -> Iterator[Changes | Counted]:
     """One Changes, and what to note. Raises UsageError if the pairs belong to other inputs."""
     with status.failures(status_folder):
-        known = known_pairs(config)
+        reported = reported_pairs(config)
         whole = config.sample_fraction == 1 and not config.limit
-        if known.pairs and not found and whole:
+        if reported.pairs and not found and whole:
             raise UsageError(
                 f"--near_duplicates_of {config.near_duplicates_of}: its {LEAKAGE} names the id of no input; give the "
                 "--input and --id_key_file that it was made with"
             )
-    changes = changes_of(found, known.pairs)
+    changes = changes_of(found, reported.pairs)
     yield changes
-    yield from note({JOINED: changes.joined, NOT_NAMED: known.not_named})
+    yield from note({JOINED: changes.joined, NOT_NAMED: reported.not_named})
 
 
 def changes_of(found: Iterable[Member], pairs: Iterable[Ids]) -> Changes:
@@ -138,7 +138,7 @@ def lowest_in_chain(links: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {name: top(name) for name in list(above)}
 
 
-def apply(sources: Block[Source], changes: Changes) -> Iterator[Block[Source] | Told]:
+def apply(sources: Block[Source], changes: Changes) -> Iterator[Block[Source] | Counted]:
     """The sources of a block with their changes applied, and the tally of those left out."""
     kept = [source for source in sources if source.path not in changes.left_out]
     number = sum(1 for _ in sources) - len(kept)

@@ -6,12 +6,12 @@ from typing import Any
 
 from beam_jobs.elements import Plan, ShardResult
 from beam_jobs.leakage import report
-from beam_jobs.leakage.known_pairs import LEAKAGE, known_pairs
 from beam_jobs.leakage.near_duplicates import Found
+from beam_jobs.leakage.reported_pairs import LEAKAGE, reported_pairs
 from beam_jobs.passing import status
 from beam_jobs.publish.gate import account, gate, quarantine_lines
 from beam_jobs.publish.preview import contact_sheet, preview_images
-from beam_jobs.publish.releases import Release, announce, check_turn, claim, lost
+from beam_jobs.publish.releases import Release, announce, check_turn, claim, published_by_another
 from beam_jobs.reading.manifest import read_manifest
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
@@ -39,7 +39,7 @@ def publish(
             storage.write_bytes(listed, quarantine_lines(ordered).encode())
         gate(manifest, config, listed)
         with storage.writing(config.output):
-            acted_on = known_pairs(config).pairs if config.near_duplicates_of else None
+            acted_on = reported_pairs(config).pairs if config.near_duplicates_of else None
             leaks = report.report(near, plan, config.allow_group_overlap, acted_on)
             _write(manifest, ordered, leaks, config, release)
 
@@ -89,4 +89,4 @@ def _write(
         if (
             now is None or now.to_json() != manifest.to_json()
         ):  # else it is ours: an upload that was tried again finds itself
-            raise lost(config) from error
+            raise published_by_another(config) from error

@@ -190,7 +190,7 @@ def _read(uri: str) -> bytes | None:
         return None
 
 
-def lost(config: ConvertConfig) -> JobFailed:
+def published_by_another(config: ConvertConfig) -> JobFailed:
     """The error of a run that found the folder already published by another run."""
     return JobFailed(f"{config.output} was published by another run in the meantime; this run changed nothing")
 
@@ -198,7 +198,7 @@ def lost(config: ConvertConfig) -> JobFailed:
 def check_turn(published: Manifest | None, config: ConvertConfig, release: Release) -> None:
     """Raises JobFailed if the release is no longer the next one."""
     if (published.revision if published else 0) != release.revision - 1:
-        raise lost(config)
+        raise published_by_another(config)
 
 
 def announce(

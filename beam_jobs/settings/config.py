@@ -133,7 +133,7 @@ class ConvertConfig:
             raise UsageError(
                 f"{given}: {joined!r} is not a class, because {SEPARATOR} separates the labels of an image"
             )
-        table = self.known.table
+        table = self.public_set.table
         if self.classes and table and table.codes and len(self.classes) != len(table.codes):
             codes = " and ".join(table.codes)
             raise UsageError(
@@ -146,14 +146,14 @@ class ConvertConfig:
         return storage.join(self.output, WORK_FOLDER)
 
     @property
-    def known(self) -> Preset:
+    def public_set(self) -> Preset:
         """What the preset knows about the data set; an empty Preset without one."""
         return PRESETS[self.preset] if self.preset else Preset((), self.group_pattern, {})
 
     @property
     def class_order(self) -> tuple[str, ...]:
-        """The classes in label order, if they are known before the data is read."""
-        return self.classes or self.known.classes
+        """The classes in label order, if they are fixed before the data is read."""
+        return self.classes or self.public_set.classes
 
     @property
     def version(self) -> str:

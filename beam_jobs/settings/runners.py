@@ -27,11 +27,11 @@ _OPEN_ENDED_RUNNERS = ("PortableRunner", "FlinkRunner", "SparkRunner", "PrismRun
 
 def beam_options(flags: list[str]) -> PipelineOptions:
     """Beam's options. `runner` is None if the job runs on this machine. Raises UsageError for an unknown flag."""
-    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for kind in PipelineOptions.__subclasses__():
         if "_add_argparse_args" in vars(kind):
-            kind._add_argparse_args(known)  # type: ignore[arg-type] # Beam's own parser differs in what is not used here
-    _, unknown = known.parse_known_args(flags)
+            kind._add_argparse_args(parser)  # type: ignore[arg-type] # Beam's own parser differs in what is not used here
+    _, unknown = parser.parse_known_args(flags)
     options = PipelineOptions(flags)
     runner = options.view_as(StandardOptions).runner or ""
     if unknown and runner not in _OPEN_ENDED_RUNNERS:

@@ -91,19 +91,21 @@ class DecoderPool:
         ready.
         """
         task = json.dumps([decoder, asdict(settings), timeout]).encode()
-        answers, lost = self._ask(images, settings, timeout, task)
-        if lost is None:
+        answers, failure = self._ask(images, settings, timeout, task)
+        if failure is None:
             return answers
-        final = -1 if lost.reason is Reason.DECODER_CRASHED else len(answers)
-        return [lost if at == final else self._alone(image, settings, timeout, task) for at, image in enumerate(images)]
+        final = -1 if failure.reason is Reason.DECODER_CRASHED else len(answers)
+        return [
+            failure if at == final else self._alone(image, settings, timeout, task) for at, image in enumerate(images)
+        ]
 
     def _alone(self, image: bytes, settings: ImageSettings, timeout: float, task: bytes) -> Answer:
-        answers, lost = self._ask([image], settings, timeout, task)
+        answers, failure = self._ask([image], settings, timeout, task)
         if (
-            lost and lost.reason is Reason.DECODER_CRASHED
+            failure and failure.reason is Reason.DECODER_CRASHED
         ):  # once may be due to others: a system that is short of memory
-            answers, lost = self._ask([image], settings, timeout, task)
-        return lost or answers[0]
+            answers, failure = self._ask([image], settings, timeout, task)
+        return failure or answers[0]
 
     def _ask(
         self, images: Sequence[bytes], settings: ImageSettings, timeout: float, task: bytes

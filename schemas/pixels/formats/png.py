@@ -9,7 +9,7 @@ import numpy as np
 from PIL import PngImagePlugin
 
 from schemas.pixels.formats import raster
-from schemas.pixels.formats.sixteen_bit import is_deep, read_deep
+from schemas.pixels.formats.sixteen_bit import has_16_bit_samples, read_16_bit_samples
 from schemas.pixels.gray import Admit, Gray, rows_of
 from schemas.pixels.rejection import ImageRejected, Reason
 from schemas.pixels.settings import ImageSettings
@@ -24,10 +24,10 @@ def read(data: bytes, settings: ImageSettings, admit: Admit) -> Gray:
     """A PNG file that is whole and not animated."""
     _check_chunks(data, admit)
     image = raster.opened(PngImagePlugin.PngImageFile, data)
-    deep = is_deep(image)
+    sixteen_bit = has_16_bit_samples(image)
     raster.check_single(image, admit)
-    if deep:
-        gray = read_deep(image, raster.opened(PngImagePlugin.PngImageFile, data))
+    if sixteen_bit:
+        gray = read_16_bit_samples(image, raster.opened(PngImagePlugin.PngImageFile, data))
     else:
         image.load()
         if image.mode == "L" and "transparency" in image.info and data[_BIT_DEPTH] < 8:

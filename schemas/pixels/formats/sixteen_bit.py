@@ -22,12 +22,12 @@ for _order, _letter in ((b"II", "L"), (b"MM", "B")):
 TiffImagePlugin.OPEN_INFO.setdefault((b"MM", 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
 
 
-def is_deep(image: ImageFile) -> bool:
+def has_16_bit_samples(image: ImageFile) -> bool:
     """Whether an opened PNG or TIFF has samples of more than eight bits."""
     return image.mode in _GRAY_MODES or _LAYOUT.fullmatch(_layout(image)) is not None
 
 
-def read_deep(image: ImageFile, again: ImageFile) -> Gray:
+def read_16_bit_samples(image: ImageFile, again: ImageFile) -> Gray:
     """The channel of `image`, opened and not loaded, from its least value to its greatest; alpha flattened on black.
     `again` is the same image opened once more: Pillow gives one byte of each sample of a colour image at a time."""
     layout = _LAYOUT.fullmatch(_layout(image))

@@ -6,7 +6,7 @@ from math import ceil
 from PIL import TiffImagePlugin
 
 from schemas.pixels.formats import raster
-from schemas.pixels.formats.sixteen_bit import is_deep, read_deep
+from schemas.pixels.formats.sixteen_bit import has_16_bit_samples, read_16_bit_samples
 from schemas.pixels.gray import Admit, Gray
 from schemas.pixels.rejection import ImageRejected, Reason
 from schemas.pixels.settings import ImageSettings
@@ -24,10 +24,10 @@ def read(data: bytes, settings: ImageSettings, admit: Admit) -> Gray:
     """The one image of a TIFF file that is whole."""
     _check_strips(data, admit)
     image = raster.opened(TiffImagePlugin.TiffImageFile, data)
-    deep = is_deep(image)
+    sixteen_bit = has_16_bit_samples(image)
     raster.check_single(image, admit, Reason.MULTI_FRAME)
-    if deep:
-        return raster.oriented(read_deep(image, raster.opened(TiffImagePlugin.TiffImageFile, data)), image)
+    if sixteen_bit:
+        return raster.oriented(read_16_bit_samples(image, raster.opened(TiffImagePlugin.TiffImageFile, data)), image)
     image.load()
     return raster.oriented(raster.flattened(image), image)
 

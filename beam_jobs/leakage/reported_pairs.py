@@ -24,7 +24,7 @@ _ID = re.compile("[0-9a-f]{32}")
 Ids: TypeAlias = tuple[str, str]
 
 
-class KnownPairs(NamedTuple):
+class ReportedPairs(NamedTuple):
     """Sorted pairs of ids, and how many pairs were found beyond those that the file names."""
 
     pairs: tuple[Ids, ...]
@@ -36,22 +36,22 @@ class KnownPairs(NamedTuple):
         return hashlib.sha256(json.dumps(self.pairs).encode()).hexdigest()[:16]
 
 
-def known_pairs(config: ConvertConfig) -> KnownPairs:
+def reported_pairs(config: ConvertConfig) -> ReportedPairs:
     """The pairs of this job, none without --near_duplicates_of. Raises JobFailed if they have changed."""
     if not config.near_duplicates_of:
-        return KnownPairs((), 0)
+        return ReportedPairs((), 0)
     return _same_pairs(config.near_duplicates_of, config.near_duplicates_check, bool(config.id_key_file))
 
 
 @functools.cache
-def _same_pairs(folder: str, check: str, keyed: bool) -> KnownPairs:
-    known = read_pairs(folder, keyed)
-    if known.check != check:
+def _same_pairs(folder: str, check: str, keyed: bool) -> ReportedPairs:
+    reported = read_pairs(folder, keyed)
+    if reported.check != check:
         raise JobFailed(f"--near_duplicates_of {folder} names different pairs than when the job started; run again")
-    return known
+    return reported
 
 
-def read_pairs(folder: str, keyed: bool) -> KnownPairs:
+def read_pairs(folder: str, keyed: bool) -> ReportedPairs:
     """The pairs that the data set in `folder` names. Raises UsageError if it is not a data set, names no
     usable pairs, or has keyed ids and the new one (`keyed`) does not, or vice versa."""
     manifest = require_manifest(folder)
@@ -66,7 +66,7 @@ def read_pairs(folder: str, keyed: bool) -> KnownPairs:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or type(error).__name__}") from error
     try:
-        measure, known = _parsed(json.loads(content))
+        measure, reported = _parsed(json.loads(content))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path} is damaged ({type(error).__name__}); convert that data set again") from error
     if measure != MEASURE:
@@ -74,21 +74,21 @@ def read_pairs(folder: str, keyed: bool) -> KnownPairs:
             f"{path} was written by another release of radrecords, whose pairs look alike but need not be copies; "
             "convert that data set again without --near_duplicates_of, and give the new one"
         )
-    return known
+    return reported
 
 
-def _parsed(content: Any) -> tuple[str, KnownPairs]:
+def _parsed(content: Any) -> tuple[str, ReportedPairs]:
     near = content["near_duplicates_across_splits"]
     measure, total, named = near["measure"], near["total"], near["pairs"]
     if measure != MEASURE and isinstance(measure, str):
-        return measure, KnownPairs((), 0)
+        return measure, ReportedPairs((), 0)
     acted_on = content.get(ACTED_ON, [])
     if not isinstance(measure, str) or not isinstance(named, list) or not isinstance(acted_on, list):
         raise TypeError
     if type(total) is not int or total < len(named):
         raise ValueError
     pairs = {_ids(pair["ids"]) for pair in named} | {_ids(pair) for pair in acted_on}
-    return measure, KnownPairs(tuple(sorted(pairs)), total - len(named))
+    return measure, ReportedPairs(tuple(sorted(pairs)), total - len(named))
 
 
 def _ids(pair: Any) -> Ids:
