@@ -20,7 +20,7 @@ from schemas.pixels.settings import PixelSettings
 # What Python and its libraries need of the environment to start at all and to compute the same; no credentials.
 _INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "LANG", "TZ")
 _START_SECONDS = 300.0
-_GRACE_SECONDS = 10.0  # the child enforces the limit itself; the parent steps in if it cannot
+GRACE_SECONDS = 10.0  # the child enforces the limit itself; the parent steps in if it cannot
 _END_SECONDS = 1.0  # from a closed line to the end of the process
 
 Answer = Decoded | ImageRejected | ImageSkipped
@@ -58,7 +58,7 @@ class DecoderProcess:
 
     def send(self, images: Sequence[bytes], seconds: float) -> None:
         """Sends images for the prepared task. Raises ProcessLost or OSError."""
-        self._until = time.monotonic() + seconds + _GRACE_SECONDS
+        self._until = time.monotonic() + seconds + GRACE_SECONDS
         lengths = b"".join(child.LENGTH.pack(len(image)) for image in images)
         try:
             self._send(child.REQUEST.pack(len(images), len(self._task)) + lengths + self._task)
@@ -69,7 +69,7 @@ class DecoderProcess:
 
     def receive(self, settings: PixelSettings, seconds: float) -> Answer:
         """The next answer. Raises ProcessLost if it is invalid, TimeoutError if it is late, or OSError."""
-        self._until = time.monotonic() + seconds + _GRACE_SECONDS
+        self._until = time.monotonic() + seconds + GRACE_SECONDS
         kind, what, format, length = child.ANSWER.unpack(self._exactly(child.ANSWER.size))
         pixels = settings.image_size**2 * settings.channels
         seen = child.SEEN_FORMATS[format] if format < len(child.SEEN_FORMATS) else None

@@ -1,16 +1,16 @@
 """Blocks of references: what goes in comes out, and in a local run it waits in a file."""
 
+import itertools
 from pathlib import Path
 
 import apache_beam as beam
 import pytest
 from apache_beam.coders import FastPrimitivesCoder
-from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
-from apache_beam.testing.util import assert_that, equal_to
 
 from beam_jobs.passing.blocks import Block, InPartitions, SortByKey, blocks, kept_in
 from schemas.errors import JobFailed
 from tests.beam_jobs.made import source
+from tests.beam_jobs.small_pipeline import output_of
 
 _CODER = FastPrimitivesCoder()  # Beam's own, for elements that it knows nothing of
 
@@ -35,27 +35,26 @@ def test_blocks_hold_everything_once() -> None:
 @pytest.mark.parametrize("in_files", [False, True])
 def test_items_of_one_key_meet_in_one_partition(tmp_path: Path, in_files: bool) -> None:
     items = [(f"key {n % 300}", n) for n in range(3000)]
-    with kept_in(str(tmp_path) if in_files else ""), beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        partitions = (
-            pipeline
-            | beam.Create(list(blocks(items, 70)))
-            | InPartitions(lambda item: item[0], held=50)  # few, or all are sorted at the end of the bundle
-            | beam.Map(list)
-        )
-        once = partitions | beam.FlatMap(lambda some: {item[0] for block in some for item in block})
-        assert_that(once, equal_to([f"key {n}" for n in range(300)]), label="keys")
-        every = partitions | "Items" >> beam.FlatMap(lambda some: [item for block in some for item in block])
-        assert_that(every, equal_to(items), label="items")
+    # It holds few, or all would be sorted at the end of the bundle.
+    partition = InPartitions(lambda item: item[0], held=50) | beam.Map(
+        lambda some: [x for block in some for x in block]
+    )
+    with kept_in(str(tmp_path) if in_files else ""):
+        partitions = output_of(partition, blocks(items, 70))
+    keys = [{key for key, _ in partition} for partition in partitions]
+    assert sum(map(len, keys)) == 300 == len(set.union(*keys))
+    assert sorted(itertools.chain.from_iterable(partitions)) == sorted(items)
 
 
 def test_sorting_makes_few_blocks_of_many() -> None:
-    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        tiny = pipeline | beam.Create([Block(list(range(10))) for _ in range(100)]) | beam.Reshuffle()
-        by_key = tiny | beam.ParDo(SortByKey(lambda item, divisor: item % divisor), 2)
-        sizes = (
-            by_key | beam.GroupByKey() | beam.MapTuple(lambda key, some: (key, [len(list(block)) for block in some]))
-        )
-        assert_that(sizes, equal_to([(0, [500]), (1, [500])]))
+    sizes = (
+        beam.Reshuffle()
+        | beam.ParDo(SortByKey(lambda item, divisor: item % divisor), 2)
+        | beam.GroupByKey()
+        | beam.MapTuple(lambda key, some: (key, [len(list(block)) for block in some]))
+    )
+    tiny = [Block(list(range(10))) for _ in range(100)]
+    assert sorted(output_of(sizes, tiny)) == [(0, [500]), (1, [500])]
 
 
 def test_a_full_temporary_folder_is_named(tmp_path: Path) -> None:

@@ -1,10 +1,6 @@
 """Splits: given or carved by group, against the same thing worked out in memory."""
 
-import apache_beam as beam
 import pytest
-from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
-from apache_beam.testing.util import assert_that, equal_to
-from apache_beam.transforms.combiners import Count
 
 from beam_jobs.passing.blocks import Block, blocks
 from beam_jobs.passing.tally import PROBLEMS, TALLY
@@ -12,6 +8,7 @@ from beam_jobs.plan.splits import AssignSplits, FewGroups, split_table
 from schemas.identity import uniform
 from schemas.source import UNASSIGNED
 from tests.beam_jobs.made import config, source
+from tests.beam_jobs.small_pipeline import outputs_of
 
 
 @pytest.mark.parametrize("groups", [2, 3, 5, 10, 100, 1000])
@@ -42,27 +39,22 @@ def test_splits_follow_groups_and_match_the_plain_computation() -> None:
     for label in "AB":
         groups = sorted({s.group for s in sources if s.label == label}, key=lambda g: uniform(7, "split", g))
         expected |= {group: "validation" if place < 5 else "train" for place, group in enumerate(groups)}
-    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        some = pipeline | beam.Create(list(blocks(sources, 7)))
-        result = some | AssignSplits(config(seed=7, validation_fraction=0.25))
-        found = result["references"] | beam.FlatMap(lambda block: [(r.source.path, r.split) for r in block])
-        assert_that(found, equal_to([(s.path, expected[s.group]) for s in sources]))
-        assert_that(result[TALLY], equal_to([]), label="tally")
+    result = outputs_of(AssignSplits(config(seed=7, validation_fraction=0.25)), blocks(sources, 7))
+    found = [(r.source.path, r.split) for block in result["references"] for r in block]
+    assert sorted(found) == sorted((s.path, expected[s.group]) for s in sources)
+    assert result[TALLY] == []
 
 
 def test_large_classes_are_cut_by_hash() -> None:
     sources = [source(f"{n}", label="A" if n % 10 else "B") for n in range(400)]
-    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        some = pipeline | beam.Create(list(blocks(sources, 30)))
-        assigned = some | AssignSplits(config(validation_fraction=0.25), exact_groups=50)
-        references = assigned["references"] | beam.FlatMap(list)
-        large = references | beam.Filter(lambda r: r.source.label == "A") | beam.Map(lambda r: (r.source.path, r.split))
-        by_hash = [
-            (s.path, "validation" if uniform(0, "split", s.path) < 0.25 else "train") for s in sources if s.label == "A"
-        ]
-        assert_that(large, equal_to(by_hash))
-        small = references | beam.Filter(lambda r: r.source.label == "B" and r.split == "validation")
-        assert_that(small | Count.Globally(), equal_to([10]), label="small")
+    assigned = outputs_of(AssignSplits(config(validation_fraction=0.25), exact_groups=50), blocks(sources, 30))
+    references = [r for block in assigned["references"] for r in block]
+    by_hash = {
+        s.path: "validation" if uniform(0, "split", s.path) < 0.25 else "train" for s in sources if s.label == "A"
+    }
+    assert {r.source.path: r.split for r in references if r.source.label == "A"} == by_hash
+    assert [r.split for r in references if r.source.label == "B"].count("validation") == 10
+    assert len(references) == 400
 
 
 def test_accumulators_merge_to_the_same_as_one() -> None:
@@ -80,7 +72,6 @@ def test_accumulators_merge_to_the_same_as_one() -> None:
 
 def test_a_group_in_two_given_splits_is_a_problem() -> None:
     sources = [source("a", "train", group="/p1"), source("b", "test", group="/p1"), source("c", "train", group="/p2")]
-    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        result = pipeline | beam.Create([Block(sources)]) | AssignSplits(config(validation_fraction=0.0))
-        told = result[TALLY] | beam.Map(lambda count: (count.kind, "'p1' is in train and test" in count.what))
-        assert_that(told, equal_to([(PROBLEMS, True)]))
+    (count,) = outputs_of(AssignSplits(config(validation_fraction=0.0)), [Block(sources)])[TALLY]
+    assert count.kind == PROBLEMS
+    assert "'p1' is in train and test" in count.what

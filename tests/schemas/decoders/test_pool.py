@@ -212,7 +212,7 @@ def test_a_limit_on_memory_that_is_lower_already_is_kept() -> None:
 
 
 def test_an_answer_that_comes_bit_by_bit_is_late(pool: DecoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_GRACE_SECONDS", 1)
+    monkeypatch.setattr(process, "GRACE_SECONDS", 1)
     good, begun = picture("PNG"), time.monotonic()
     answers = pool.decode([good, good + DRIP, good], SETTINGS, timeout=1)
     assert time.monotonic() - begun < 20
