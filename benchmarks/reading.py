@@ -19,8 +19,8 @@ import tensorflow as tf
 from schemas import example
 from schemas.dataset import Shard
 from schemas.shard_name import ShardName
-from training.input_pipeline import Order, batches, steps
-from training.records import Split
+from training.reading.input_pipeline import Order, batches, steps
+from training.reading.records import Split
 
 _SHAPE, _BATCH, _SHARDS = (64, 64, 1), 64, 16
 

@@ -12,6 +12,10 @@ KINDS = (CLASS, MULTI_HOT)
 SEPARATOR = "|"  # between the findings of one image, as in NIH ChestX-ray14
 NO_FINDING = "No Finding"  # NIH's name for an image without findings; it is not a class if images have several labels
 
+# In a multi-hot vector: the finding may be present or absent. Neither the loss nor a metric counts it. It is as long as
+# 0 and 1 in a record, so that all records of a data set have one length.
+UNCERTAIN = 2
+
 Label = int | tuple[int, ...]
 
 
@@ -50,13 +54,13 @@ def encode_label(label: str, classes: Sequence[str], kind: str) -> Label:
 def can_be(label: Label, classes: int, kind: str) -> bool:
     """Whether a record of a data set of this kind, with that many classes, may hold such a label."""
     if isinstance(label, tuple):
-        return kind == MULTI_HOT and len(label) == classes and set(label) <= {0, 1}
+        return kind == MULTI_HOT and len(label) == classes and set(label) <= {0, 1, UNCERTAIN}
     return kind == CLASS and 0 <= label < classes
 
 
 def positives(label: Label) -> tuple[int, ...]:
     """The indices of the classes that a record's label names: one, or any number."""
-    return tuple(index for index, value in enumerate(label) if value) if isinstance(label, tuple) else (label,)
+    return tuple(index for index, value in enumerate(label) if value == 1) if isinstance(label, tuple) else (label,)
 
 
 def label_text(label: Label, classes: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from schemas.errors import UsageError
 from schemas.source import check_place
-from training.recipes import Recipe
+from training.models.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class TrainConfig:
 class EvaluateConfig:
     """Which run to evaluate, on which split of which data set (local or gs://), and a local folder for the results.
 
+    recipe: the user's own, if the run was made with one.
     verify_data: check the SHA-256 of the split's shards first, which reads them once.
     """
 
@@ -54,6 +55,7 @@ class EvaluateConfig:
     split: str = "test"
     output: str | None = None
     verify_data: bool = False
+    recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
         check_place("--data", self.data)
@@ -64,11 +66,13 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """The run whose model predicts, and the images: files or folders, local or gs://. `json` prints JSON lines."""
+    """The run whose model predicts, and the images: files or folders, local or gs://. `json` prints JSON lines.
+    `recipe`: the user's own, if the run was made with one."""
 
     run: str
     images: tuple[str, ...]
     json: bool = False
+    recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
         if "://" in self.run:

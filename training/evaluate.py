@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from schemas.errors import CommandParser, run_command
 from training.config import EvaluateConfig
 from training.loading import LEVEL, quiet_loading
+from training.models.recipes import own_recipe
 
 
 def parse(argv: Sequence[str]) -> EvaluateConfig:
@@ -17,9 +18,11 @@ def parse(argv: Sequence[str]) -> EvaluateConfig:
     parser.add_argument("--split", default="test", help="the split to evaluate on")
     parser.add_argument("--output", help="folder for the results (default: the run folder)")
     parser.add_argument("--verify_data", action="store_true", help="check the SHA-256 of the split's shards first")
+    parser.add_argument("--recipe", metavar="FILE", help="your own recipe, if the run was made with one")
     flags = vars(parser.parse_args(argv))
     if flags.pop("debug"):
         os.environ[LEVEL] = "0"
+    flags["recipe"] = own_recipe(flags["recipe"])
     return EvaluateConfig(**flags)
 
 
@@ -27,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
     config = parse(argv)
     # Importing TensorFlow takes seconds; --help and wrong flags must not wait for it.
     with quiet_loading():
-        from training.assess import evaluate
+        from training.assessment.assess import evaluate
 
     evaluate(config)
 

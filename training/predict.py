@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from schemas.errors import CommandParser, run_command
 from training.config import PredictConfig
 from training.loading import LEVEL, quiet_loading
+from training.models.recipes import own_recipe
 
 
 def parse(argv: Sequence[str]) -> PredictConfig:
@@ -17,9 +18,11 @@ def parse(argv: Sequence[str]) -> PredictConfig:
     parser.add_argument("--run", required=True, help="the run folder")
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of tab-separated text")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, or a folder whose files are all read")
+    parser.add_argument("--recipe", metavar="FILE", help="your own recipe, if the run was made with one")
     flags = vars(parser.parse_args(argv))
     if flags.pop("debug"):
         os.environ[LEVEL] = "0"
+    flags["recipe"] = own_recipe(flags["recipe"])
     return PredictConfig(images=tuple(flags.pop("images")), **flags)
 
 
@@ -27,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
     config = parse(argv)
     # Importing TensorFlow takes seconds; --help and wrong flags must not wait for it.
     with quiet_loading():
-        from training.predictions import predict_files
+        from training.assessment.predictions import predict_files
 
     predict_files(config)
 

@@ -13,16 +13,18 @@ import os
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from schemas.errors import JobFailed, UsageError
+from schemas.labels import CLASS
 from schemas.pixels.settings import ImageSettings
-from training.models import build_model
-from training.recipes import Recipe
+from training.models.networks import build_model
+from training.models.recipes import Recipe
+from training.task import BINARY, MULTICLASS, MULTILABEL, Task
 
 CONFIG, WEIGHTS, HISTORY, CURVES, LOGS, BACKUP = (
     "config.json",
@@ -33,7 +35,8 @@ CONFIG, WEIGHTS, HISTORY, CURVES, LOGS, BACKUP = (
     "backup",
 )
 METRICS, CONFUSION, ROC, REPORT = "metrics.json", "confusion.png", "roc.png", "report.html"  # of training.evaluate
-FORMAT, FORMAT_VERSION = "radrecords-run", 1
+FORMAT, FORMAT_VERSION = "radrecords-run", 2
+_SINCE_VERSION = {BINARY: 1, MULTICLASS: 2, MULTILABEL: 2}  # what a reader must know
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,11 @@ class RunConfig:
     """`config.json`. A run is finished when it has a `threshold`.
 
     image: the preprocessing of the data set, which prediction repeats.
-    classes: names; the model predicts the probability of the second.
+    classes, label_kind: of the data set; they say what the model predicts (models/task.py).
     data: name, version and revision of the data set, and its examples by split.
     best: epoch (from 1) and validation figures of the weights.
-    threshold: value, and source: how and on which split it was chosen.
+    threshold: value (or values, one for each class, None if the split had only positive or only negative examples of
+    it), and source: how and on which split it was chosen.
     """
 
     recipe: Recipe
@@ -56,9 +60,26 @@ class RunConfig:
     versions: Mapping[str, str]
     best: Mapping[str, float] | None = None
     threshold: Mapping[str, Any] | None = None
+    label_kind: str = CLASS
+
+    @property
+    def task(self) -> Task:
+        """What the model predicts."""
+        return Task(self.classes, self.label_kind)
+
+    @property
+    def thresholds(self) -> list[float]:
+        """The operating point of each output of the model, of a finished run; 0.5 where none could be chosen."""
+        assert self.threshold is not None
+        if self.task.kind == BINARY:
+            return [float(self.threshold["value"])]
+        return [0.5 if value is None else float(value) for value in self.threshold["values"]]
 
     def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}, indent=1) + "\n"
+        content = {**asdict(self), "recipe": self.recipe.to_json()}
+        return (
+            json.dumps({"format": FORMAT, "format_version": _SINCE_VERSION[self.task.kind], **content}, indent=1) + "\n"
+        )
 
 
 def read_config(run: str) -> RunConfig:
@@ -87,25 +108,27 @@ def read_config(run: str) -> RunConfig:
         content["recipe"] = Recipe(**recipe)
         content["image"] = ImageSettings(**content["image"])
         content["classes"] = tuple(content["classes"])
-        if content["threshold"] is not None:
-            float(content["threshold"]["value"])
-        return RunConfig(**content)
+        config = RunConfig(**content)
+        if config.threshold is not None and len(config.thresholds) != config.task.outputs:
+            raise ValueError("thresholds are missing")
+        return config
     except (KeyError, TypeError, ValueError, UsageError) as error:
         raise UsageError(f"{CONFIG} of run {run} is damaged ({error}); train again with --overwrite") from error
 
 
-def load_run(run: str) -> tuple[keras.Model, RunConfig]:
-    """The best model of a finished run, in 32 bits, and its config. Raises UsageError for any other run."""
+def load_run(run: str, own: Recipe | None = None) -> tuple[keras.Model, RunConfig]:
+    """The best model of a finished run, in 32 bits, and its config. `own`: the user's own recipe, if the run was made
+    with one: a run folder holds no code. Raises UsageError for any other run or recipe."""
     config = read_config(run)
     if config.threshold is None:
         raise UsageError(f"run {run} is not finished; finish it with python -m training.train --resume")
-    return best_model(run, config), config
+    return best_model(run, replace(config, recipe=_with_code(run, config.recipe, own))), config
 
 
 def best_model(run: str, config: RunConfig) -> keras.Model:
     """The model of `config` with the weights of `run`'s best epoch. Raises UsageError if they are missing or
     damaged."""
-    model = build_model(config.recipe.model, config.image.shape, config.recipe.augment)
+    model = build_model(config.recipe, config.image.shape, config.task)
     path = Path(run, WEIGHTS)
     if not path.is_file():
         raise UsageError(f"run {run} has no {WEIGHTS}; train again with --overwrite")
@@ -124,6 +147,18 @@ def best_model(run: str, config: RunConfig) -> keras.Model:
             f"{WEIGHTS} of run {run} is damaged or belongs to another model; train again with --overwrite"
         ) from error
     return model
+
+
+def _with_code(run: str, recipe: Recipe, own: Recipe | None) -> Recipe:
+    if not recipe.sha256:
+        return recipe
+    if own is None or own.sha256 != recipe.sha256:
+        given = f"{own.source} has a different SHA-256" if own else "a run folder holds no code"
+        raise UsageError(
+            f"run {run} was made with your own recipe {recipe.source} (SHA-256 {recipe.sha256[:12]}...), and {given}; "
+            "give the same file as --recipe"
+        )
+    return replace(recipe, body=own.body)
 
 
 def write_config(run: str, config: RunConfig) -> None:
@@ -179,10 +214,10 @@ def write_history(run: str, rows: Sequence[Mapping[str, float]]) -> None:
 
 
 def _check_same(run: str, old: RunConfig, new: RunConfig) -> None:
-    for name in ("recipe", "seed", "mixed_precision", "classes", "image", "data"):
+    for name in ("recipe", "seed", "mixed_precision", "classes", "label_kind", "image", "data"):
         before, now = getattr(old, name), getattr(new, name)
         if name == "recipe":  # a resumed run may have more epochs
-            before, now = ({**asdict(recipe), "epochs": 0} for recipe in (before, now))
+            before, now = ({**recipe.to_json(), "epochs": 0, "source": ""} for recipe in (before, now))
         if before != now:
             raise UsageError(
                 f"--resume: run {run} has a different {name} than this command; give --overwrite to start over"

@@ -8,14 +8,16 @@ from dataclasses import replace
 from schemas.errors import CommandParser, run_command
 from training.config import TrainConfig
 from training.loading import LEVEL, quiet_loading
-from training.recipes import RECIPES, recipe
+from training.models.recipes import RECIPES, recipe
 
 
 def parse(argv: Sequence[str]) -> TrainConfig:
     """The config for the flags in `argv`. Raises UsageError for a wrong flag."""
     parser = CommandParser("training.train", "Train a recipe on a data set and write a run folder.")
     parser.add_argument("--data", required=True, help="folder of the data set, local or gs://")
-    parser.add_argument("--recipe", required=True, help=", ".join(RECIPES))
+    parser.add_argument(
+        "--recipe", required=True, help=f"{', '.join(RECIPES)}, or your own: path/to/recipe.py or package.module:NAME"
+    )
     parser.add_argument("--output", required=True, help="the run folder")
     parser.add_argument("--epochs", type=int, help="override the recipe's epochs")
     parser.add_argument("--batch_size", type=int, help="override the recipe's batch size")
@@ -23,7 +25,12 @@ def parse(argv: Sequence[str]) -> TrainConfig:
     parser.add_argument(
         "--augment", action="store_true", help="small random rotations, shifts, zooms and contrast changes"
     )
-    parser.add_argument("--balanced", action="store_true", help="weight examples so that both classes count equally")
+    parser.add_argument("--balanced", action="store_true", help="weight the loss so that all classes count equally")
+    parser.add_argument(
+        "--weights",
+        metavar="none|imagenet|FILE",
+        help="what densenet121 starts from; imagenet is downloaded (default: none)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed for weights, order, dropout and augmentation")
     parser.add_argument("--mixed_precision", action="store_true", help="compute in 16 bits, for GPUs")
     parser.add_argument(
@@ -40,7 +47,9 @@ def parse(argv: Sequence[str]) -> TrainConfig:
     flags = vars(parser.parse_args(argv))
     if flags.pop("debug"):
         os.environ[LEVEL] = "0"
-    given = {name: flags.pop(name) for name in ("epochs", "batch_size", "learning_rate", "augment", "balanced")}
+    given = {
+        name: flags.pop(name) for name in ("epochs", "batch_size", "learning_rate", "augment", "balanced", "weights")
+    }
     changes = {name: value for name, value in given.items() if value is not None and value is not False}
     return TrainConfig(recipe=replace(recipe(flags.pop("recipe")), **changes), **flags)
 
@@ -49,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
     config = parse(argv)
     # Importing TensorFlow takes seconds; --help and wrong flags must not wait for it.
     with quiet_loading():
-        from training.fit import train
+        from training.fitting.fit import train
 
     train(config)
 

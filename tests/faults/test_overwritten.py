@@ -10,7 +10,7 @@ from beam_jobs import verify
 from schemas.errors import JobFailed
 from tests.conftest import Result, files_of, manifest_of
 from tests.faults.launch import Place, finish, start
-from training.records import check_shards, open_dataset, open_split
+from training.reading.records import check_shards, open_dataset, open_split
 
 pytestmark = pytest.mark.faults
 

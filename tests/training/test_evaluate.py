@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from sklearn import metrics as sk
 
 from schemas.errors import run_command
 from tests.training.conftest import DataSet
-from training import assess, evaluate
-from training.predictions import Scored
-from training.report import Mistake
-from training.run_folder import load_run
+from training import evaluate
+from training.assessment import assess
+from training.assessment.predictions import Scored
+from training.assessment.report import Mistake
+from training.run_folder import load_run, read_config
 
 
 @pytest.fixture(scope="module")
@@ -113,17 +115,18 @@ def test_a_split_of_one_class(run: Path, make_dataset: Callable[..., DataSet], t
     assert "undefined" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_the_worst_mistakes_are_kept() -> None:
+def test_the_worst_mistakes_are_kept(run: Path) -> None:
     def batch(labels: list[int], probabilities: list[float]) -> Scored:
         images = np.zeros((len(labels), 2, 2, 1), np.uint8)
         ids = [f"{label}-{p}" for label, p in zip(labels, probabilities, strict=True)]
-        return Scored(images, np.array(labels), ids, np.array(probabilities))
+        return Scored(images, np.array(labels), ids, np.array(probabilities)[:, np.newaxis])
 
-    mistakes: dict[int, list[Mistake]] = {0: [], 1: []}
+    config = replace(read_config(str(run)), threshold={"value": 0.6})
+    mistakes: list[list[Mistake]] = []
     for start in range(3):
         values = [0.05 * index + 0.01 * start for index in range(20)]
-        assess.keep_worst(mistakes, batch([0] * 20, values), 0.6)
-        assess.keep_worst(mistakes, batch([1] * 20, values), 0.6)
+        assess.keep_worst(mistakes, batch([0] * 20, values), config)
+        assess.keep_worst(mistakes, batch([1] * 20, values), config)
     every = sorted(0.05 * index + 0.01 * start for start in range(3) for index in range(20))
     assert [mistake.probability for mistake in mistakes[0]] == every[::-1][: assess.SHOWN]
     assert [mistake.probability for mistake in mistakes[1]] == every[: assess.SHOWN]

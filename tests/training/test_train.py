@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from schemas.errors import JobFailed, UsageError, run_command
 from tests.training.conftest import DataSet
-from training import fit, train
+from training import train
+from training.fitting import fit
 from training.run_folder import load_run, read_config, read_history
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +69,7 @@ class TestARun:
 
     def test_weights_are_those_of_the_best_epoch(self, dataset: DataSet, run: Path) -> None:
         model, config = load_run(str(run))
-        fit.compile_model(model, config.recipe, mixed_precision=False)
+        fit.compile_model(model, config.recipe, config.task)
         images = np.stack([example.image for example in dataset.examples["validation"]])
         labels = np.array([[example.label] for example in dataset.examples["validation"]], np.float32)
         loss, accuracy, auc = model.evaluate(images, labels, verbose=0)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from training.plots import data_uri, image_png
+from training.assessment.plots import data_uri, image_png
 from training.run_folder import RunConfig
+from training.task import BINARY, MULTICLASS, MULTILABEL, Task
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff }
@@ -22,6 +23,7 @@ img { max-width: 100% } .row { display: flex; flex-wrap: wrap; gap: 1em }
 figure { margin: 0; width: 128px; font-size: .8em }
 figure img { width: 128px; height: 128px; image-rendering: pixelated; background: #000 }
 figcaption { overflow-wrap: anywhere; color: #555 } .note { color: #555 }
+table.wide { font-size: .85em } table.wide th, table.wide td { padding-right: .6em }
 """
 FIGURES = (
     ("accuracy", "Accuracy"),
@@ -30,48 +32,49 @@ FIGURES = (
     ("auroc", "AUROC"),
     ("auprc", "AUPRC"),
 )
+_AT_HALF = {BINARY: " at 0.5", MULTICLASS: "", MULTILABEL: " at 0.5"}  # where the accuracy while training is measured
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One wrongly classified example. image: uint8 [height, width, channels]; probability: of the second class."""
+    """One wrongly classified example. image: uint8 [height, width, channels]; probability: of the second class, of the
+    finding, or of the class `predicted`; confidence: from 0 to 1."""
 
     image: npt.NDArray[np.uint8]
-    label: int
     id: str
     probability: float
+    confidence: float
+    predicted: str = ""
 
 
 def report(
     config: RunConfig,
     metrics: Mapping[str, Any],
     images: Mapping[str, bytes],
-    mistakes: Mapping[int, Sequence[Mistake]],
+    mistakes: Sequence[Sequence[Mistake]],
 ) -> str:
     """The page. `metrics` is the content of metrics.json; `images` are PNG files named curves, confusion and roc (curves may
-    be missing); `mistakes` holds the most confident ones by true label (0: false positives, 1: false negatives)."""
+    be missing); `mistakes` holds the most confident ones of each kind, in the order of titles_of."""
     data, best = metrics["data"], config.best or {}
     title = f"{config.recipe.name} on {data['name']} {data['version']}, split {metrics['split']}"
-    negative, positive = config.classes
+    binary = config.task.kind == BINARY
     parts = (
         f"<h1>{escape(title)}</h1>",
         f"<p class=note>{metrics['examples']:,} examples. Not a medical device: for research only.</p>",
         "<h2>Figures</h2>",
-        _figures(metrics),
+        _figures(metrics) if binary else _averages(metrics) + _class_table(metrics),
         *(f"<p class=note>Note: {escape(note)}.</p>" for note in metrics["notes"]),
-        f"<p class=note>Positive is {escape(positive)}. Always predicting the more frequent class has an accuracy of "
-        f"{metrics['majority_class_accuracy']:.4f}. The threshold {escape(metrics['threshold']['source'])}. "
-        "The 95% intervals assume independent images; several images of one patient are not.</p>",
+        f"<p class=note>{escape(_explained(config, metrics))}</p>",
         "<h2>Confusion matrix and ROC</h2>",
         f"<div class=row>{_picture(images['confusion'], 'matrix')}{_picture(images['roc'], 'ROC curve')}</div>",
         "<h2>Training</h2>",
         _curves(images),
         f"<p class=note>The weights are from epoch {best['epoch']:.0f}, the best by AUC on the validation split: "
-        f"AUC {best['val_auc']:.4f}, accuracy {best['val_accuracy']:.4f} at 0.5.</p>",
-        f"<h2>False positives: {escape(negative)} predicted as {escape(positive)}</h2>",
-        _mistakes(mistakes[0]),
-        f"<h2>False negatives: {escape(positive)} predicted as {escape(negative)}</h2>",
-        _mistakes(mistakes[1]),
+        f"AUC {best['val_auc']:.4f}, accuracy {best['val_accuracy']:.4f}{_AT_HALF[config.task.kind]}.</p>",
+        *(
+            f"<h2>{escape(title)}</h2>{_mistakes(found)}"
+            for title, found in zip(titles_of(config.task), mistakes, strict=True)
+        ),
         "<h2>How it was made</h2>",
         _settings(config),
     )
@@ -80,6 +83,62 @@ def report(
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
         f"<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
+
+
+def titles_of(task: Task) -> list[str]:
+    """The kinds of mistakes: see assess.mistaken."""
+    if task.kind == BINARY:
+        negative, positive = task.classes
+        return [
+            f"False positives: {negative} predicted as {positive}",
+            f"False negatives: {positive} predicted as {negative}",
+        ]
+    if task.kind == MULTICLASS:
+        return [f"{name} predicted as another class" for name in task.classes]
+    return [f"{name}: {kind}" for name in task.classes for kind in ("false positives", "false negatives")]
+
+
+def _explained(config: RunConfig, metrics: Mapping[str, Any]) -> str:
+    source = metrics["threshold"]["source"]
+    independent = "The 95% intervals assume independent images; several images of one patient are not."
+    if config.task.kind == BINARY:
+        return (
+            f"Positive is {config.classes[1]}. Always predicting the more frequent class has an accuracy of "
+            f"{metrics['majority_class_accuracy']:.4f}. The threshold {source}. {independent}"
+        )
+    each = f"The table compares each class with all others, at a threshold that {source}."
+    if config.task.kind == MULTICLASS:
+        each = (
+            "The predicted class is the most probable one. Always predicting the most frequent class has an accuracy of "
+            f"{metrics['majority_class_accuracy']:.4f}. {each}"
+        )
+    return f"{each} Macro is the mean over the classes; micro takes every image and class as one example. {independent}"
+
+
+def _averages(metrics: Mapping[str, Any]) -> str:
+    lines = [f"<tr><td>Loss<td class=n>{metrics['loss']:.4f}<td></tr>"]
+    if "accuracy" in metrics:
+        lines.append(f"<tr><td>Accuracy{_figure(metrics['accuracy'], metrics['accuracy_interval'])}</tr>")
+    for kind in ("macro", "micro"):
+        for area in ("auroc", "auprc"):
+            average = metrics[kind]
+            cells = _figure(average[area], average["intervals"][area]) if average else _figure(None, None)
+            lines.append(f"<tr><td>{kind.capitalize()} {area.upper()}{cells}</tr>")
+    return f"<table><tr><th><th class=n>value<th>95% interval</tr>{''.join(lines)}</table>"
+
+
+def _class_table(metrics: Mapping[str, Any]) -> str:
+    heads = "".join(f"<th class=n>{title}<th>95% interval" for name, title in FIGURES if name != "accuracy")
+    lines = []
+    for name, entry in metrics["per_class"].items():
+        figures = entry["figures"]
+        cells = (
+            _cells(figures, figure) if figures else _figure(None, None) for figure, _ in FIGURES if figure != "accuracy"
+        )
+        positives, threshold = f"{entry['positives']:,}", f"{entry['threshold']:.3f}"
+        lines.append(f"<tr><td>{escape(name)}<td class=n>{positives}<td class=n>{threshold}{''.join(cells)}</tr>")
+    head = f"<tr><th>Class<th class=n>positives<th class=n>threshold{heads}</tr>"
+    return f"<h2>Each class</h2><table class=wide>{head}{''.join(lines)}</table>"
 
 
 def _curves(images: Mapping[str, bytes]) -> str:
@@ -104,16 +163,20 @@ def _mistakes(mistakes: Sequence[Mistake]) -> str:
         return "<p>None.</p>"
     items = (
         f'<figure><img src="{data_uri(image_png(mistake.image))}" alt="example {escape(mistake.id)}">'
-        f"<figcaption>p = {mistake.probability:.4f}<br>{escape(mistake.id)}</figcaption></figure>"
+        f"<figcaption>{_caption(mistake)}<br>{escape(mistake.id)}</figcaption></figure>"
         for mistake in mistakes
     )
     return f"<p class=note>The most confident mistakes come first.</p><div class=row>{''.join(items)}</div>"
 
 
+def _caption(mistake: Mistake) -> str:
+    return f"{escape(mistake.predicted)} p = {mistake.probability:.4f}".strip()
+
+
 def _settings(config: RunConfig) -> str:
     recipe, image = config.recipe, config.image
     entries = {
-        "model": recipe.model,
+        "model": recipe.model + (f", from {recipe.source}" if recipe.sha256 else ""),
         "epochs": recipe.epochs,
         "batch size": recipe.batch_size,
         "optimiser": f"Adam, learning rate {recipe.learning_rate:g}",
@@ -133,6 +196,9 @@ def _picture(png: bytes, text: str) -> str:
 
 
 def _cells(point: Mapping[str, Any], name: str) -> str:
-    value, interval = point[name], point["intervals"][name]
+    return _figure(point[name], point["intervals"][name])
+
+
+def _figure(value: float | None, interval: Sequence[float] | None) -> str:
     number = "undefined" if value is None else f"{value:.4f}"
     return f"<td class=n>{number}<td>" + ("" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}")

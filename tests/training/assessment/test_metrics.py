@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
-from training.metrics import (
+from training.assessment.metrics import (
     auroc_interval,
     binary_cross_entropy,
     evaluate_predictions,

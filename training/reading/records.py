@@ -13,6 +13,7 @@ import tensorflow as tf
 from schemas import example
 from schemas.dataset import MANIFEST, Manifest, Shard
 from schemas.errors import JobFailed, UsageError
+from training.task import task_of
 
 READ_AT_ONCE = 16  # shards open at a time
 READ_BYTES = 8 << 20  # of each
@@ -24,12 +25,14 @@ DAMAGE = (_errors.DataLossError, _errors.FailedPreconditionError, _errors.Invali
 
 @dataclass(frozen=True)
 class Split:
-    """One split of a data set: its folder (local or gs://), its name, its shards, the shape of its images."""
+    """One split of a data set: its folder (local or gs://), its name, its shards, the shape of its images.
+    `label_width`: the length of a label vector; None if a label is the index of one class."""
 
     folder: str
     name: str
     shards: tuple[Shard, ...]
     shape: tuple[int, int, int]
+    label_width: int | None = None
 
     @property
     def examples(self) -> int:
@@ -64,7 +67,7 @@ def open_dataset(folder: str) -> Manifest:
 
 def open_split(folder: str, manifest: Manifest, name: str) -> Split:
     """The split `name` of the data set. Raises UsageError if it does not exist or is empty."""
-    split = Split(folder, name, manifest.shards(name), manifest.shape)
+    split = Split(folder, name, manifest.shards(name), manifest.shape, task_of(manifest).label_width)
     if not split.examples:
         raise UsageError(f"split {name} of {folder} is empty")
     return split
@@ -72,7 +75,8 @@ def open_split(folder: str, manifest: Manifest, name: str) -> Split:
 
 def all_splits(folder: str, manifest: Manifest) -> list[Split]:
     """Every split of the data set, including empty ones."""
-    return [Split(folder, name, shards, manifest.shape) for name, shards in manifest.splits.items()]
+    width = task_of(manifest).label_width
+    return [Split(folder, name, shards, manifest.shape, width) for name, shards in manifest.splits.items()]
 
 
 def unlisted_shards(folder: str, manifest: Manifest) -> list[str]:
@@ -104,8 +108,9 @@ def naming_damaged_shards(splits: Sequence[Split]) -> Iterator[None]:
         raise
 
 
-def parse_records(records: tf.Tensor, shape: tuple[int, int, int]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Images uint8 [batch, *shape], labels int64 [batch] and ids string [batch] of `records`, string [batch].
+def parse_records(records: tf.Tensor, split: Split) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Images uint8 [batch, *shape], labels int64 [batch] or [batch, label_width] and ids string [batch] of `records`, string
+    [batch].
 
     One call for a whole batch: seven times as fast as one for each record.
     """
@@ -113,12 +118,12 @@ def parse_records(records: tf.Tensor, shape: tuple[int, int, int]) -> tuple[tf.T
         records,
         {
             example.IMAGE: tf.io.FixedLenFeature([], tf.string),
-            example.LABEL: tf.io.FixedLenFeature([], tf.int64),
+            example.LABEL: tf.io.FixedLenFeature([] if split.label_width is None else [split.label_width], tf.int64),
             example.ID: tf.io.FixedLenFeature([], tf.string),
         },
     )
     pixels = tf.io.decode_raw(features[example.IMAGE], tf.uint8)
-    return tf.reshape(pixels, [-1, *shape]), features[example.LABEL], features[example.ID]
+    return tf.reshape(pixels, [-1, *split.shape]), features[example.LABEL], features[example.ID]
 
 
 def _report(splits: Sequence[Split], faults: Sequence[str]) -> None:
@@ -157,7 +162,7 @@ def _read_fault(split: Split, shard: Shard) -> str | None:
     found = 0
     try:
         for records in tf.data.TFRecordDataset(split.path(shard)).batch(1024):
-            parse_records(records, split.shape)
+            parse_records(records, split)
             found += len(records)
     except tf.errors.OpError:
         return f"{shard.file} is damaged after about {found} examples"

@@ -7,7 +7,7 @@ import pytest
 
 from schemas.errors import JobFailed, UsageError
 from tests.training.conftest import DataSet
-from training.records import Split, check_shards, open_dataset, open_split
+from training.reading.records import Split, check_shards, open_dataset, open_split
 
 
 def split_of(dataset: DataSet, name: str = "train") -> Split:

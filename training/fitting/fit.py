@@ -5,6 +5,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,14 +15,16 @@ from schemas.dataset import Manifest
 from schemas.errors import JobFailed, UsageError
 from schemas.labels import CLASS
 from training import run_folder
+from training.assessment.metrics import youden_threshold
+from training.assessment.plots import curves
+from training.assessment.predictions import predict_split
+from training.assessment.several_classes import has_both, one_vs_rest
 from training.config import TrainConfig
-from training.input_pipeline import Order, batches, steps
-from training.metrics import youden_threshold
-from training.models import FLOAT16, build_model
-from training.plots import curves
-from training.predictions import predict_split
-from training.recipes import Recipe
-from training.records import (
+from training.models.networks import FLOAT16, build_model, load_pretrained
+from training.models.objective import loss_of, metrics_of
+from training.models.recipes import NO_WEIGHTS, Recipe
+from training.reading.input_pipeline import Order, batches, steps
+from training.reading.records import (
     Split,
     all_splits,
     check_shards,
@@ -31,6 +34,7 @@ from training.records import (
     unlisted_shards,
 )
 from training.run_folder import RunConfig
+from training.task import BINARY, MULTICLASS, MULTILABEL, Task, task_of
 
 MONITOR = "val_auc"
 
@@ -43,60 +47,77 @@ def train(config: TrainConfig) -> RunConfig:
     """
     manifest = open_dataset(config.data)
     splits = [open_split(config.data, manifest, name) for name in ("train", "validation")]
-    check_classes(config.data, manifest)
+    task = task_of(manifest)
+    check_classes(config.data, manifest, task)
     check_shards(all_splits(config.data, manifest), config.verify_data)
     for name in unlisted_shards(config.data, manifest):
         print(f"warning: {config.data}: {name} is not in the manifest and is not read", file=sys.stderr)
     keras.utils.set_random_seed(config.seed)
     dtype = FLOAT16 if config.mixed_precision else "float32"
-    model = build_model(config.recipe.model, manifest.shape, config.recipe.augment, dtype)
-    compile_model(model, config.recipe, config.mixed_precision)
+    model = build_model(config.recipe, manifest.shape, task, dtype)
+    if config.recipe.weights != NO_WEIGHTS:
+        load_pretrained(model, config.recipe.weights)
+    compile_model(model, config.recipe, task, config.mixed_precision, manifest)
     run = _planned(config, manifest)
     run_folder.prepare_run(config.output, run, config.resume, config.overwrite)
     done = run_folder.read_history(config.output)
     if not (config.early_stopping and epochs_since_best(done) >= config.early_stopping):
         _fit(model, config, manifest, splits)
     run = _finish(config, run, splits[1])
-    best, threshold = run.best or {}, run.threshold or {}
+    best = run.best or {}
+    chosen = f"; threshold {run.thresholds[0]:.4f}" if task.kind == BINARY else ""
     print(
         f"best epoch {best['epoch']:.0f} of {config.recipe.epochs}: validation AUC {best['val_auc']:.4f}, "
-        f"accuracy {best['val_accuracy']:.4f} at 0.5; threshold {threshold['value']:.4f}"
+        f"accuracy {best['val_accuracy']:.4f}{'' if task.kind == MULTICLASS else ' at 0.5'}{chosen}"
     )
-    print(f"run: {config.output}; next: python -m training.evaluate --run {config.output} --data {config.data}")
+    again = f" --recipe {config.recipe.source}" if config.recipe.sha256 else ""
+    print(f"run: {config.output}; next: python -m training.evaluate --run {config.output} --data {config.data}{again}")
     return run
 
 
-def check_classes(folder: str, manifest: Manifest) -> None:
-    """Raises UsageError if the data set has several labels per image, does not have two classes, or lacks examples of one of
-    them."""
-    if manifest.label_kind != CLASS:
-        raise UsageError(
-            f"{folder} has images with several labels ({', '.join(manifest.classes)}); "
-            "the models classify two classes: convert with one label per image"
-        )
-    if len(manifest.classes) != 2:
-        raise UsageError(
-            f"{folder} has {len(manifest.classes)} class(es) ({', '.join(manifest.classes)}); "
-            "the models classify two: convert two label folders"
-        )
+def check_classes(folder: str, manifest: Manifest, task: Task) -> None:
+    """Warns of each class of which a split has only positive or only negative examples. Raises UsageError if one of two
+    classes is missing, or nothing can be learned of any class."""
     for split in ("train", "validation"):
-        for name, count in zip(manifest.classes, manifest.label_counts(split), strict=True):
-            if not count:
-                raise UsageError(f"split {split} of {folder} has no example of {name}; convert more images")
+        examples = manifest.examples(split)
+        counts = dict(zip(manifest.classes, manifest.label_counts(split), strict=True))
+        missing = [name for name, count in counts.items() if not count]
+        if missing and task.kind == BINARY:
+            raise UsageError(f"split {split} of {folder} has no example of {missing[0]}; convert more images")
+        undefined = [name for name, count in counts.items() if count in (0, examples)]
+        if len(undefined) == len(counts):
+            raise UsageError(f"split {split} of {folder} has examples of one kind only; convert more images")
+        for name in undefined:
+            which = "no example" if name in missing else "only examples"
+            print(
+                f"warning: split {split} of {folder} has {which} of {name}; its metrics are undefined", file=sys.stderr
+            )
 
 
-def compile_model(model: keras.Model, recipe: Recipe, mixed_precision: bool) -> None:
-    """Compiles `model` with the recipe's Adam, binary cross-entropy, accuracy at 0.5 and AUC."""
+def compile_model(
+    model: keras.Model, recipe: Recipe, task: Task, mixed_precision: bool = False, manifest: Manifest | None = None
+) -> None:
+    """Compiles `model` with the recipe's Adam and the loss and the metrics of the task. `manifest`: of the data set whose
+    findings a balanced loss counts."""
     optimizer = keras.optimizers.Adam(recipe.learning_rate)
     if mixed_precision:  # gradients below 6e-8 would be zero in 16 bits
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    metrics = [keras.metrics.BinaryAccuracy(name="accuracy"), keras.metrics.AUC(num_thresholds=1000, name="auc")]
-    model.compile(optimizer, loss="binary_crossentropy", metrics=metrics)
+    weights = None
+    if recipe.balanced and manifest and task.kind == MULTILABEL:
+        examples = manifest.examples("train")
+        weights = [finding_weights(count, examples) for count in manifest.label_counts("train")]
+    model.compile(optimizer, loss=loss_of(task, weights), metrics=metrics_of(task))
 
 
 def class_weights(counts: tuple[int, ...]) -> list[float]:
-    """Weights with mean 1 over the examples that make every class count the same."""
-    return [sum(counts) / (len(counts) * count) for count in counts]
+    """Weights with mean 1 over the examples that make every class count the same; 0 for a class without examples."""
+    return [sum(counts) / (sum(map(bool, counts)) * count) if count else 0.0 for count in counts]
+
+
+def finding_weights(present: int, examples: int) -> tuple[float, float]:
+    """Weights with mean 1 over the examples that make the images with and without a finding count the same."""
+    present_weight, absent_weight = class_weights((present, examples - present))
+    return present_weight, absent_weight
 
 
 def best_epoch(rows: list[dict[str, float]]) -> int:
@@ -166,6 +187,7 @@ def _planned(config: TrainConfig, manifest: Manifest) -> RunConfig:
         seed=config.seed,
         mixed_precision=config.mixed_precision,
         classes=manifest.classes,
+        label_kind=manifest.label_kind,
         image=manifest.image,
         data={
             "name": manifest.name,
@@ -187,7 +209,8 @@ def _fit(model: keras.Model, config: TrainConfig, manifest: Manifest, splits: li
     size, cache = config.recipe.batch_size, config.cache_mb << 20
     with tf.device("CPU"):  # where the input pipeline reads it
         first_epoch = tf.Variable(0, dtype=tf.int64)
-    weights = class_weights(manifest.label_counts("train")) if config.recipe.balanced else None
+    balanced = config.recipe.balanced and manifest.label_kind == CLASS  # else the loss does it
+    weights = class_weights(manifest.label_counts("train")) if balanced else None
     log = RunLog(config.output, first_epoch, config.early_stopping)
     # The log comes first: an epoch whose backup is missing is trained and logged again, one without a row is lost.
     backup = keras.callbacks.BackupAndRestore(
@@ -210,10 +233,14 @@ def _finish(config: TrainConfig, run: RunConfig, validation: Split) -> RunConfig
     rows = run_folder.read_history(config.output)
     # In 32 bits, as in evaluation and prediction.
     labels, probabilities = predict_split(run_folder.best_model(config.output, run), validation)
-    threshold = {
-        "value": youden_threshold(labels, probabilities),
-        "source": f"maximises Youden's J (sensitivity + specificity - 1) on split validation, {len(labels)} examples",
-    }
+    found = [
+        youden_threshold(of_class[certain], probabilities[certain, output]) if has_both(of_class[certain]) else None
+        for output, (of_class, certain) in enumerate(one_vs_rest(labels, run.task))
+    ]
+    threshold: dict[str, Any] = {"value": found[0]} if run.task.kind == BINARY else {"values": found}
+    threshold["source"] = (
+        f"maximises Youden's J (sensitivity + specificity - 1) on split validation, {len(labels)} examples"
+    )
     run = replace(run, best=rows[best_epoch(rows)], threshold=threshold)
     curves(rows).savefig(f"{config.output}/{run_folder.CURVES}")
     run_folder.write_config(config.output, run)

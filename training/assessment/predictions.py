@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,20 +17,22 @@ from tqdm import tqdm
 from schemas.decoders.pool import DEFAULT_MEMORY, DecoderPool, cores, most_bytes
 from schemas.decoders.process import Answer
 from schemas.errors import JobFailed
+from schemas.labels import NO_FINDING, SEPARATOR
 from schemas.pixels.rejection import Decoded, ImageRejected, ImageSkipped
 from schemas.pixels.settings import ImageSettings
 from training.config import PredictConfig
-from training.input_pipeline import identified_batches, steps
-from training.records import Split, naming_damaged_shards
+from training.reading.input_pipeline import identified_batches, steps
+from training.reading.records import Split, naming_damaged_shards
 from training.run_folder import RunConfig, load_run
+from training.task import BINARY, MULTICLASS
 
 BATCH = 256
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One batch: images uint8 [batch, height, width, channels], labels int64 [batch], ids, and the probability of the
-    second class, float64 [batch]."""
+    """One batch: images uint8 [batch, height, width, channels], labels int64 [batch] or [batch, classes], ids, and
+    probabilities, float64 [batch, outputs of the model] (training/task.py)."""
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
@@ -47,18 +50,18 @@ def scored_batches(model: keras.Model, split: Split) -> Iterator[Scored]:
 
 
 def predict_split(model: keras.Model, split: Split) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Labels and probabilities of the second class, each [examples]."""
+    """Labels [examples] or [examples, classes], and probabilities [examples, outputs of the model]."""
     scored = [(batch.labels, batch.probabilities) for batch in scored_batches(model, split)]
     labels, probabilities = (np.concatenate(column) for column in zip(*scored, strict=True))
     return labels, probabilities
 
 
 def predict_files(config: PredictConfig) -> None:
-    """Prints a line for each image: path, probability of the second class, and the class at the run's threshold.
+    """Prints a line for each image: its path, a probability, and the class or the findings at the run's thresholds.
 
     An image that cannot be read gets a line on stderr instead, and the others continue. JobFailed is raised at the end then.
     """
-    model, run = load_run(config.run)
+    model, run = load_run(config.run, config.recipe)
     paths = _files(config.images)
     read = bad = 0
     # The pool closes first, so that an interrupt does not wait for an image that hangs.
@@ -82,14 +85,27 @@ def _print(
 ) -> None:
     if not decoded:
         return
-    assert run.threshold is not None  # load_run accepts only finished runs
     probabilities = _probabilities(model, np.stack([pixels for _, pixels in decoded]))
-    for (path, _), probability in zip(decoded, probabilities.tolist(), strict=True):
-        name = run.classes[int(probability >= run.threshold["value"])]
+    for (path, _), row in zip(decoded, probabilities.tolist(), strict=True):
+        said = said_of(row, run)
         if as_json:
-            print(json.dumps({"path": path, "probability": probability, "class": name}))
+            print(json.dumps({"path": path, **said}))
         else:
-            print(f"{path}\t{probability:.6f}\t{name}")
+            name = said["class"] if "class" in said else SEPARATOR.join(said["findings"]) or NO_FINDING
+            print(f"{path}\t{said.get('probability', max(row)):.6f}\t{name}")
+
+
+def said_of(probabilities: Sequence[float], run: RunConfig) -> dict[str, Any]:
+    """What the model says of one image, for JSON: `probability` of the second class, or `probabilities` by class; and the
+    `class`, or the `findings` that reach their thresholds."""
+    if run.task.kind == BINARY:
+        (probability,) = probabilities
+        return {"probability": probability, "class": run.classes[int(probability >= run.thresholds[0])]}
+    by_class = dict(zip(run.classes, probabilities, strict=True))
+    if run.task.kind == MULTICLASS:
+        return {"probabilities": by_class, "class": max(by_class, key=lambda name: by_class[name])}
+    found = [name for name, least in zip(run.classes, run.thresholds, strict=True) if by_class[name] >= least]
+    return {"probabilities": by_class, "findings": found}
 
 
 def _files(images: Sequence[str]) -> Iterator[str]:
@@ -127,4 +143,4 @@ def _complain(path: str, answer: ImageRejected | ImageSkipped | str) -> None:
 
 
 def _probabilities(model: keras.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    return np.asarray(model.predict_on_batch(images), dtype=np.float64)[:, 0]
+    return np.asarray(model.predict_on_batch(images), dtype=np.float64)

@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 
 from schemas.errors import UsageError
-from training import models, train
-from training.recipes import RECIPES, recipe
+from training import train
+from training.models import networks as models
+from training.models.recipes import RECIPES, recipe
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from training.records import READ_AT_ONCE, READ_BYTES, Split, naming_damaged_shards, parse_records
+from training.reading.records import READ_AT_ONCE, READ_BYTES, Split, naming_damaged_shards, parse_records
 
 SHUFFLE_EXAMPLES = 16_384  # shuffled at a time, of a split that does not fit into memory
 CACHE_BYTES = 2 << 30
@@ -42,9 +42,10 @@ def batches(
 ) -> tf.data.Dataset:
     """Endless batches for Keras; an epoch has `steps` of them.
 
-    Images are uint8 [batch, height, width, channels], labels float32 [batch, 1]. With `class_weights` a third part,
-    float32 [batch], holds the weight of each example's class: Keras' own class_weight would append a map behind the
-    device prefetch. Without `order` the examples come in stored order. Raises JobFailed for damage in a cached split.
+    Images are uint8 [batch, height, width, channels], labels float32 [batch, label_width or 1]. With `class_weights` a
+    third part, float32 [batch], holds the weight of each example's class: Keras' own class_weight would append a map
+    behind the device prefetch. Without `order` the examples come in stored order. Raises JobFailed for damage in a
+    cached split.
 
     Endless, and with the count given to Keras by its steps_per_epoch, because a dataset on a GPU has no cardinality:
     the op that asserts one has a CPU kernel only and would fetch every batch back (tensorflow/tensorflow#56508).
@@ -56,16 +57,17 @@ def batches(
     weights = None if class_weights is None else tf.constant(class_weights, tf.float32)
 
     def for_keras(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        target = tf.cast(label, tf.float32)[:, tf.newaxis]
+        target = tf.reshape(tf.cast(label, tf.float32), [-1, split.label_width or 1])
         return (image, target) if weights is None else (image, target, tf.gather(weights, label))
 
     return _to_device(dataset.map(for_keras).prefetch(tf.data.AUTOTUNE))
 
 
 def identified_batches(split: Split, batch_size: int) -> tf.data.Dataset:
-    """Images uint8 [batch, height, width, channels], labels int64 [batch] and ids string [batch], once, as stored."""
+    """Images uint8 [batch, height, width, channels], labels int64 [batch] or [batch, label_width] and ids string
+    [batch], once, as stored."""
     records = _records(split, _paths(split)).batch(batch_size)
-    return records.map(lambda r: parse_records(r, split.shape), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return records.map(lambda r: parse_records(r, split), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 def _from_memory(split: Split, batch_size: int, order: Order | None) -> tf.data.Dataset:
@@ -103,7 +105,7 @@ def _from_shards(split: Split, batch_size: int, order: Order | None) -> tf.data.
         return records.batch(SHUFFLE_EXAMPLES).enumerate().map(shuffled).unbatch().batch(batch_size)
 
     def parse(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image, label, _ = parse_records(records, split.shape)
+        image, label, _ = parse_records(records, split)
         return image, label
 
     return _epochs(order).flat_map(one_epoch).map(parse, tf.data.AUTOTUNE)

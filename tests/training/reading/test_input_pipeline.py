@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from schemas.errors import JobFailed
 from tests.training.conftest import DataSet
-from training.input_pipeline import Order, batches, identified_batches, steps
-from training.records import Split, check_shards, naming_damaged_shards, open_dataset, open_split
+from training.reading.input_pipeline import Order, batches, identified_batches, steps
+from training.reading.records import Split, check_shards, naming_damaged_shards, open_dataset, open_split
 
 IN_MEMORY, STREAMED = 1 << 30, 0
 BATCH = 20

@@ -1,0 +1,1 @@
+"""Predictions of a finished run: metrics, figures and the report."""

@@ -1,0 +1,1 @@
+"""Trains a model into a run folder."""

@@ -1,0 +1,1 @@
+"""The networks, their recipes, and what each kind of label asks of them."""
