@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from schemas.dataset import MANIFEST, Manifest, Shard
 from schemas.errors import run_command
 from schemas.example import Example, encode_example, frame_record
+from schemas.labels import CLASS, MULTI_HOT, Label, positives
 from schemas.pixels.settings import ImageSettings
 from schemas.shard_name import ShardName
 from training import train
@@ -47,20 +48,26 @@ def image(index: int, label: int, size: int) -> NDArray[np.uint8]:
     return pixels
 
 
+def bright(label: Label) -> int:
+    return int(label[0] == 1) if isinstance(label, tuple) else int(label == 1)
+
+
 def write_dataset(
     folder: Path,
     examples: Mapping[str, int],
     size: int = 64,
     shards: int = 3,
     classes: tuple[str, ...] = CLASSES,
-    label: Callable[[int], int] = lambda index: index % 2,
+    label: Callable[[int], Label] = lambda index: index % 2,
 ) -> DataSet:
+    """Images that are bright in the middle if their label is 1, or names the first class."""
+    kind = MULTI_HOT if isinstance(label(0), tuple) else CLASS
     folder.mkdir(parents=True)
     start, splits = 0, {}
     written: dict[str, list[Example]] = {}
     for split, count in examples.items():
         rows = [
-            Example(image(index, label(index), size), label(index), f"{index:032x}", f"{index // 2:032x}")
+            Example(image(index, bright(label(index)), size), label(index), f"{index:032x}", f"{index // 2:032x}")
             for index in range(start, start + count)
         ]
         start += count
@@ -71,13 +78,13 @@ def write_dataset(
             data = b"".join(frame_record(encode_example(row)) for row in part)
             name = str(ShardName("toy", split, number, shards))
             (folder / name).write_bytes(data)
-            counts = tuple(sum(row.label == index for row in part) for index in range(len(classes)))
+            counts = tuple(sum(index in positives(row.label) for row in part) for index in range(len(classes)))
             entries.append(Shard(name, len(data), hashlib.sha256(data).hexdigest(), len(part), counts))
             written[split] += part
         splits[split] = tuple(entries)
     inputs = {"listed": start, "written": start, "quarantined": 0, "duplicates": 0, "skipped": 0}
     settings = ImageSettings(image_size=size)
-    manifest = Manifest("toy", "1.0.0", 1, classes, settings, inputs, {}, {}, {}, splits, {})
+    manifest = Manifest("toy", "1.0.0", 1, classes, settings, inputs, {}, {}, {}, splits, {}, kind)
     (folder / MANIFEST).write_text(manifest.to_json())
     return DataSet(folder, manifest, written)
 

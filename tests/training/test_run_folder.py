@@ -44,8 +44,8 @@ def test_config_with_wrong_entries(copy: Path, values: dict[str, object]) -> Non
 
 
 def test_newer_version(copy: Path) -> None:
-    change(copy, format_version=2)
-    with pytest.raises(UsageError, match="format version 2, but this radrecords reads up to 1; upgrade"):
+    change(copy, format_version=3)
+    with pytest.raises(UsageError, match="format version 3, but this radrecords reads up to 2; upgrade"):
         load_run(str(copy))
 
 

@@ -231,13 +231,15 @@ class TestErrors:
     def test_data_sets_that_will_not_do(
         self, make_dataset: Callable[..., DataSet], tmp_path: Path, fails: Callable[..., str]
     ) -> None:
-        three = make_dataset(
-            "three", examples={"train": 6, "validation": 6}, classes=("A", "B", "C"), label=lambda index: index % 3
+        single = make_dataset("single", examples={"train": 6, "validation": 6}, classes=("A",), label=lambda _: 0)
+        always = make_dataset(
+            "always", examples={"train": 6, "validation": 6}, classes=("A", "B"), label=lambda _: (1, 0)
         )
         one = make_dataset("one", examples={"train": 6, "validation": 6}, label=lambda _: 1)
         without = make_dataset("without", examples={"train": 6, "test": 6})
         cases = (
-            (three, "has 3 class(es) (A, B, C)"),
+            (single, "has 1 class(es) (A)"),
+            (always, "has examples of one kind only"),
             (one, "has no example of NORMAL"),
             (without, "no split 'validation'"),
         )

@@ -1,10 +1,17 @@
+"""Recipes: those of the project, and the user's own."""
+
+import hashlib
+import json
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from schemas.errors import UsageError
-from training import train
+from schemas.errors import UsageError, run_command
+from tests.training.conftest import DataSet
+from training import evaluate, train
 from training.models import networks as models
 from training.models.recipes import RECIPES, recipe
 
@@ -25,3 +32,62 @@ def test_unknown_recipe_lists_the_known() -> None:
 def test_bad_values_are_quoted(change: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=str(next(iter(change.values())))):
         replace(recipe("model1"), **change)
+
+
+OWN = """
+from keras import layers
+
+from training.models.recipes import Recipe
+
+
+def body(images, dtype):
+    x = layers.Conv2D(4, 3, activation="relu", dtype=dtype)(images)
+    return layers.GlobalAveragePooling2D(dtype=dtype)(x)
+
+
+RECIPE = Recipe(name="own", model="tiny", epochs=1, body=body)
+"""
+
+
+def test_a_recipe_of_the_users_own_is_needed_again(
+    dataset: DataSet, tmp_path: Path, fails: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    run, own = tmp_path / "run", tmp_path / "own.py"
+    command = ["--data", dataset.folder, "--output", run, "--recipe", own]
+    assert run_command(train.main, [str(word) for word in command]) == 0
+    assert f"--data {dataset.folder} --recipe {own}\n" in capsys.readouterr().out
+    recorded = json.loads((run / "config.json").read_text())["recipe"]
+    assert recorded["sha256"] == hashlib.sha256(OWN.encode()).hexdigest()
+    assert recorded["source"] == str(own)
+    line = fails(2, evaluate.main, "--run", run, "--data", dataset.folder)
+    assert line.endswith("a run folder holds no code; give the same file as --recipe")
+    assert run_command(evaluate.main, ["--run", str(run), "--data", str(dataset.folder), "--recipe", str(own)]) == 0
+    own.write_text(OWN + "# changed\n")
+    assert "has a different SHA-256" in fails(2, evaluate.main, "--run", run, "--data", dataset.folder, "--recipe", own)
+    assert "different recipe" in fails(2, train.main, *command, "--resume")
+
+
+def test_a_recipe_in_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_recipes.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = recipe("my_recipes:RECIPE")
+    assert (found.name, found.source) == ("own", "my_recipes:RECIPE")
+    assert found.sha256 == hashlib.sha256(OWN.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("raise RuntimeError('mine')", "RuntimeError: mine"),
+        ("", "AttributeError"),
+        ("RECIPE = 1", "RECIPE is not a training.models.recipes.Recipe"),
+        ("RECIPE = ", "SyntaxError"),
+    ],
+)
+def test_code_that_gives_no_recipe(tmp_path: Path, code: str, says: str) -> None:
+    (tmp_path / "own.py").write_text(code)
+    with pytest.raises(UsageError, match=says):
+        recipe(str(tmp_path / "own.py"))
+    with pytest.raises(UsageError, match=r"none.py cannot be loaded: FileNotFoundError"):
+        recipe(str(tmp_path / "none.py"))

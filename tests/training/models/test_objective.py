@@ -1,0 +1,64 @@
+"""Loss and metrics while training, against NumPy and scikit-learn."""
+
+import keras
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from schemas.labels import MULTI_HOT, UNCERTAIN
+from training.models.objective import MaskedBinaryCrossentropy, loss_of, metrics_of
+from training.task import Task
+
+FINDINGS = Task(("A", "B", "C"), MULTI_HOT)
+LABELS = np.array([[0, 1, UNCERTAIN], [1, UNCERTAIN, 0], [0, 0, UNCERTAIN], [1, 1, 0]], np.float32)
+PROBABILITIES = np.array([[0.1, 0.8, 0.9], [0.6, 0.3, 0.4], [0.7, 0.6, 0.2], [0.9, 0.4, 0.1]], np.float32)
+
+
+@pytest.mark.parametrize("weights", [None, [(2.0, 0.5), (1.0, 1.0), (3.0, 0.25)]])
+def test_uncertain_findings_are_not_in_the_loss(weights: list[tuple[float, float]] | None) -> None:
+    total = 0.0
+    for row, column in np.argwhere(LABELS != UNCERTAIN):
+        present, absent = weights[column] if weights else (1.0, 1.0)
+        p = PROBABILITIES[row, column]
+        total -= present * np.log(p) if LABELS[row, column] else absent * np.log(1 - p)
+    assert float(loss_of(FINDINGS, weights)(LABELS, PROBABILITIES)) == pytest.approx(total / LABELS.size, rel=1e-5)
+
+
+def test_an_uncertain_finding_has_no_gradient() -> None:
+    loss = MaskedBinaryCrossentropy()
+    changed = PROBABILITIES.copy()
+    changed[LABELS == UNCERTAIN] = 0.5
+    assert float(loss(LABELS, changed)) == float(loss(LABELS, PROBABILITIES))
+
+
+def test_metrics_of_findings_leave_out_what_is_uncertain_or_undefined() -> None:
+    accuracy, auc = metrics_of(FINDINGS)
+    for rows in (slice(0, 2), slice(2, 4)):  # in two batches
+        accuracy.update_state(LABELS[rows], PROBABILITIES[rows])
+        auc.update_state(LABELS[rows], PROBABILITIES[rows])
+    certain = LABELS != UNCERTAIN
+    assert float(accuracy.result()) == pytest.approx(np.mean((PROBABILITIES >= 0.5)[certain] == LABELS[certain]))
+    areas = [
+        roc_auc_score(LABELS[certain[:, c], c], PROBABILITIES[certain[:, c], c]) for c in (0, 1)
+    ]  # C is never there
+    assert float(auc.result()) == pytest.approx(np.mean(areas), abs=1e-3)
+
+
+def test_metrics_of_several_classes() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 300)
+    scores = rng.random((300, 4)) + 0.4 * np.eye(4)[labels]
+    probabilities = (scores / scores.sum(1, keepdims=True)).astype(np.float32)
+    accuracy, auc = metrics_of(Task(tuple("ABCD")))
+    for metric in (accuracy, auc):
+        metric.update_state(labels[:, np.newaxis].astype(np.float32), probabilities)
+    assert float(accuracy.result()) == pytest.approx(np.mean(probabilities.argmax(1) == labels))
+    assert float(auc.result()) == pytest.approx(roc_auc_score(labels, probabilities, multi_class="ovr"), abs=2e-3)
+
+
+def test_metrics_of_two_classes_are_those_of_the_first_release() -> None:
+    assert [type(metric) for metric in metrics_of(Task(("A", "B")))] == [
+        keras.metrics.BinaryAccuracy,
+        keras.metrics.AUC,
+    ]
+    assert loss_of(Task(("A", "B"))) == "binary_crossentropy"
