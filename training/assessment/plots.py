@@ -103,7 +103,7 @@ def roc(
 
 def rocs(columns: Mapping[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]) -> Figure:
     """The ROC curves of each class against the rest, from its labels (0 or 1) and probabilities; of those that have one."""
-    figure, axes = _roc_axes(max(3.8, 0.25 * len(columns)))
+    figure, axes = _roc_axes(max(3.8, 0.25 * len(columns)), legend=2.2)
     colors = colormaps["tab20"].colors  # type: ignore[attr-defined] # untyped
     for number, (name, (labels, probabilities)) in enumerate(columns.items()):
         if 0 < labels.sum() < len(labels):
@@ -117,8 +117,8 @@ def rocs(columns: Mapping[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.float
     return figure
 
 
-def _roc_axes(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(height + 0.4, height), layout="constrained", dpi=DPI)
+def _roc_axes(height: float, legend: float = 0.0) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(height + 0.4 + legend, height), layout="constrained", dpi=DPI)
     axes = figure.subplots()
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.set_aspect("equal")
