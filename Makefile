@@ -3,11 +3,11 @@
 .PHONY: help setup demo convert train evaluate test test-demo test-faults test-fuzz test-hostile test-memory test-tfio lint format bench
 .PHONY: lock clean
 
-# The first Python from 3.10 to 3.13 that can make a virtual environment; or say PYTHON=...
+# The first Python from 3.10 to 3.13 that can create a virtual environment. PYTHON=... overrides it.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
   $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
   && echo $$p && break; done)
-# CPU TensorFlow, unless an NVIDIA GPU is there.
+# CPU TensorFlow, unless there is an NVIDIA GPU.
 TARGET ?= $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo gpu || echo cpu)
 VENV := .venv
 RUN_PYTHON := $(VENV)/bin/python
@@ -21,12 +21,12 @@ TFIO_PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(READY) ## Make .venv and install what the lock file pins
+setup: $(READY) ## Create .venv and install what the lock file pins
 
 $(READY): requirements-$(TARGET).lock setup.py
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.10-3.13 with venv found; install one (on Debian: apt install \
-	python3-venv) or say PYTHON=/path/to/python" >&2; exit 2; }
-	@echo "Installing into $(VENV) for $(TARGET) (once, some minutes) ..."
+	python3-venv) or set PYTHON=/path/to/python" >&2; exit 2; }
+	@echo "Installing into $(VENV) for $(TARGET) (once, a few minutes) ..."
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
 	@$(RUN_PYTHON) -m pip install --quiet --disable-pip-version-check --use-pep517 --no-deps --require-hashes \
@@ -35,14 +35,14 @@ $(READY): requirements-$(TARGET).lock setup.py
 	  2>$(VENV)/install.log || { cat $(VENV)/install.log >&2; exit 1; }
 	@touch $@
 
-demo: setup ## The whole job, offline: sample images -> records -> model -> report (some minutes)
+demo: setup ## The whole job, offline: sample images -> records -> model -> report (a few minutes)
 	@rm -rf $(DEMO)
 	@echo "1/4 Drawing sample radiographs"
 	@$(RUN_PYTHON) -m beam_jobs.sample --output $(DEMO)/images --images 600 --seed 0
 	@echo "2/4 Converting them to TFRecords"
 	@$(RUN_PYTHON) -m beam_jobs.convert --input $(DEMO)/images --output $(DEMO)/tfrecords/cxr/1.0.0 --preset kermany
 	@echo "3/4 Training model3"
-	@# Small batches and some epochs more: 450 images give few steps an epoch.
+	@# Small batches and a few more epochs, because 450 images give few steps per epoch.
 	@$(RUN_PYTHON) -m training.train --data $(DEMO)/tfrecords/cxr/1.0.0 --recipe model3 --output $(DEMO)/run \
 	  --batch_size 8 --epochs 14
 	@echo "4/4 Evaluating it on the test split"
@@ -69,16 +69,16 @@ test: setup ## Run the tests
 test-demo: demo ## Run the demo and check what it leaves
 	@$(RUN_PYTHON) -m pytest -m demo tests/test_demo.py
 
-test-faults: setup ## Kill, refuse and damage conversions, on disk and in a bucket (some minutes)
+test-faults: setup ## Kill, refuse and damage conversions, on disk and in a bucket (a few minutes)
 	@$(RUN_PYTHON) -m pytest -m faults tests/faults $(ARGS)
 
-test-fuzz: setup ## [SECONDS=60] [SEED=0] [RADRECORDS_FUZZ_FOLDER=DIR]: spoil images, manifests, tables and shards
+test-fuzz: setup ## [SECONDS=60] [SEED=0] [RADRECORDS_FUZZ_FOLDER=DIR]: mutate images, manifests, tables and shards
 	@SECONDS=$(or $(SECONDS),60) SEED=$(or $(SEED),0) $(RUN_PYTHON) -m pytest -m fuzz tests/fuzz $(ARGS)
 
-test-memory: setup ## Convert 10,000 and 100,000 images and compare the memory that takes (some minutes)
+test-memory: setup ## Convert 10,000 and 100,000 images and compare the memory use (a few minutes)
 	@$(RUN_PYTHON) -m pytest -m memory tests/test_memory.py
 
-test-hostile: setup ## Convert 2,000 odd files and some bombs (two minutes)
+test-hostile: setup ## Convert 2,000 unusual files and some bombs (two minutes)
 	@$(RUN_PYTHON) -m pytest -m hostile tests/beam_jobs/test_hostile.py $(ARGS)
 
 test-tfio: $(TFIO)/ready ## Compare tensorflow-io's DICOM decoder with pydicom, in .venv-tfio [RADRECORDS_DICOM_FOLDER=...]
@@ -86,8 +86,8 @@ test-tfio: $(TFIO)/ready ## Compare tensorflow-io's DICOM decoder with pydicom, 
 
 $(TFIO)/ready: requirements-tfio.lock
 	@test -n "$(TFIO_PYTHON)" || { echo "error: no Python 3.11 or 3.10 with venv found, and tensorflow-io needs one; install \
-	it or say TFIO_PYTHON=/path/to/python" >&2; exit 2; }
-	@echo "Installing into $(TFIO) (once, some minutes) ..."
+	it or set TFIO_PYTHON=/path/to/python" >&2; exit 2; }
+	@echo "Installing into $(TFIO) (once, a few minutes) ..."
 	@rm -rf $(TFIO)
 	@$(TFIO_PYTHON) -m venv $(TFIO)
 	@$(TFIO)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 --no-deps --require-hashes \
@@ -117,6 +117,6 @@ lock: setup ## Pin the newest dependencies that fit setup.py
 	@printf 'pytest\nfake-gcs-server-python-wrapper\ntrustme\n' | $(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py - --extra tfio --universal \
 	  --python-version 3.10 --generate-hashes --no-annotate --no-header -o requirements-tfio.lock
 
-clean: ## Delete everything that make made
+clean: ## Delete everything that make created
 	@rm -rf $(VENV) $(TFIO) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

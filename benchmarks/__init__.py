@@ -1,1 +1,1 @@
-"""One module a question. Each prints a table and writes JSON; figures are ratios taken within one run."""
+"""One module per question. Each prints a table and writes JSON. The figures to quote are ratios within one run."""

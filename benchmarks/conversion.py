@@ -1,8 +1,9 @@
-"""How near is the whole conversion to the bare work, and to other ways? `python -m benchmarks.conversion --help`
+"""How does the whole conversion compare with the bare work and with other ways? `python -m benchmarks.conversion --help`
 
-All ways convert the same folder, in turn, and each is timed as a whole process, start included; what to quote is the median
-of the ratios of a round. The bare loop is the limit: two processes that read, decode and append records to a file each,
-with no plan, no checksums, no splits and no Beam. The peers (conversion_peers.py) are what people write instead.
+In each round all ways convert the same folder, one after the other, and each is timed as a whole process, including its
+start. The figure to quote is the median of the ratios within a round. The bare loop is the limit: two processes that read,
+decode and append records to a file each, without a plan, checksums, splits or Beam. The peers (conversion_peers.py) are
+what people write instead.
 """
 
 import argparse
@@ -32,7 +33,7 @@ _PSEUDONYM = "0" * 32
 _PEERS = Path(__file__).with_name("conversion_peers.py")
 _PEER_PACKAGES = ["apache-beam>=2.77,<3", "pillow", "tensorflow-cpu>=2.21,<2.22", "tensorflow-datasets>=4.9.9"]
 
-Way = Callable[[Path], None]  # to convert into this output
+Way = Callable[[Path], None]  # converts into this output
 
 
 def main() -> None:
@@ -42,11 +43,11 @@ def main() -> None:
         "--images",
         action="append",
         metavar="DIR[:COPIES]",
-        help="folder of LABEL/FILE images, each JPEG of it COPIES times; may be repeated",
+        help="folder of LABEL/FILE images, with COPIES copies of each JPEG; may be repeated",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--peers", type=Path, metavar="VENV", help="time the peers too, in this environment; made if absent"
+        "--peers", type=Path, metavar="VENV", help="also time the peers, in this environment; created if absent"
     )
     parser.add_argument("--json", type=Path, default=Path("benchmarks/conversion.json"))
     flags = parser.parse_args()
@@ -67,7 +68,7 @@ def main() -> None:
 def _compare(name: str, images: Path, folder: Path, rounds: int, peers: Path | None) -> dict[str, Any]:
     files = sorted(path for path in images.rglob("*") if path.is_file() and path.suffix != ".txt")
     for file in files:
-        file.read_bytes()  # every way then reads from the page cache
+        file.read_bytes()  # so that every way reads from the page cache
     ways: dict[str, Way] = {"ours": partial(_convert, images), "bare loop": partial(_bare_loop, files)}
     if peers:
         for peer in ("pillow", "tfds"):
@@ -90,7 +91,7 @@ def _compare(name: str, images: Path, folder: Path, rounds: int, peers: Path | N
 
 
 def _timed(function: Way, output: Path) -> tuple[float, float]:
-    """Wall seconds, and CPU seconds of all processes that it started."""
+    """Wall seconds, and CPU seconds of all processes that `function` started."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     function(output)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -104,7 +105,7 @@ def _run(*command: str | Path) -> None:
 
 
 def _make_environment(venv: Path) -> None:
-    print(f"Installing the peers into {venv} (once, some minutes) ...")
+    print(f"Installing the peers into {venv} (once, a few minutes) ...")
     _run(sys.executable, "-m", "venv", venv)
     _run(venv / "bin" / "python", "-m", "pip", "install", "--quiet", *_PEER_PACKAGES)
 
@@ -115,7 +116,7 @@ def _sample(folder: Path, images: int) -> Path:
 
 
 def _few(folder: Path) -> Path:
-    """So few and small images that nearly all of the time is start-up."""
+    """Writes so few and so small images that nearly all of the time is start-up."""
     for number in range(20):
         file = folder / "AB"[number % 2] / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -124,8 +125,8 @@ def _few(folder: Path) -> Path:
 
 
 def _copied(images: str, folder: Path) -> Path:
-    """The folder of `images`; for DIR:COPIES one with copies that are not byte-identical: a comment (segment FF FE) tells
-    them apart."""
+    """The folder of `images`. For DIR:COPIES, a folder of copies that are not byte-identical, because each has a different
+    comment (segment FF FE)."""
     place, _, copies = images.rpartition(":")
     if not place:
         return Path(images)

@@ -1,6 +1,6 @@
-"""Two usual ways to make TFRecords of a folder, to compare with: `python conversion_peers.py pillow|tfds IMAGES OUTPUT`.
+"""Two common ways to make TFRecords from a folder, for comparison: `python conversion_peers.py pillow|tfds IMAGES OUTPUT`.
 
-For benchmarks.conversion, which runs this file in an environment of its own; it imports nothing of radrecords.
+benchmarks.conversion runs this file in an environment of its own, so it imports nothing from radrecords.
 
 pillow: a pool of two processes decodes and resizes with Pillow, and the parent writes with TensorFlow's TFRecordWriter.
 tfds: a TensorFlow Datasets builder, whose Beam pipeline runs on Beam's local engine.
@@ -21,13 +21,13 @@ SIDE, SHARDS = 64, 16
 
 
 def pixels_of(file: str | Path) -> NDArray[np.uint8]:
-    """uint8 [SIDE, SIDE, 1]: the gray image, squashed."""
+    """uint8 [SIDE, SIDE, 1]: the gray image, stretched to a square."""
     with Image.open(file) as image:
         return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR))[:, :, np.newaxis]
 
 
 def pillow(images: Path, output: Path) -> None:
-    """A hand-written pool."""
+    """Converts with a hand-written pool."""
     import tensorflow as tf
 
     files = sorted(file for file in images.rglob("*") if file.suffix.lower() in (".jpeg", ".jpg", ".png"))
@@ -49,7 +49,7 @@ def pillow(images: Path, output: Path) -> None:
 
 
 def tfds(images: Path, output: Path) -> None:
-    """TensorFlow Datasets with Beam."""
+    """Converts with TensorFlow Datasets and Beam."""
     import apache_beam as beam
     import tensorflow_datasets
 

@@ -1,8 +1,8 @@
 """Does a conversion's memory grow with the number of images? `python -m benchmarks.memory [--images 10000 100000]`
 
-Converts folders of that many different small images, with the work in one process as by default, and with worker processes.
-Prints the peak resident memory of the launcher and of its largest worker, and what each image more than in the first
-folder costs. Linux only: it reads /proc.
+Converts folders of that many different small images, with the work in one process (the default) and with worker processes.
+Prints the peak resident memory of the launcher and of its largest worker, and the memory that each image beyond those of
+the first folder costs. Linux only: it reads /proc.
 """
 
 import argparse
@@ -31,7 +31,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("benchmarks/memory.json"))
     flags = parser.parse_args()
     results = []
-    print(f"{'mode':<12} {'images':>9} {'launcher MiB':>13} {'worker MiB':>11} {'bytes/image more':>17} {'seconds':>8}")
+    print(
+        f"{'mode':<12} {'images':>9} {'launcher MiB':>13} {'worker MiB':>11} {'bytes/extra image':>17} {'seconds':>8}"
+    )
     for mode in flags.modes:
         first = None
         for count in flags.images:
@@ -48,7 +50,7 @@ def main() -> None:
 
 
 def measured(count: int, arguments: tuple[str, ...] = ()) -> dict[str, float]:
-    """Converts `count` new images; {images, launcher_bytes, worker_bytes, peak_bytes (of both), seconds}."""
+    """Converts `count` new images. Gives {images, launcher_bytes, worker_bytes, peak_bytes (of all processes), seconds}."""
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder) / "raw", count)
         command = [sys.executable, "-m", "beam_jobs.convert", "--input", f"{folder}/raw", "--output", f"{folder}/out"]
@@ -77,7 +79,7 @@ def measured(count: int, arguments: tuple[str, ...] = ()) -> dict[str, float]:
 
 
 def write_images(folder: Path, count: int) -> None:
-    """`count` PNGs of 16x16 random pixels, no two alike, a thousand in a folder, in two classes."""
+    """Writes `count` different PNGs of 16x16 random pixels, in two classes and a thousand per folder."""
     for number in range(count):
         parent = folder / "train" / ("NORMAL", "PNEUMONIA")[number % 2] / f"{number // 2000:05d}"
         if number % 2000 < 2:
@@ -86,8 +88,8 @@ def write_images(folder: Path, count: int) -> None:
 
 
 def png(pixels: bytes) -> bytes:
-    """The bytes of a square 8-bit gray PNG (PNG specification, third edition, section 5), written without a library: its
-    making is most of this benchmark's time otherwise."""
+    """The bytes of a square 8-bit gray PNG (PNG specification, third edition, section 5), written without a library,
+    which would take most of this benchmark's time."""
     rows = b"".join(b"\0" + pixels[at : at + _SIDE] for at in range(0, len(pixels), _SIDE))
     header = struct.pack(">IIBBBBB", _SIDE, _SIDE, 8, 0, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 0)), (b"IEND", b""))
@@ -98,19 +100,19 @@ def png(pixels: bytes) -> bytes:
 
 
 def family(process: int) -> list[int]:
-    """`process` and all that it started, down to the last."""
+    """`process` and all of its descendants."""
     found = [process]
     for parent in found:
         for tasks in Path(f"/proc/{parent}/task").glob("*/children"):
             try:
                 found += map(int, tasks.read_text().split())
-            except OSError:  # it has just ended
+            except OSError:  # the process has just ended
                 continue
     return found
 
 
 def peak_bytes(process: int) -> int:
-    """The most resident memory that `process` had so far; 0 where it has ended."""
+    """The peak resident memory of `process` so far; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:

@@ -1,7 +1,7 @@
 """How long does the search for near-duplicates take? `python -m benchmarks.near_duplicates [--records 1000000]`
 
-The job's own transform in the in-memory runner, on signatures of three kinds: random ones, ones that share most signs, as
-exposures of one view do, and one and the same for all. In all known pairs are planted; in the first two each must be found.
+Runs the job's own transform in the in-memory runner, on signatures of three kinds: random ones, ones that share most signs
+(as exposures of one view do), and equal ones. Known pairs are planted in the first two, and each of them must be found.
 """
 
 import argparse
@@ -59,8 +59,8 @@ def _planted() -> list[tuple[int, int]]:
 
 
 def _signatures(rng: np.random.Generator, count: int, turned: float) -> Rows:
-    """Rows of one signature, of each of whose signs the part `turned` is another. Record 2k + 1 is like record 2k, with two
-    signs turned."""
+    """`count` rows made from one signature: in each row, each sign is flipped with the probability `turned`. In a planted
+    pair, record 2k + 1 is like record 2k, with three signs flipped."""
     rows = np.zeros(count, HASHED)
     rows["id_tail"] = np.arange(count)
     signatures = rows["signature"]
@@ -78,7 +78,7 @@ def _signatures(rng: np.random.Generator, count: int, turned: float) -> Rows:
 
 
 def _write(rows: Rows, folder: str) -> list[tuple[str, str]]:
-    """(split, file) of each shard."""
+    """Writes the rows as shards. Returns (split, file) of each shard."""
     shards = []
     for index, split in enumerate(SPLITS):
         some = rows[index :: len(SPLITS)]
@@ -89,14 +89,14 @@ def _write(rows: Rows, folder: str) -> list[tuple[str, str]]:
 
 
 def _search(shards: list[tuple[str, str]], records: int, folder: str) -> tuple[Found, float, int]:
-    """What is found, the seconds that it took, and the most memory that this process had, in MiB."""
+    """What was found, the seconds that it took, and the peak memory of this process, in MiB."""
     start = time.perf_counter()
     plan = Plan(("A",), {"train": {"A": records}}, {}, 0, {}, {})
     with kept_in(folder), beam.Pipeline(runner=FnApiRunner()) as pipeline:
         the_plan = beam.pvalue.AsSingleton(pipeline | "Plan" >> beam.Create([plan]))
         signatures = pipeline | "Shards" >> beam.Create(shards) | "Read" >> beam.MapTuple(_read)
         _ = signatures | search.FindNearDuplicates(the_plan) | "Keep" >> beam.Map(_keep)
-    status = Path("/proc/self/status").read_text()  # not ru_maxrss, which begins with the parent's
+    status = Path("/proc/self/status").read_text()  # not ru_maxrss, which starts at the parent's peak
     peak = int(status.split("VmHWM:")[1].split()[0]) >> 10
     return _FOUND[0], time.perf_counter() - start, peak
 

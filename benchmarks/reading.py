@@ -1,7 +1,8 @@
-"""How fast do batches come from shards? `python -m benchmarks.reading [--examples N]`
+"""How fast are batches read from shards? `python -m benchmarks.reading [--examples N]`
 
-Limit: reading the raw records and doing nothing with them. Peer: the usual tutorial, one parse a record. Ours: streamed
-from the shards, and from memory. All read the same local shards in turn; the medians of several rounds are compared.
+The limit is to read the raw records and do nothing with them. The peer is the usual tutorial, with one parse per record.
+Ours streams from the shards, or reads from memory. All read the same local shards in turn, and the medians of several
+rounds are compared.
 """
 
 import argparse
@@ -36,11 +37,13 @@ def main() -> None:
         split = _write(Path(folder), flags.examples)
         ways: dict[str, Callable[[], tf.data.Dataset]] = {
             "raw records (limit)": lambda: _raw(split).batch(_BATCH),
-            "one parse a record (peer)": lambda: _tutorial(split),
+            "one parse per record (peer)": lambda: _tutorial(split),
             "ours, streamed": lambda: _ours(split, cache_bytes=0),
             "ours, in memory": lambda: _ours(split, cache_bytes=1 << 40),
         }
-        datasets = {name: way() for name, way in ways.items()}  # in memory: filled here, outside the clock
+        datasets = {
+            name: way() for name, way in ways.items()
+        }  # the one in memory is filled here, outside the timed part
         speeds: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(flags.rounds):
             for name, dataset in datasets.items():

@@ -1,4 +1,4 @@
-"""Fixtures for every test: small radiographs on disk, and commands run as a user runs them."""
+"""Fixtures and helpers for all tests: small images on disk, and commands run as a user runs them."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ pytest_plugins = ("tests.gcs.fixtures",)
 
 @dataclass(frozen=True)
 class Result:
-    """What a command left: exit code, stdout and stderr."""
+    """The result of a command: exit code, stdout and stderr."""
 
     code: int
     out: str
@@ -89,13 +89,13 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def children_of(process: int) -> list[int]:
-    """The decoding processes that this one has begun."""
+    """The decoding processes that this process has started."""
     listed = (tasks.read_text().split() for tasks in Path(f"/proc/{process}/task").glob("*/children"))
     running = [int(child) for children in listed for child in children]
     return [child for child in running if b"schemas.decoders.child" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def convert_command(raw: Path, output: Path, *flags: object) -> list[str]:
-    """The words of a conversion in a process of its own."""
+    """The command line of a conversion in a process of its own."""
     words = (sys.executable, "-m", "beam_jobs.convert", "--input", raw, "--output", output, *flags)
     return [str(word) for word in words]

@@ -1,5 +1,5 @@
-"""The import rules of the design: schemas know neither Beam nor TensorFlow, the two sides meet in schemas only, and a room
-imports only rooms below it."""
+"""The import rules of the design: schemas import neither Beam nor TensorFlow, beam_jobs and training share only schemas,
+and a layer imports only layers below it."""
 
 import ast
 import importlib.metadata
@@ -20,8 +20,8 @@ MAY_IMPORT = {"beam_jobs/decoding/tfio_dicom.py": {"tensorflow"}}
 MODULES = sorted(path.relative_to(ROOT).as_posix() for package in FORBIDDEN for path in (ROOT / package).rglob("*.py"))
 
 
-# Each room, the lowest first, and the rooms that it may import. A module alone is a room where others need it alone.
-ROOMS = {
+# Each layer, the lowest first, and the layers that it may import. A single module is a layer if others need it alone.
+LAYERS = {
     "schemas.errors": [],
     "schemas.pixels.settings": ["schemas.errors"],
     "schemas": ["schemas.errors", "schemas.pixels.settings"],
@@ -70,27 +70,27 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-def room_of(name: str) -> str:
-    """The room that a dotted name is in."""
-    return max((room for room in ROOMS if f"{name}.".startswith(f"{room}.")), key=len)
+def layer_of(name: str) -> str:
+    """The layer that a dotted name is in."""
+    return max((layer for layer in LAYERS if f"{name}.".startswith(f"{layer}.")), key=len)
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_packages_import_only_what_they_may(module: str) -> None:
+def test_packages_import_only_what_is_allowed(module: str) -> None:
     packages = {name.split(".")[0] for name in imported(ROOT / module)}
     assert not packages & (FORBIDDEN[module.split("/")[0]] - MAY_IMPORT.get(module, set()))
 
 
 @pytest.mark.parametrize("package", ["schemas", "beam_jobs"])
-def test_a_room_imports_only_the_rooms_below_it_that_the_table_names(package: str) -> None:
-    found: dict[str, set[str]] = {room: set() for room in ROOMS if room_of(room).startswith(package)}
+def test_a_layer_imports_only_the_lower_layers_that_the_table_names(package: str) -> None:
+    found: dict[str, set[str]] = {layer: set() for layer in LAYERS if layer_of(layer).startswith(package)}
     for module in (module for module in MODULES if module.startswith(f"{package}/")):
-        room = room_of(module.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
-        of_package = {room_of(name) for name in imported(ROOT / module) if name.split(".")[0] == package}
-        found[room] |= of_package - {room}
-    assert found == {room: set(below) for room, below in ROOMS.items() if room in found}
-    order = list(ROOMS)
-    assert not [room for room, below in ROOMS.items() if any(order.index(one) > order.index(room) for one in below)]
+        layer = layer_of(module.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+        of_package = {layer_of(name) for name in imported(ROOT / module) if name.split(".")[0] == package}
+        found[layer] |= of_package - {layer}
+    assert found == {layer: set(below) for layer, below in LAYERS.items() if layer in found}
+    order = list(LAYERS)
+    assert not [layer for layer, below in LAYERS.items() if any(order.index(one) > order.index(layer) for one in below)]
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,13 @@ def test_a_worker_loads_no_tensorflow() -> None:
     assert not {"tensorflow", "keras", "matplotlib", "sklearn"} & set(done.stdout.split())
 
 
-def test_flags_of_training_load_no_tensorflow() -> None:
+def test_the_training_commands_load_no_tensorflow() -> None:
     code = "import sys, training.train, training.evaluate, training.predict; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not {"tensorflow", "keras", "matplotlib", "sklearn"} & set(done.stdout.split())
 
 
-def test_setup_py_is_the_list_of_dependencies() -> None:
+def test_setup_py_is_the_only_list_of_dependencies() -> None:
     metadata = importlib.metadata.metadata("radrecords")
     assert metadata["Version"] == "0.1.0"
     assert set(metadata["Requires-Python"].split(",")) == {">=3.10", "<3.14"}
@@ -125,7 +125,7 @@ def test_setup_py_is_the_list_of_dependencies() -> None:
     assert "dependencies" not in (ROOT / "pyproject.toml").read_text()
 
 
-def test_the_picture_of_the_architecture_is_up_to_date() -> None:
+def test_the_architecture_diagram_is_up_to_date() -> None:
     code = "import docs.draw_architecture as d, sys; sys.exit(d.drawn() != d.PICTURE.read_text(encoding='utf-8'))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT)
     assert done.returncode == 0, "run: python docs/draw_architecture.py"

@@ -1,4 +1,4 @@
-"""What `make demo` left in demo/. Run by `make test-demo`, after the demo."""
+"""Checks what `make demo` left in demo/. `make test-demo` runs these tests after the demo."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def test_every_sample_image_is_accounted_for() -> None:
     verify.main([str(DATASET)])
 
 
-def test_the_model_learned_and_the_report_stands_alone() -> None:
+def test_the_model_learned_and_the_report_is_self_contained() -> None:
     metrics = json.loads((DEMO / "run/metrics.json").read_text())
     assert metrics["split"] == "test"
     assert metrics["examples"] == manifest_of(DATASET)["splits"]["test"]["examples"]

@@ -1,4 +1,4 @@
-"""The documentation as printed: commands, flags, links and file names of README.md and docs/."""
+"""The commands, flags, links and file names in README.md and docs/ work as printed."""
 
 import contextlib
 import importlib
@@ -37,7 +37,7 @@ FLAG = re.compile(r"(?<![\w-])--[a-z_]+")
 
 
 def lines_of(text: str) -> list[str]:
-    """The command lines of a page, without comments; continued ones are joined."""
+    """The command lines of a page, without comments; continued lines are joined."""
     lines = [line for block in FENCED.findall(text) for line in block.replace("\\\n", " ").splitlines()]
     return [line.split("  #")[0].strip() for line in lines]
 
@@ -64,7 +64,7 @@ def parse(line: str) -> None:
     if module == "beam_jobs.convert":
         flags, beam_flags = parser().parse_known_args(arguments)
         beam_options(beam_flags)
-        if "gs://" in line:  # a local command runs below
+        if "gs://" in line:  # a test below runs the local commands
             config_of(flags, is_local(beam_flags))
     elif module.startswith("training."):
         importlib.import_module(module).parse(arguments)
@@ -72,13 +72,13 @@ def parse(line: str) -> None:
         assert {word for word in arguments if word.startswith("--")} <= flags_of(module)
 
 
-def test_every_fenced_line_is_a_command_that_these_tests_know() -> None:
+def test_every_fenced_line_is_a_known_command() -> None:
     known = ("python -m ", "make ", "pip install ", "openssl ")
     assert not [line for line in COMMANDS if not line.startswith(known)]
 
 
 @pytest.mark.parametrize("line", PYTHON)
-def test_arguments_are_accepted(line: str) -> None:
+def test_the_arguments_of_a_command_are_accepted(line: str) -> None:
     parse(line)
 
 
@@ -110,7 +110,7 @@ def test_modules_and_targets_named_in_the_text_exist() -> None:
             assert f"\n{target}:" in makefile, (name, target)
 
 
-def test_links_lead_to_files_and_headings() -> None:
+def test_links_point_to_files_and_headings() -> None:
     pages = PAGES | {name: (ROOT / name).read_text() for name in OTHER_PAGES}
     for name, text in pages.items():
         for target in re.findall(r"\]\(([^)\s]+)\)", FENCED.sub("", text)):
@@ -178,7 +178,7 @@ def test_commands_run_as_printed(
     assert not undocumented
 
 
-def test_the_group_patterns_of_the_text_work() -> None:
+def test_the_group_patterns_in_the_text_work() -> None:
     by_folder = re.search(r"`'(\(\?P<pool>.*?)'`", PAGES["docs/convert.md"])
     assert by_folder
     assert group_of("test/ILL/patient7_2.png", compile_group_pattern(by_folder[1])) == "test/patient7"

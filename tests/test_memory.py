@@ -1,16 +1,16 @@
-"""A conversion of many images needs no more memory than one of few."""
+"""A conversion of many images needs no more memory than a conversion of few."""
 
 import pytest
 
 from benchmarks.memory import MODES, measured
 
-# The search for near-duplicates takes one part of bounded size at a time, and 10,000 images do not fill it.
+# The search for near-duplicates takes one part of bounded size at a time, and 10,000 images do not fill a part.
 _MOST_MORE = 64 << 20
 
 
 @pytest.mark.memory
 @pytest.mark.parametrize("mode", MODES)
-def test_memory_is_flat(mode: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_memory_does_not_grow_with_the_number_of_images(mode: str, capsys: pytest.CaptureFixture[str]) -> None:
     few, many = (measured(count, MODES[mode]) for count in (10_000, 100_000))
     with capsys.disabled():
         for found in (few, many):

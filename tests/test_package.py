@@ -1,4 +1,4 @@
-"""What is sent to a remote worker: the sdist, and the wheel that is made from it, hold every module."""
+"""What is sent to a remote worker: the sdist, and the wheel that is built from it, hold every module."""
 
 import shutil
 import subprocess
@@ -28,7 +28,7 @@ for package in (beam_jobs, schemas):
 
 
 def build(kind: str, source: Path, target: Path) -> Path:
-    """The one file that setuptools makes of the project in `source`, as pip would."""
+    """The file that setuptools builds from the project in `source`, as pip would."""
     code = f"from setuptools import build_meta; build_meta.build_{kind}({str(target)!r})"
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, cwd=source)
     (made,) = target.glob("*.tar.gz" if kind == "sdist" else "*.whl")
@@ -56,12 +56,12 @@ def test_the_sdist_holds_every_module(sdist: Path) -> None:
     assert not missing
 
 
-def test_the_wheel_of_the_sdist_holds_every_module_and_they_load(sdist: Path, tmp_path: Path) -> None:
+def test_the_wheel_built_from_the_sdist_holds_every_module_and_they_load(sdist: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(build("wheel", sdist, tmp_path)) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
         archive.extractall(tmp_path / "wheel")
     assert packed == MODULES | TYPED
-    # -S: without the environment's own way to this package, where it is installed as a folder.
+    # -S: ignores the .pth file through which the environment finds an editable install of this package.
     command = [sys.executable, "-S", "-W", "ignore", "-c", IMPORT_ALL]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path / "wheel")
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Settings and sources for tests of the plan."""
+"""Settings, sources and images with several labels, for tests."""
 
 from pathlib import Path
 
@@ -18,7 +18,8 @@ def source(
 
 
 def several_labels(folder: Path) -> tuple[Path, Path, dict[str, str]]:
-    """Images below `folder` and a CSV that gives them several labels each, or none; and {name: cell of the CSV}."""
+    """Writes images and a CSV that gives each of them one label, several or none. Returns the folder of the images, the CSV
+    and {name: cell of the CSV, without spaces around its labels}."""
     cells = ("A", "B|A", " C | A ", "No Finding", "|", "A|B|C")
     names = {f"{n}.png": cells[n % len(cells)] for n in range(30)}
     (folder / "rows.csv").write_text("image_uri,label\n" + "".join(f"{n},{cell}\n" for n, cell in names.items()))

@@ -1,4 +1,4 @@
-"""The public sets in their own form, with few images: columns, file names and lists as published."""
+"""Small versions of the public data sets, with the columns, file names and lists as published."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ NIH_HEADER = (
 
 
 def nih(folder: Path) -> dict[str, str]:
-    """Ten patients of three images, in two of the published folders; {file name: finding labels}."""
+    """Writes ten patients with three images each, in two of the published folders. Returns {file name: finding labels}."""
     labels = ("No Finding", "Cardiomegaly|Emphysema", "Hernia")
     names = {f"{patient:08d}_{n:03d}.png": labels[n] for patient in range(1, 11) for n in range(3)}
     write_images(folder, [f"images_{1 + n // 15:03d}/images/{name}" for n, name in enumerate(names)])
@@ -30,7 +30,7 @@ def nih(folder: Path) -> dict[str, str]:
 
 
 def rsna(folder: Path) -> None:
-    """Six well and six ill patients; each of the ill has two boxes, so two rows."""
+    """Writes six healthy and six ill patients. Each ill patient has two boxes and so two rows."""
     rows = ["patientId,x,y,width,height,Target"]
     classes = ["patientId,class"]
     for n in range(12):

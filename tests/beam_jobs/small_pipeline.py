@@ -1,4 +1,4 @@
-"""Runs a small pipeline in memory, and gives back what comes out as plain lists."""
+"""Runs a small pipeline in memory and returns its outputs as plain lists."""
 
 import uuid
 from collections import defaultdict
@@ -8,18 +8,17 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-_gathered: defaultdict[tuple[str, str], list[Any]] = defaultdict(
-    list
-)  # by run and output; its threads are of this process
+# By run and output. The runner's threads are in this process, so they can fill it.
+_gathered: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
 
 
 def output_of(transform: beam.PTransform[Any, Any], elements: Iterable[Any]) -> list[Any]:
-    """What a transform makes of the elements, in any order."""
+    """The output of a transform for these elements, in any order."""
     return outputs_of(transform, elements)[""]
 
 
 def outputs_of(transform: beam.PTransform[Any, Any], elements: Iterable[Any]) -> dict[str, list[Any]]:
-    """What a transform of several outputs makes of the elements, by the name of the output."""
+    """The outputs of a transform for these elements, each in any order, by the name of the output."""
     run = uuid.uuid4().hex
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         result = pipeline | beam.Create(list(elements)) | transform

@@ -1,4 +1,4 @@
-"""How a test asks for the stand-in decoder of standin/sitecustomize.py, and the words that it heeds."""
+"""How a test gets the stand-in decoder of standin/sitecustomize.py, and the words that it reacts to."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The conversion as a user runs it, on local files."""
+"""The conversion of local files, as a user runs it."""
 
 import io
 import json
@@ -44,7 +44,7 @@ def accounted(folder: Path) -> dict[str, int]:
     return inputs
 
 
-def test_records_hold_what_plain_code_makes_of_each_file(tmp_path: Path, convert: Convert) -> None:
+def test_records_match_a_plain_computation_for_each_file(tmp_path: Path, convert: Convert) -> None:
     names = [
         f"{split}/{label}/{n}{suffix}"
         for split in ("train", "val", "test")
@@ -68,7 +68,7 @@ def test_records_hold_what_plain_code_makes_of_each_file(tmp_path: Path, convert
     assert {p.name for p in (tmp_path / "out").iterdir()} == shards | PUBLISHED
 
 
-def test_every_file_ends_in_exactly_one_outcome(tmp_path: Path, convert: Convert) -> None:
+def test_every_file_has_exactly_one_outcome(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", labelled(20))
     shutil.copy(raw / "NORMAL/3.png", raw / "NORMAL/zz copy.png")
     (raw / "NORMAL/broken.png").write_bytes((raw / "NORMAL/1.png").read_bytes()[:300])
@@ -93,7 +93,7 @@ def test_every_file_ends_in_exactly_one_outcome(tmp_path: Path, convert: Convert
     assert set(lines[0]) == {"uri", "checksum", "size", "stage", "reason", "detail", "format"}
 
 
-def test_groups_stay_in_one_split_and_the_fraction_is_met(tmp_path: Path, convert: Convert) -> None:
+def test_groups_stay_in_one_split_and_the_fractions_are_met(tmp_path: Path, convert: Convert) -> None:
     names = [f"{label}/person{n}_{k}.png" for label in ("NORMAL", "PNEUMONIA") for n in range(20) for k in range(3)]
     names = [name.replace("person", "p" if name.startswith("NORMAL") else "q") for name in names]
     raw = write_images(tmp_path / "raw", names, side=8)
@@ -107,7 +107,7 @@ def test_groups_stay_in_one_split_and_the_fraction_is_met(tmp_path: Path, conver
     assert not (groups["train"] | groups["validation"]) & groups["test"]
 
 
-def test_the_kermany_preset_merges_val_and_keeps_test_untouched(tmp_path: Path, convert: Convert) -> None:
+def test_the_kermany_preset_merges_val_and_leaves_test_unchanged(tmp_path: Path, convert: Convert) -> None:
     names: dict[str, int] = {}
     for split, people in (("train", 12), ("val", 2), ("test", 4)):
         for n in range(people):
@@ -125,7 +125,7 @@ def test_the_kermany_preset_merges_val_and_keeps_test_untouched(tmp_path: Path, 
     assert ids == {pseudonym("id", name) for name in names if "/test/" in name}
 
 
-def test_a_preset_refuses_a_class_it_does_not_know(tmp_path: Path, convert: Convert) -> None:
+def test_a_preset_refuses_an_unknown_class(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", [*labelled(3, "train", "test"), "train/COVID/person1_virus_1.png"])
     result = convert(raw, tmp_path / "out", "--preset", "kermany")
     assert result.code == 1
@@ -140,7 +140,7 @@ def test_a_preset_refuses_a_class_it_does_not_know(tmp_path: Path, convert: Conv
         ("--threads", 8),
         ("--runner", "DirectRunner"),
         ("--direct_running_mode", "multi_threading", "--direct_num_workers", 2),
-        # A remote runner for all that the launcher knows, with its server and its workers in this process.
+        # The launcher takes this for a remote runner, but its server and its workers are in this process.
         ("--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK"),
     ],
 )
@@ -156,7 +156,7 @@ def test_shards_do_not_depend_on_threads_or_runners(
 def test_worker_processes_give_the_same_bytes(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", labelled(20, suffix=".jpeg"))
     assert convert(raw, tmp_path / "one", "--shards", 3).code == 0
-    # A process of its own: Beam's worker processes are not meant to be started under pytest's.
+    # In a subprocess, because Beam's worker processes are not meant to be started from pytest's process.
     done = subprocess.run(
         [
             sys.executable,
@@ -178,7 +178,7 @@ def test_worker_processes_give_the_same_bytes(tmp_path: Path, convert: Convert) 
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
 
 
-def test_the_seed_changes_splits_and_shards_but_no_id(tmp_path: Path, convert: Convert) -> None:
+def test_the_seed_changes_the_splits_but_not_the_ids(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", labelled(30), side=8)
     for seed in (0, 1):
         assert convert(raw, tmp_path / str(seed), "--seed", seed).code == 0
@@ -189,7 +189,7 @@ def test_the_seed_changes_splits_and_shards_but_no_id(tmp_path: Path, convert: C
     assert ids[0]["train"] | ids[0]["validation"] == ids[1]["train"] | ids[1]["validation"]
 
 
-def test_dry_run_says_what_would_be_done_and_writes_nothing(tmp_path: Path, convert: Convert) -> None:
+def test_a_dry_run_reports_what_would_be_written_and_writes_nothing(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", labelled(10, "train", "val"))
     result = convert(raw, tmp_path / "out", "--dry_run", "--shards", 2, "--limit", 30)
     assert result.code == 0, result.err
@@ -223,7 +223,7 @@ def test_a_published_data_set_is_left_alone_unless_overwritten(
     assert command(verify.main, tmp_path / "out").code == 0
 
 
-def test_too_many_rejects_publish_nothing_and_the_next_run_goes_on(tmp_path: Path, convert: Convert) -> None:
+def test_too_many_rejects_publish_nothing_and_the_next_run_continues(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", labelled(10, "train", "val"))
     for n in range(4):
         (raw / f"train/NORMAL/{n}.png").write_bytes(b"no image at all, number %d" % n)
@@ -243,7 +243,7 @@ def test_too_many_rejects_publish_nothing_and_the_next_run_goes_on(tmp_path: Pat
     assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in finished} == finished
 
 
-def test_the_share_of_rejects_is_counted_as_written(tmp_path: Path, convert: Convert) -> None:
+def test_the_reject_fraction_is_applied_exactly(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", labelled(50), side=8)
     for number in range(8):
         (raw / f"NORMAL/{number}.png").write_bytes(b"")
@@ -259,14 +259,14 @@ def test_an_unfinished_conversion_is_not_mixed_with_another(tmp_path: Path, conv
     other = convert(raw, tmp_path / "out", "--image_size", 32)
     assert other.code == 2
     assert "unfinished conversion with other settings" in other.error
-    write_images(raw, {"train/NORMAL/0.png": 77})  # replaced: its shard is made anew, from the new bytes
+    write_images(raw, {"train/NORMAL/0.png": 77})  # its shard is written again, from the new bytes
     assert convert(raw, tmp_path / "out", "--max_reject_fraction", 0).code == 0
     pixels = decode((raw / "train/NORMAL/0.png").read_bytes(), ImageSettings()).pixels
     (found,) = (e for e in examples_of(tmp_path / "out")["train"] if e.id == pseudonym("id", "train/NORMAL/0.png"))
     assert np.array_equal(found.image, pixels)
 
 
-def test_bad_inputs_are_one_line_and_leave_nothing(tmp_path: Path, convert: Convert) -> None:
+def test_bad_inputs_give_one_error_line_and_leave_nothing(tmp_path: Path, convert: Convert) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.png").write_bytes(b"x")
     (tmp_path / "notes/NORMAL").mkdir(parents=True)
@@ -291,7 +291,9 @@ def test_bad_inputs_are_one_line_and_leave_nothing(tmp_path: Path, convert: Conv
     assert "inside --input" in inside.error
 
 
-def test_a_patient_in_two_given_splits_fails_before_anything_is_written(tmp_path: Path, convert: Convert) -> None:
+def test_a_patient_in_two_given_splits_fails_the_job_before_anything_is_written(
+    tmp_path: Path, convert: Convert
+) -> None:
     raw = write_images(
         tmp_path / "raw", [*labelled(3, "train", "test"), "train/NORMAL/p1_1.png", "test/NORMAL/p1_2.png"]
     )
@@ -301,7 +303,9 @@ def test_a_patient_in_two_given_splits_fails_before_anything_is_written(tmp_path
     assert not (tmp_path / "out").exists()
 
 
-def test_paths_without_a_patient_are_noted_and_a_pattern_for_none_is_refused(tmp_path: Path, convert: Convert) -> None:
+def test_paths_without_a_patient_are_noted_and_a_pattern_without_a_match_is_refused(
+    tmp_path: Path, convert: Convert
+) -> None:
     raw = write_images(tmp_path / "raw", [f"{label}/{label}_p{n}_1.png" for label in "AB" for n in range(6)])
     write_images(raw, {"A/stray.png": 50, "B/other.png": 51})
     none = convert(raw, tmp_path / "out", "--group_pattern", r"(patient\d+)_")
@@ -313,7 +317,7 @@ def test_paths_without_a_patient_are_noted_and_a_pattern_for_none_is_refused(tmp
     assert manifest_of(tmp_path / "out")["notes"] == {"no_group_in_path": 2}
 
 
-def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path, convert: Convert) -> None:
+def test_an_output_that_cannot_be_written_is_reported_in_one_line(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", labelled(2))
     (tmp_path / "file").write_bytes(b"x")
     result = convert(raw, tmp_path / "file/out")
@@ -324,7 +328,7 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path, convert: C
     assert "gs:// names no bucket; write gs://BUCKET/FOLDER" in result.error
 
 
-def test_no_metadata_of_an_image_enters_the_data_set(tmp_path: Path, convert: Convert) -> None:
+def test_no_image_metadata_enters_the_data_set(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", labelled(4))
     exif = Image.Exif()
     exif[0x010E] = "SECRET-NAME"
@@ -336,7 +340,7 @@ def test_no_metadata_of_an_image_enters_the_data_set(tmp_path: Path, convert: Co
             assert secret not in content, name
 
 
-def test_preview_shows_every_class(tmp_path: Path, convert: Convert) -> None:
+def test_the_preview_shows_every_class(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", labelled(4))
     assert convert(raw, tmp_path / "out").code == 0
     sheet = Image.open(io.BytesIO((tmp_path / "out/preview.png").read_bytes()))
@@ -344,7 +348,9 @@ def test_preview_shows_every_class(tmp_path: Path, convert: Convert) -> None:
     assert sheet.height > 64 * 2
 
 
-def test_relative_paths_and_odd_names(tmp_path: Path, convert: Convert, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_and_unusual_names_are_converted(
+    tmp_path: Path, convert: Convert, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = [
         *labelled(4),
         "NORMAL/with space.png",
@@ -361,8 +367,9 @@ def test_relative_paths_and_odd_names(tmp_path: Path, convert: Convert, monkeypa
     assert json.loads(line)["uri"] == os.path.join(str(raw), "NORMAL/broken\nname.png")
 
 
-def test_a_local_run_asks_nobody_on_the_network(tmp_path: Path) -> None:
-    # No download of a runner, no look for credentials: the audit hook ends the run at the first name or address asked.
+def test_a_local_run_does_not_use_the_network(tmp_path: Path) -> None:
+    # It neither downloads a runner nor looks for credentials. The audit hook fails the run at the first name or address that
+    # it asks for.
     script = """
 import sys
 def hook(event, arguments):
@@ -385,7 +392,7 @@ sys.exit(run_command(main))
     assert done.returncode == 0, done.stderr
 
 
-def test_a_link_to_nowhere_is_quarantined(tmp_path: Path, convert: Convert) -> None:
+def test_a_broken_link_is_quarantined(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", labelled(6))
     (raw / "NORMAL/gone.png").symlink_to(tmp_path / "nowhere.png")
     assert convert(raw, tmp_path / "out", "--max_reject_fraction", 0.5).code == 0
@@ -393,12 +400,13 @@ def test_a_link_to_nowhere_is_quarantined(tmp_path: Path, convert: Convert) -> N
     assert manifest_of(tmp_path / "out")["quarantined"] == {"missing": 1}
 
 
-def test_an_error_of_decoding_is_not_told_as_one_of_writing(
+def test_a_decoding_error_is_not_reported_as_a_write_error(
     tmp_path: Path, convert: Convert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = write_images(tmp_path / "raw", labelled(6))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no python"))
-    result = convert(raw, tmp_path / "out", "--decoders", 5)  # a number of their own, so that none runs already
+    # No other test uses this number of decoders, so none of them is running yet.
+    result = convert(raw, tmp_path / "out", "--decoders", 5)
     assert result.code == 1
     assert result.error == "error: the decoding process does not start: No such file or directory"
     assert not (tmp_path / "out").exists()

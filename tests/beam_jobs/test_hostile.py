@@ -1,4 +1,4 @@
-"""Hostile and odd files through the whole conversion. The long tests run in `make test-hostile`."""
+"""The whole conversion of hostile and unusual files. The long tests run in `make test-hostile`."""
 
 import hashlib
 import io
@@ -43,10 +43,10 @@ def quarantine_of(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (folder / "quarantine.jsonl").read_text().splitlines()]
 
 
-def test_dicom_objects_that_are_no_images_are_skipped_and_oddities_noted(tmp_path: Path, convert: Convert) -> None:
+def test_dicom_objects_that_are_not_images_are_skipped_and_oddities_are_noted(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", labelled(10))
-    (raw / "NORMAL/DICOMDIR").write_bytes(REJECTED["DICOMDIR"][0]())  # known by its name
-    (raw / "NORMAL/index.dcm").write_bytes(REJECTED["DICOMDIR"][0]() + bytes(2))  # and by its content
+    (raw / "NORMAL/DICOMDIR").write_bytes(REJECTED["DICOMDIR"][0]())  # recognised by its name
+    (raw / "NORMAL/index.dcm").write_bytes(REJECTED["DICOMDIR"][0]() + bytes(2))  # recognised by its content
     for kind in ("report.dcm", "state.dcm", "video.dcm"):
         (raw / "NORMAL" / kind).write_bytes(REJECTED[kind][0]())
     for kind in ("no file meta.dcm", "png named.jpg", "cmyk.jpg"):
@@ -73,7 +73,7 @@ def test_burned_in_annotation_is_quarantined_unless_allowed(tmp_path: Path, conv
     assert manifest["image"]["allow_burned_in"] is True
 
 
-def test_images_over_the_pixel_limit_of_the_flag(tmp_path: Path, convert: Convert) -> None:
+def test_images_above_max_pixels_are_quarantined(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", labelled(10))
     write_images(raw, ["NORMAL/large.png"], side=60)
     flags = ("--max_reject_fraction", 0.2, "--max_pixels")
@@ -83,7 +83,7 @@ def test_images_over_the_pixel_limit_of_the_flag(tmp_path: Path, convert: Conver
     assert manifest_of(tmp_path / "more")["quarantined"] == {}
 
 
-def test_odd_names_are_quoted_in_the_quarantine(tmp_path: Path, convert: Convert) -> None:
+def test_unusual_names_are_escaped_in_the_quarantine(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", labelled(10))
     names = [
         "with space.jpg",
@@ -107,15 +107,14 @@ def test_odd_names_are_quoted_in_the_quarantine(tmp_path: Path, convert: Convert
     assert manifest_of(tmp_path / "out")["skipped"] == {"name_not_utf_8": 1}
 
 
-def test_what_cannot_be_read_whole_is_not_read(tmp_path: Path, convert: Convert) -> None:
+def test_huge_files_pipes_and_devices_are_quarantined_unread(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", labelled(10))
-    for number in range(
-        2
-    ):  # of one size, so that the search for duplicates meets them too; they have holes, no content
+    # Two sparse files of equal size, so that the search for duplicates sees them too.
+    for number in range(2):
         with (raw / f"NORMAL/frames {number}.dcm").open("wb") as file:
             file.write(dicom_file(NumberOfFrames=2000))
             file.truncate(900_000_000)
-    os.mkfifo(raw / "NORMAL/pipe.png")  # nobody writes to it: a reader would wait
+    os.mkfifo(raw / "NORMAL/pipe.png")  # nobody writes to it, so a reader would wait
     (raw / "NORMAL/zero.png").symlink_to("/dev/zero")
     result = convert(raw, tmp_path / "out", "--max_reject_fraction", 0.5)
     assert result.code == 0, result.err
@@ -129,7 +128,7 @@ def test_what_cannot_be_read_whole_is_not_read(tmp_path: Path, convert: Convert)
     assert (found["frames 0.dcm"]["size"], found["frames 0.dcm"]["stage"]) == (900_000_000, "read")
 
 
-def test_names_of_another_format_are_counted(tmp_path: Path, convert: Convert) -> None:
+def test_files_named_as_another_format_are_counted(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", labelled(10))
     for name, data in {"a.dcm": picture("PNG"), "b.jpg": dicom_file(), "c.dcm": dicom_file(twelve_bits())}.items():
         (raw / "NORMAL" / name).write_bytes(data)
@@ -137,8 +136,8 @@ def test_names_of_another_format_are_counted(tmp_path: Path, convert: Convert) -
     assert manifest_of(tmp_path / "out")["notes"] == {"mislabelled": 2}
 
 
-def test_no_name_in_a_dicom_file_gets_out(tmp_path: Path) -> None:
-    """Good, broken and odd ones, with every log line that --debug has, into outputs, logs and counts."""
+def test_no_name_in_a_dicom_file_reaches_an_output_or_log(tmp_path: Path) -> None:
+    """Converts good, broken and unusual files with --debug, and searches every output and log line."""
     raw = write_images(tmp_path / "raw", labelled(5))
     kinds = {**GOOD, **{kind: make for kind, (make, _) in REJECTED.items()}}
     for number, (kind, make) in enumerate(kinds.items()):
@@ -164,7 +163,7 @@ def test_no_name_in_a_dicom_file_gets_out(tmp_path: Path) -> None:
 
 @pytest.mark.hostile
 @pytest.mark.skipif(sys.platform != "linux", reason="runs are supervised on Linux only")
-def test_two_thousand_files_end_as_they_were_made_to_with_1_and_8_decoders(tmp_path: Path) -> None:
+def test_two_thousand_files_have_the_expected_outcomes_with_1_and_8_decoders(tmp_path: Path) -> None:
     raw, expected, notes = tmp_path / "raw", Counter[str](), Counter[str]()
     digests = set()
 
@@ -187,7 +186,7 @@ def test_two_thousand_files_end_as_they_were_made_to_with_1_and_8_decoders(tmp_p
         kind, (make, reason) = list(REJECTED.items())[number % len(REJECTED)]
         add(f"{number} {kind}", variant(make, 1 + FILES - HOSTILE + number))
         expected[reason.value] += 1
-    assert len(digests) == FILES - expected["empty"] + 1  # no two are alike, except the empty ones
+    assert len(digests) == FILES - expected["empty"] + 1  # all files differ, except the empty ones
 
     for decoders in (1, 8):
         done = subprocess.run(
@@ -235,7 +234,7 @@ def gray_image(side: int, format: str, **options: object) -> bytes:
 
 
 def zlib_bomb_png() -> bytes:
-    """A small header and a hundred megabytes behind it."""
+    """A PNG with a small size in its header, whose data inflate to a hundred megabytes."""
     data = png_of_size(200, 200)
     at = data.index(b"IDAT")
     content = zlib.compress(bytes(100_000_000), 9)
@@ -245,7 +244,7 @@ def zlib_bomb_png() -> bytes:
 
 @pytest.mark.hostile
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
-def test_bombs_stay_within_the_memory_of_a_decoder(tmp_path: Path) -> None:
+def test_bombs_stay_within_the_memory_limit_of_a_decoder(tmp_path: Path) -> None:
     raw = write_images(tmp_path / "raw", labelled(10))
     makers: dict[str, Callable[[], bytes]] = {
         "bomb.png": lambda: png_of_size(30_000, 30_000, rows=1000),
@@ -263,7 +262,7 @@ def test_bombs_stay_within_the_memory_of_a_decoder(tmp_path: Path) -> None:
         "jpeg.dcm": lambda: large_dicom("JPEG", 9_900),
         "frames.dcm": lambda: many_frames(600),
     }
-    for name, make in makers.items():  # nothing is kept: the peak of a child begins with what its parent holds
+    for name, make in makers.items():  # kept in no variable: a child's peak begins with what its parent holds
         (raw / "NORMAL" / name).write_bytes(make())
     flags = ["--decoders", "8", "--max_reject_fraction", "0.5"]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Data sets whose images have several labels each, and what the commands make of them."""
+"""Data sets whose images have several labels each, and how the commands handle them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_records_hold_a_vector_and_the_manifest_says_so(dataset: Path) -> None:
     content = manifest_of(dataset)
     assert (content["label_kind"], content["classes"]) == ("multi_hot", ["A", "B", "C"])
     found = {e.id: e.label for split in manifest.splits for e in read_examples(str(dataset), manifest, split)}
-    vectors = [(1, 0, 0), (1, 1, 0), (1, 0, 1), (0, 0, 0), (0, 0, 0), (1, 1, 1)]  # of the cells, in their order
+    vectors = [(1, 0, 0), (1, 1, 0), (1, 0, 1), (0, 0, 0), (0, 0, 0), (1, 1, 1)]  # in the order of the cells
     assert found == {pseudonym("id", f"{n}.png"): vectors[n % 6] for n in range(30)}
     for split in manifest.splits:
         labels = [e.label for e in read_examples(str(dataset), manifest, split)]
@@ -41,7 +41,7 @@ def test_records_hold_a_vector_and_the_manifest_says_so(dataset: Path) -> None:
     assert content["inputs"]["written"] == 30
 
 
-def test_verify_show_and_preview_read_it(dataset: Path, command: Command, tmp_path: Path) -> None:
+def test_verify_show_and_the_preview_handle_several_labels(dataset: Path, command: Command, tmp_path: Path) -> None:
     result = command(verify.main, dataset)
     assert result.code == 0, result.err
     assert "30 examples" in result.out
@@ -53,10 +53,10 @@ def test_verify_show_and_preview_read_it(dataset: Path, command: Command, tmp_pa
     assert labels == {name: names[name] for name in labels}
     assert len(labels) == manifest_of(dataset)["splits"]["train"]["examples"]
     with Image.open(dataset / "preview.png") as sheet:
-        assert sheet.height > 3 * 64  # a block of each class
+        assert sheet.height > 3 * 64  # one block per class
 
 
-def test_a_label_of_another_kind_is_damage(dataset: Path) -> None:
+def test_a_label_of_another_kind_is_reported_as_damage(dataset: Path) -> None:
     manifest = require_manifest(str(dataset))
     (shard,) = manifest.shards("train")
     example = next(read_examples(str(dataset), manifest, "train"))
@@ -68,7 +68,7 @@ def test_a_label_of_another_kind_is_damage(dataset: Path) -> None:
         assert f"record 0 has label {label}" in str(verify.check_shard(str(other), shard, manifest))
 
 
-def test_training_refuses_it_in_one_line(dataset: Path, command: Command, tmp_path: Path) -> None:
+def test_training_refuses_several_labels_in_one_line(dataset: Path, command: Command, tmp_path: Path) -> None:
     from training.train import main
 
     result = command(main, "--data", dataset, "--recipe", "model1", "--output", tmp_path / "run")
@@ -77,7 +77,7 @@ def test_training_refuses_it_in_one_line(dataset: Path, command: Command, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def test_dry_run_counts_every_label_and_the_bytes_of_its_vectors(
+def test_a_dry_run_counts_every_label_and_the_bytes_of_the_vectors(
     tmp_path: Path, convert: Command, dataset: Path
 ) -> None:
     result = convert(dataset.parent / "raw", tmp_path / "x", "--manifest", dataset.parent / "rows.csv", "--dry_run")
@@ -88,7 +88,7 @@ def test_dry_run_counts_every_label_and_the_bytes_of_its_vectors(
         assert f"{split:<11}{content['examples']:>11,} images ({labels}), 1 shards, {size:,} bytes" in result.out
 
 
-def test_multi_label_may_be_said_where_no_image_has_two(tmp_path: Path, convert: Command) -> None:
+def test_multi_label_can_be_set_if_no_image_has_two_labels(tmp_path: Path, convert: Command) -> None:
     raw = write_images(tmp_path / "raw", labelled(6))
     (raw / "No Finding").mkdir()
     write_images(raw, {"No Finding/1.png": 91, "No Finding/2.png": 92})

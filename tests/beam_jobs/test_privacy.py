@@ -1,4 +1,4 @@
-"""Nothing of a patient leaves an image's metadata: not into outputs, not into logs, whatever becomes of the image."""
+"""No patient data from an image's metadata reaches an output or a log, whether the image is converted or rejected."""
 
 import json
 import logging
@@ -21,8 +21,8 @@ Convert = Callable[..., Result]
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    """Files of every good and rejected kind, DICOM ones full of names, and damaged in ways that make decoders complain:
-    cut after every so many bytes, and with bytes of their headers changed."""
+    """Files of every good and rejected kind, and DICOM files full of names that are damaged in ways that make decoders
+    complain: cut at many places, or with two bytes changed."""
     folder = write_images(tmp_path / "raw", labelled(10))
     for name, make in {**GOOD, **{name: make for name, (make, _) in REJECTED.items()}}.items():
         (folder / "NORMAL" / f"kind {name}").write_bytes(make())
@@ -34,18 +34,18 @@ def raw(tmp_path: Path) -> Path:
 
 
 def names_in(content: bytes) -> list[str]:
-    """Which of the names are in `content`, in any case and with their parts apart."""
+    """The names that are in `content`, in upper or lower case, whole or in part."""
     content = content.upper()
     return [
         name for name in NAMES if any(part.encode() in content for part in name.upper().split("^") if len(part) > 4)
     ]
 
 
-def test_the_search_finds_names(raw: Path) -> None:
+def test_the_search_for_names_finds_them(raw: Path) -> None:
     assert names_in((raw / "NORMAL/kind gray.dcm").read_bytes()) == list(NAMES)
 
 
-def test_no_attribute_of_an_image_is_in_any_output_or_log(raw: Path, tmp_path: Path) -> None:
+def test_no_image_attribute_is_in_any_output_or_log(raw: Path, tmp_path: Path) -> None:
     command = convert_command(raw, tmp_path / "out", "--debug", "--shards", 2, "--max_reject_fraction")
     for fraction, code in (("0", 1), ("1", 0)):  # the first run leaves its work folder, with the marks of its shards
         done = subprocess.run([*command, fraction], capture_output=True, timeout=300)
@@ -57,7 +57,7 @@ def test_no_attribute_of_an_image_is_in_any_output_or_log(raw: Path, tmp_path: P
     assert {reason.value for reason in rejected_by_dicom if isinstance(reason, Reason)} <= quarantined.keys()
 
 
-def test_no_attribute_is_in_log_lines_of_any_level(
+def test_no_image_attribute_is_in_a_log_line_of_any_level(
     raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, "apache_beam"):
@@ -68,7 +68,7 @@ def test_no_attribute_is_in_log_lines_of_any_level(
     assert not names_in("".join(capfd.readouterr()).encode())
 
 
-def test_every_field_of_the_quarantine_is_filled(tmp_path: Path, convert: Convert) -> None:
+def test_every_field_of_a_quarantine_line_is_filled(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", labelled(6))
     (raw / "NORMAL/empty.png").write_bytes(b"")
     (raw / "NORMAL/cut.png").write_bytes((raw / "NORMAL/1.png").read_bytes()[:500])
@@ -92,9 +92,9 @@ def test_every_field_of_the_quarantine_is_filled(tmp_path: Path, convert: Conver
     assert read["gone.png"] == read["loop.png"] == ("read", "", None)
 
 
-def test_an_unreadable_file_is_quarantined_with_what_the_listing_says(tmp_path: Path, convert: Convert) -> None:
+def test_an_unreadable_file_is_quarantined_with_the_size_from_the_listing(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", labelled(6))
-    (raw / "NORMAL/link.png").symlink_to("/proc/self/mem")  # there, and refuses to be read from its beginning
+    (raw / "NORMAL/link.png").symlink_to("/proc/self/mem")  # it exists but cannot be read from its beginning
     result = convert(raw, tmp_path / "out", "--max_reject_fraction", 1)
     assert result.code == 0, result.err
     (line,) = (tmp_path / "out/quarantine.jsonl").read_text().splitlines()
@@ -103,7 +103,7 @@ def test_an_unreadable_file_is_quarantined_with_what_the_listing_says(tmp_path: 
     assert found["detail"] == "Input/output error"
 
 
-def test_source_uris_are_stored_only_where_asked_for(tmp_path: Path, convert: Convert, command: Convert) -> None:
+def test_source_uris_are_stored_only_if_asked_for(tmp_path: Path, convert: Convert, command: Convert) -> None:
     names = [*labelled(4), "NORMAL/line\nbreak ü.png"]
     raw = write_images(tmp_path / "raw", names)
     for output, flags in (("plain", ()), ("with", ("--include_source_uri",))):

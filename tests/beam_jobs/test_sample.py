@@ -49,13 +49,13 @@ def test_another_seed_gives_other_images() -> None:
     assert encode_sample(image, 0) != encode_sample(image, 1)
 
 
-def test_what_is_written_is_what_was_planned(written: Path) -> None:
+def test_the_written_files_are_the_planned_ones(written: Path) -> None:
     files = {path for path in digests(written) if path != "README.txt"}
     assert files == {image.path for image in plan_sample(SMALL, 3)}
     assert sorted(path.name for path in written.iterdir()) == ["README.txt", "chest_xray"]
 
 
-def test_it_says_that_it_is_synthetic(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_sample_says_that_it_is_synthetic(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(sample.main, ["--output", str(tmp_path), "--images", "20"]) == 0
     assert "20 SYNTHETIC images (15 PNEUMONIA, 5 NORMAL)" in capsys.readouterr().out
     readme = (tmp_path / "README.txt").read_text()
@@ -91,7 +91,7 @@ def test_any_count_fills_every_folder(images: int) -> None:
     assert sum(image.cause is not None for image in plan) == round(0.74 * images)
 
 
-def test_names_are_those_of_the_kermany_set() -> None:
+def test_names_look_like_those_of_the_kermany_set() -> None:
     patterns = {
         "NORMAL": r"(NORMAL2-)?IM-\d{4}-0001(-000[12])?\.(jpeg|png|dcm)",
         "PNEUMONIA": r"person\d+_(bacteria|virus)_\d+\.(jpeg|png|dcm)",
@@ -101,7 +101,7 @@ def test_names_are_those_of_the_kermany_set() -> None:
         assert re.fullmatch(patterns[label], name), name
 
 
-def test_a_person_stays_in_one_split_and_numbers_begin_again_in_test() -> None:
+def test_a_person_stays_in_one_split_and_numbers_start_again_in_test() -> None:
     plan = plan_sample(600, 0)
     numbers: dict[str, dict[str, set[int]]] = {"train": {}, "val": {}, "test": {}}
     for image in plan:
@@ -132,7 +132,7 @@ def test_duplicates_are_two_images_of_one_person() -> None:
     ("format", "kind", "mode"),
     [("gray", "JPEG", "L"), ("rgb", "JPEG", "RGB"), ("progressive", "JPEG", "L"), ("png", "PNG", "L")],
 )
-def test_each_file_is_what_its_format_says(format: str, kind: str, mode: str) -> None:
+def test_each_file_has_its_planned_format(format: str, kind: str, mode: str) -> None:
     image = Image.open(io.BytesIO(encode_sample(replace(plan_sample(SMALL, 0)[0], format=format), 0)))
     assert (image.format, image.mode) == (kind, mode)
     assert bool(image.info.get("progressive")) == (format == "progressive")
@@ -140,7 +140,7 @@ def test_each_file_is_what_its_format_says(format: str, kind: str, mode: str) ->
     assert pixels.ndim == 2 or (pixels == pixels[..., :1]).all()
 
 
-def test_the_three_kinds_of_dicom_show_the_image_that_the_jpeg_shows() -> None:
+def test_the_three_kinds_of_dicom_show_the_same_image_as_the_png() -> None:
     settings = ImageSettings()
     kinds = set()
     for image in plan_sample(SMALL, 0)[:3]:
@@ -167,7 +167,7 @@ def test_every_file_decodes_and_sizes_are_in_range(written: Path) -> None:
         assert max(size) <= 1600
 
 
-def test_simple_statistics_do_not_tell_the_classes_apart() -> None:
+def test_simple_statistics_do_not_separate_the_classes() -> None:
     plan = plan_sample(600, 0)
     chests = np.stack([drawn(image.cause, image.person, image.index) for image in plan])
     sick = [image.cause is not None for image in plan]
@@ -200,7 +200,7 @@ def drawn(cause: str | None, person: int, index: int) -> NDArray[np.floating[Any
         (["--images", "many"], "invalid int value: 'many'"),
     ],
 )
-def test_bad_flags_are_one_line(
+def test_bad_flags_give_one_error_line(
     flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_command(sample.main, ["--output", str(tmp_path / "new"), *flags]) == 2
@@ -210,7 +210,7 @@ def test_bad_flags_are_one_line(
     assert not (tmp_path / "new").exists()
 
 
-def test_an_output_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+def test_an_output_that_is_not_an_empty_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(UsageError, match="not an empty folder"):
         SampleConfig(str(tmp_path))
@@ -218,13 +218,13 @@ def test_an_output_that_holds_something_is_left_alone(tmp_path: Path) -> None:
         SampleConfig(str(tmp_path / "mine.txt"))
 
 
-def test_an_output_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+def test_an_output_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot make the folder"):
         write_sample(SampleConfig(str(tmp_path / "file" / "new"), 20))
 
 
-def test_nothing_is_left_of_a_run_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(image: sample.SampleImage, seed: int) -> bytes:
         raise OSError("no space left on device")
 

@@ -1,4 +1,4 @@
-"""Reading a data set back: each kind of damage is named, and records are shown as they are."""
+"""Reading a data set back: `verify` names each kind of damage, and `show` shows records as they are."""
 
 import io
 import shutil
@@ -33,7 +33,7 @@ def dataset(published: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(published, tmp_path / "copy"))
 
 
-def test_a_whole_data_set_verifies(dataset: Path, command: Command) -> None:
+def test_an_intact_data_set_verifies(dataset: Path, command: Command) -> None:
     result = command(verify.main, dataset)
     assert result.code == 0
     assert "is intact: 4 shards, 48 examples" in result.out
@@ -84,7 +84,7 @@ def test_each_damaged_shard_is_named(
     assert f"{2 if damage is swap else 1} of 4 shards in {dataset} are damaged" in result.error
 
 
-def test_a_damaged_manifest_is_one_line(dataset: Path, command: Command) -> None:
+def test_a_damaged_manifest_is_reported_in_one_line(dataset: Path, command: Command) -> None:
     path = dataset / "manifest.json"
     text = path.read_bytes()
     for damaged in (text[: len(text) // 2], b"", b"\xff\xfe" + text, text.replace(b'"bytes": ', b'"bytes": -')):
@@ -99,7 +99,7 @@ def test_a_damaged_manifest_is_one_line(dataset: Path, command: Command) -> None
     assert f"cannot read {path}: Is a directory" in result.error
 
 
-def test_a_foreign_shard_is_told_and_is_no_damage(dataset: Path, command: Command) -> None:
+def test_an_unlisted_shard_is_reported_but_is_not_damage(dataset: Path, command: Command) -> None:
     shutil.copy(dataset / "cxr-train.tfrecord-00000-of-00002", dataset / "cxr-train.tfrecord-00002-of-00003")
     result = command(verify.main, dataset)
     assert result.code == 0
@@ -107,7 +107,7 @@ def test_a_foreign_shard_is_told_and_is_no_damage(dataset: Path, command: Comman
     assert "is intact: 4 shards, 48 examples" in result.out
 
 
-def test_a_folder_without_manifest_is_no_data_set(tmp_path: Path, command: Command) -> None:
+def test_a_folder_without_a_manifest_is_not_a_data_set(tmp_path: Path, command: Command) -> None:
     for main in (verify.main, show.main):
         result = command(main, tmp_path)
         assert result.code == 2
@@ -122,9 +122,9 @@ def test_a_newer_manifest_is_refused(dataset: Path, command: Command) -> None:
     assert "format version 9" in result.error
 
 
-def test_show_prints_records_and_writes_a_sheet(dataset: Path, command: Command, tmp_path: Path) -> None:
+def test_show_prints_records_and_writes_a_contact_sheet(dataset: Path, command: Command, tmp_path: Path) -> None:
     result = command(show.main, dataset, "--split", "val", "--count", 5, "--png", tmp_path / "sheet.png")
-    assert result.code == 2  # published names only
+    assert result.code == 2  # only the names of published splits
     assert "it has train, validation" in result.error
     result = command(show.main, dataset, "--split", "validation", "--count", 5, "--png", tmp_path / "sheet.png")
     assert result.code == 0, result.err
@@ -145,7 +145,7 @@ def test_show_prints_records_and_writes_a_sheet(dataset: Path, command: Command,
         assert sheet.format == "PNG"
 
 
-def test_show_refuses_what_cannot_be(dataset: Path, command: Command) -> None:
+def test_show_refuses_invalid_flags(dataset: Path, command: Command) -> None:
     for flags, says in (
         (("--count", 0), "--count"),
         (("--split", "holdout"), "no split 'holdout'"),

@@ -1,4 +1,4 @@
-"""Where conversions are hurt, on disk and in a bucket; the images they convert; and what an undisturbed one gives."""
+"""Folders on disk and in a bucket, images to convert, and the data set that an undisturbed conversion gives."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from tests.gcs.bucket import Bucket
 
 @pytest.fixture(scope="session")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 120 images in two given splits. Large ones, so that there is time between two shards."""
+    """A folder of 120 images in two given splits. They are large, so that there is time between two shards."""
     return write_images(tmp_path_factory.mktemp("faults") / "raw", labelled(30, "train", "test"), side=400)
 
 
 @pytest.fixture(scope="session")
 def undisturbed(raw: Path) -> dict[str, bytes]:
-    """Name -> content of each file of the data set that FLAGS give."""
+    """Name -> content of each file of the data set that a conversion with FLAGS gives."""
     output = raw.parent / "undisturbed/1.0.0"
     result = finish(start(raw, output))
     assert result.code == 0, result.err

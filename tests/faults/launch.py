@@ -1,4 +1,4 @@
-"""Conversions as processes of their own, and what they leave."""
+"""Conversions in processes of their own, and what they leave behind."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from tests.gcs.bucket import Bucket
 FLAGS = ("--shards", "6")
 PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 
-_PATIENCE_SECONDS = 120  # then it hangs
+_PATIENCE_SECONDS = 120  # a conversion that takes longer counts as hanging
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Launch:
-    """A conversion that runs, in a session of its own so that all of its processes can be found."""
+    """A running conversion, in a session of its own so that all of its processes can be found."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
@@ -68,7 +68,7 @@ def start(
     prepare: Callable[[], None] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Launch:
-    """Starts `python -m beam_jobs.convert`, behind the words `before`; `prepare` is called in the new process."""
+    """Starts `python -m beam_jobs.convert`, after the words in `before`. The new process calls `prepare` first."""
     handle, log = tempfile.mkstemp(dir=source.parent, prefix="log-")
     words = [*before, sys.executable, "-m", "beam_jobs.convert", "--input", str(source), "--output", str(output)]
     with os.fdopen(handle, "w") as file:
@@ -96,7 +96,7 @@ def finish(launch: Launch) -> Result:
 
 
 def processes(launch: Launch) -> list[int]:
-    """The ids of the conversion's processes that still run, its own first."""
+    """The ids of the conversion's processes that are still running, the launcher's first."""
     listed = subprocess.run(["ps", "-e", "-o", "pid=,sid=,stat="], capture_output=True, text=True, check=True).stdout
     rows = [line.split() for line in listed.splitlines()]
     return sorted(int(pid) for pid, sid, state in rows if int(sid) == launch.process.pid and state[0] != "Z")

@@ -1,4 +1,4 @@
-"""A front of the local bucket that refuses uploads: as a bucket does whose quota is used up or that has a bad moment."""
+"""A proxy in front of the local bucket that refuses uploads, like a bucket over its quota or one that fails briefly."""
 
 import contextlib
 import http.client
@@ -12,8 +12,8 @@ _OF_ONE_CONNECTION = ("connection", "content-length", "host", "keep-alive", "tra
 
 @contextlib.contextmanager
 def running_front(address: str, answer: Callable[[int], int]) -> Iterator[str]:
-    """Gives the address of a front of the server at `address`. `answer` says what status upload number 0, 1, 2 ... gets,
-    and 0 hands it on."""
+    """Runs a proxy in front of the server at `address` and yields the proxy's address. `answer` gives the status for upload
+    number 0, 1, 2 ...; 0 forwards the upload."""
     server = _FrontServer(address, answer)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -69,4 +69,4 @@ class _FrontHandler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward  # noqa: N815 - http.server calls them so
 
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
+        """Logs nothing."""

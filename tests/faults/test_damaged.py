@@ -1,4 +1,4 @@
-"""Damage that a data set takes after it was published: verify and the training reader each name it, and none else."""
+"""Damage to a published data set: `verify` and the training reader each name the damaged shards and no others."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def dataset(place: Place, undisturbed: dict[str, bytes]) -> Place:
 
 
 def cut(place: Place) -> set[str]:
-    """Takes the last record away; what is left reads as a whole file."""
+    """Removes the last record; what is left looks like a complete file."""
     data = place.read(NAME)
     record = 16 + int.from_bytes(data[:8], "little")
     place.write(NAME, data[: len(data) - record])
@@ -61,7 +61,7 @@ def swap(place: Place) -> set[str]:
 
 
 def swap_equal_sizes(place: Place) -> set[str]:
-    """Swaps records of the same length, too: sizes and counts stay what the manifest says."""
+    """Swaps two records of the same length, so that sizes and counts still match the manifest."""
     data = place.read(NAME)
     record = 16 + int.from_bytes(data[:8], "little")
     place.write(NAME, data[record : 2 * record] + data[:record] + data[2 * record :])
@@ -72,7 +72,9 @@ DAMAGES = [cut, flip, lose, swap, swap_equal_sizes]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_verify_names_it(dataset: Place, damage: Callable[[Place], set[str]], command: Callable[..., Result]) -> None:
+def test_verify_names_the_damaged_shards(
+    dataset: Place, damage: Callable[[Place], set[str]], command: Callable[..., Result]
+) -> None:
     damaged = damage(dataset)
     result = command(verify.main, dataset.uri)
     assert result.code == 1
@@ -81,7 +83,7 @@ def test_verify_names_it(dataset: Place, damage: Callable[[Place], set[str]], co
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("place", ["disk"], indirect=True)
-def test_training_names_it_before_it_starts(
+def test_training_names_the_damaged_shards_before_it_starts(
     dataset: Place, damage: Callable[[Place], set[str]], command: Callable[..., Result], tmp_path: Path
 ) -> None:
     damaged = damage(dataset)
@@ -90,14 +92,14 @@ def test_training_names_it_before_it_starts(
     assert result.code == 1
     assert {name for name in (NAME, OTHER) if name in result.error} == damaged
     assert not run.exists()
-    if damage in (cut, lose):  # what sizes and counts tell is told without being asked for
+    if damage in (cut, lose):  # sizes and counts are checked even without --verify_data
         assert command(train.main, "--data", dataset.uri, "--recipe", "model1", "--output", run).code == 1
         assert not run.exists()
 
 
 @pytest.mark.parametrize("damage", [cut, flip])
 @pytest.mark.parametrize("place", ["bucket"], indirect=True)
-def test_training_from_a_bucket_names_it_before_it_starts(
+def test_training_from_a_bucket_names_the_damaged_shard_before_it_starts(
     dataset: Place, damage: Callable[[Place], set[str]], tls_front: TlsFront, tmp_path: Path
 ) -> None:
     damage(dataset)
@@ -114,7 +116,7 @@ def test_training_from_a_bucket_names_it_before_it_starts(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_foreign_shard_is_told_and_not_read(dataset: Place, command: Callable[..., Result]) -> None:
+def test_an_unlisted_shard_is_reported_but_not_read(dataset: Place, command: Callable[..., Result]) -> None:
     dataset.write("cxr-train.tfrecord-00006-of-00007", dataset.read(NAME))
     result = command(verify.main, dataset.uri)
     assert result.code == 0
@@ -123,7 +125,7 @@ def test_a_foreign_shard_is_told_and_not_read(dataset: Place, command: Callable[
 
 
 @pytest.mark.parametrize("place", ["bucket"], indirect=True)
-def test_training_from_a_bucket_tells_a_foreign_shard_and_damage_in_the_test_split(
+def test_training_from_a_bucket_reports_an_unlisted_shard_and_damage_in_the_test_split(
     dataset: Place, tls_front: TlsFront, tmp_path: Path
 ) -> None:
     def run() -> "subprocess.CompletedProcess[str]":

@@ -1,4 +1,4 @@
-"""Kill -9 of the launcher or of a worker at random moments; then the same command again."""
+"""The launcher or a worker is killed (kill -9) at a random moment; then the same command is run again."""
 
 import json
 import os
@@ -20,25 +20,25 @@ MOMENTS = 10
 
 
 @pytest.mark.parametrize("seed", range(MOMENTS))
-def test_killed_and_run_again(
+def test_the_same_command_completes_a_killed_run(
     seed: int, place: Place, raw: Path, undisturbed: dict[str, bytes], command: Callable[..., Result], tmp_path: Path
 ) -> None:
     draw = random.Random(seed)
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     where = {"TMPDIR": str(temporary)}
-    # Without worker processes half of the runs in a bucket, for the sake of time.
+    # To save time, half of the runs in a bucket use no worker processes.
     flags = () if place.bucket and seed % 2 == 0 else PROCESSES
     launch = start(raw, place.uri, *flags, environment=where)
     wait_for(draw, launch, place)
     running = processes(launch)
     victims = running[:1] if seed % 2 == 0 else running[1:]
-    if victims:  # else it had come to its end
+    if victims:  # otherwise the run had already ended
         os.kill(draw.choice(victims), signal.SIGKILL)
     killed = finish(launch)
     kept = finished_shards(place)
     again = finish(start(raw, place.uri, *flags, environment=where))
-    # The first run may have been through, or nearly.
+    # The first run may have finished, or nearly.
     through = "already holds a published data set" in again.err and "manifest.json" in place.names()
     assert again.code == 0 or through, (killed, again)
     assert place.files() == undisturbed
@@ -50,7 +50,7 @@ def test_killed_and_run_again(
 
 
 def wait_for(draw: random.Random, launch: Launch, place: Place) -> None:
-    """Until some number of files has been seen, of about 40 that come and go, and then some milliseconds."""
+    """Waits until a random number of files has been seen, of about 40 that come and go, and then a moment longer."""
     goal, seen = draw.choice([0, 1, *range(2, 40, 4)]), set[str]()
     while len(seen) < goal and launch.process.poll() is None:
         seen.update(place.names())
@@ -59,7 +59,7 @@ def wait_for(draw: random.Random, launch: Launch, place: Place) -> None:
 
 
 def finished_shards(place: Place) -> dict[str, int]:
-    """The shards that are marked as finished, and when each was written. On disk only: a bucket copies."""
+    """The shards that are marked as finished, and when each was written. Empty for a bucket, which publishes copies."""
     if place.bucket is not None:
         return {}
     marks = [json.loads(path.read_text()) for path in Path(place.uri).glob("_work/r1/*.tfrecord-*.json")]

@@ -1,4 +1,4 @@
-"""A data set that is overwritten, or converted anew into another folder, while others read it."""
+"""A data set that is overwritten while others read it, or converted again into another folder."""
 
 import threading
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def test_readers_see_the_old_or_the_new_data_set(place: Place, raw: Path, comman
     assert result.code == 0
     assert "not in the manifest" not in result.out
     seen.add(result.out.rsplit(":")[-1])
-    assert len(seen - {""}) == 2, seen  # its sizes before and after, and nothing between them
+    assert len(seen - {""}) == 2, seen  # its sizes before and after, and nothing in between
 
 
 def test_training_sees_the_old_or_the_new_data_set(tmp_path: Path, raw: Path) -> None:
@@ -50,7 +50,7 @@ def test_training_sees_the_old_or_the_new_data_set(tmp_path: Path, raw: Path) ->
     assert revisions == {1, 2}
 
 
-def test_another_number_of_shards_is_a_new_version_and_leaves_the_old(
+def test_a_new_version_with_another_number_of_shards_leaves_the_old_one_unchanged(
     tmp_path: Path, raw: Path, undisturbed: dict[str, bytes], command: Callable[..., Result]
 ) -> None:
     assert finish(start(raw, tmp_path / "1.0.0")).code == 0

@@ -1,4 +1,4 @@
-"""A full disk, a read-only folder, a bucket that refuses: a clear line, nothing published, and the next run completes."""
+"""A full disk, a read-only folder or a refusing bucket: a clear error, nothing published, and the next run completes."""
 
 import os
 import resource
@@ -19,10 +19,12 @@ pytestmark = pytest.mark.faults
 
 
 @pytest.mark.parametrize("limit", [20_000, 60_000], ids=["first shard", "larger shards"])
-def test_a_disk_that_takes_no_more(tmp_path: Path, raw: Path, undisturbed: dict[str, bytes], limit: int) -> None:
+def test_a_failed_write_is_reported_and_the_next_run_completes(
+    tmp_path: Path, raw: Path, undisturbed: dict[str, bytes], limit: int
+) -> None:
     place = Place(str(tmp_path / "out"))
 
-    def restrict() -> None:  # a file that grows beyond it fails with an OSError, as on a full disk
+    def restrict() -> None:  # writing beyond the limit fails with an OSError, as on a full disk
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
@@ -42,7 +44,9 @@ cp -r "$OUT/." "$COPY"
 """
 
 
-def test_a_full_disk(tmp_path: Path, raw: Path, undisturbed: dict[str, bytes]) -> None:
+def test_a_full_disk_is_reported_and_the_next_run_completes(
+    tmp_path: Path, raw: Path, undisturbed: dict[str, bytes]
+) -> None:
     output, copy = tmp_path / "1.0.0", tmp_path / "copy"
     output.mkdir()
     copy.mkdir()
@@ -55,19 +59,21 @@ def test_a_full_disk(tmp_path: Path, raw: Path, undisturbed: dict[str, bytes]) -
         timeout=120,
     )
     if "first: " not in done.stdout:
-        pytest.skip(f"no small disk may be mounted here: {done.stderr.strip()}")
+        pytest.skip(f"cannot mount a small disk here: {done.stderr.strip()}")
     assert "first: 1\n" in done.stdout
     assert f"error: cannot write {output}/_work/r1" in done.stderr
     assert "No space left on device; nothing was published" in done.stderr
-    assert "No such file" in done.stderr  # of ls, for the manifest
+    assert "No such file" in done.stderr  # ls does not find the manifest
     assert "second: 0" in done.stdout
     assert files_of(copy) == undisturbed
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["from the start", "half-way"])
-def test_a_read_only_folder(tmp_path: Path, raw: Path, undisturbed: dict[str, bytes], begun: bool) -> None:
+def test_a_read_only_folder_is_reported_and_the_next_run_completes(
+    tmp_path: Path, raw: Path, undisturbed: dict[str, bytes], begun: bool
+) -> None:
     place = Place(str(tmp_path / "1.0.0"))
-    # Root may write anywhere, unless it gives that right away.
+    # Root may write anywhere, unless it drops that capability.
     unprivileged = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
     if unprivileged and not shutil.which("setpriv"):
         pytest.skip("root without setpriv may write anywhere")
@@ -93,7 +99,7 @@ def _half_way() -> None:
 
 
 @pytest.mark.parametrize("uploads", [0, 1, 9, 40])
-def test_a_bucket_that_refuses(
+def test_a_refusing_bucket_is_reported_and_the_next_run_completes(
     bucket: Bucket, bucket_server: str, raw: Path, undisturbed: dict[str, bytes], uploads: int
 ) -> None:
     place = Place(f"{bucket.uri}/out/1.0.0", bucket)
@@ -107,7 +113,7 @@ def test_a_bucket_that_refuses(
     assert place.files() == undisturbed
 
 
-def test_a_bucket_with_a_bad_moment_does_not_fail_the_job(
+def test_brief_bucket_errors_do_not_fail_the_job(
     bucket: Bucket, bucket_server: str, raw: Path, undisturbed: dict[str, bytes]
 ) -> None:
     place = Place(f"{bucket.uri}/out/1.0.0", bucket)

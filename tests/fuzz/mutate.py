@@ -1,4 +1,4 @@
-"""Spoils files, each in a way that follows from a seed alone."""
+"""Mutates files, each in a way that depends only on a seed."""
 
 import random
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ _EXTREMES = tuple(map(bytes.fromhex, "00 ff 7f 80 00000000 ffffffff 7fffffff fff
 
 
 def mutated(seed: str, files: Sequence[bytes]) -> bytes:
-    """One of `files`, spoiled in one to four places."""
+    """One of `files`, mutated in one to four places."""
     chance = random.Random(seed)
     data = bytearray(chance.choice(files))
     for _ in range(chance.randint(1, 4)):
@@ -36,7 +36,7 @@ def _repeat(data: bytearray, chance: random.Random, _: Sequence[bytes]) -> None:
 
 
 def _header(data: bytearray, chance: random.Random, _: Sequence[bytes]) -> None:
-    """Sizes, depths, lengths and offsets stand in the first bytes, behind DICOM's preamble."""
+    """Overwrites some of the first bytes, which hold sizes, depths, lengths and offsets (in DICOM, after the preamble)."""
     value = chance.choice(_EXTREMES)
     at = chance.randrange(max(1, min(len(data), chance.choice((40, 200, 1000)))))
     data[at : at + len(value)] = value

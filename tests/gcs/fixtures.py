@@ -1,4 +1,4 @@
-"""The fixtures `bucket` and `tls_front`; tests/conftest.py makes them known to all tests."""
+"""The fixtures `bucket` and `tls_front`; tests/conftest.py makes them available to all tests."""
 
 import os
 from collections.abc import Iterator
@@ -27,6 +27,6 @@ def bucket(bucket_server: str) -> Iterator[Bucket]:
 
 @pytest.fixture
 def tls_front(bucket_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsFront]:
-    """The way of TensorFlow's own client to the bucket. Run TensorFlow in a subprocess with `tls_front.environment`."""
+    """Connects TensorFlow's own client to the bucket. Run TensorFlow in a subprocess with `tls_front.environment`."""
     with running_front(bucket_server, tmp_path_factory.mktemp("tls")) as front:
         yield TlsFront({**os.environ, **front.environment}, front.requests)

@@ -1,4 +1,4 @@
-"""The local bucket keeps the promises that the other tests rely on, and TensorFlow's own client reads from it."""
+"""The local bucket behaves as the other tests assume, and TensorFlow's own client reads from it."""
 
 import json
 import os
@@ -96,7 +96,7 @@ def test_a_pinned_generation_is_not_replaced_by_a_newer_one(bucket: Bucket) -> N
         bucket.client.bucket(bucket.name).blob("image.png", generation=old).download_as_bytes()
 
 
-def test_media_links_lead_to_the_local_server(bucket: Bucket) -> None:
+def test_media_links_point_to_the_local_server(bucket: Bucket) -> None:
     bucket.write({"a/b.txt": b"content"})
     blob = bucket.client.bucket(bucket.name).get_blob("a/b.txt")
     assert blob is not None
@@ -104,7 +104,7 @@ def test_media_links_lead_to_the_local_server(bucket: Bucket) -> None:
         assert response.read() == b"content"
 
 
-def test_a_client_made_from_the_environment_alone_uses_the_bucket(bucket: Bucket) -> None:
+def test_a_client_configured_only_by_the_environment_uses_the_bucket(bucket: Bucket) -> None:
     bucket.write({"a.txt": b"content"})
     code = "import sys; from google.cloud import storage; print(list(storage.Client().list_blobs(sys.argv[1]))[0].name)"
     assert run_python(code, bucket.name) == "a.txt\n"
@@ -168,13 +168,13 @@ def test_tensorflow_reads_the_same_records(bucket: Bucket, tls_front: TlsFront) 
     assert any(request.range for request in tls_front.requests)
 
 
-def test_tensorflow_writes(bucket: Bucket, tls_front: TlsFront) -> None:
+def test_tensorflow_writes_and_renames_an_object(bucket: Bucket, tls_front: TlsFront) -> None:
     run_python(WRITE_WITH_TENSORFLOW, bucket.uri, environment=tls_front.environment)
     assert bucket.read("run/final.csv") == b"epoch,loss" * 1000
     assert "run/history.csv" not in bucket.names()
 
 
-def test_the_front_leads_nowhere_else(tls_front: TlsFront) -> None:
+def test_the_tls_front_refuses_other_hosts(tls_front: TlsFront) -> None:
     proxy = urllib.request.ProxyHandler({"https": tls_front.environment["https_proxy"]})
     with pytest.raises(OSError, match="403"):
         urllib.request.build_opener(proxy).open("https://example.org/", timeout=10)

@@ -27,7 +27,7 @@ def raw(tmp_path: Path) -> Path:
     return folder
 
 
-def test_bucket_to_bucket_gives_what_disk_to_disk_gives(
+def test_bucket_to_bucket_gives_the_same_data_set_as_disk_to_disk(
     raw: Path, tmp_path: Path, bucket: Bucket, convert: Convert, command: Convert
 ) -> None:
     bucket.upload_folder(raw, "raw")
@@ -43,17 +43,14 @@ def test_bucket_to_bucket_gives_what_disk_to_disk_gives(
     remote = {name.removeprefix("out/1.0.0/"): bucket.read(name) for name in bucket.names() if name.startswith("out/")}
     assert remote.keys() == local.keys()
     differing = {name for name in local if local[name] != remote[name]}
-    assert differing == {
-        "manifest.json",
-        "quarantine.jsonl",
-        "reuse.json",
-    }  # which tell folder markers, URIs and versions
+    # These files hold counts of folder markers, URIs and versions.
+    assert differing == {"manifest.json", "quarantine.jsonl", "reuse.json"}
     assert json.loads(remote["quarantine.jsonl"])["uri"] == f"{bucket.uri}/raw/train/NORMAL/broken.jpeg"
     assert command(verify.main, f"{bucket.uri}/out/1.0.0/").code == 0
     assert command(show.main, f"{bucket.uri}/out/1.0.0", "--count", 2).code == 0
 
 
-def test_local_to_bucket_from_a_csv_in_a_bucket(raw: Path, bucket: Bucket, convert: Convert) -> None:
+def test_a_csv_in_a_bucket_is_read(raw: Path, bucket: Bucket, convert: Convert) -> None:
     bucket.upload_folder(raw, "raw")
     rows = [f"{bucket.uri}/raw/{p.relative_to(raw)},{p.parent.name}" for p in sorted(raw.rglob("?.jpeg"))]
     rows[0] = rows[0].removeprefix(f"{bucket.uri}/raw/")
@@ -64,7 +61,7 @@ def test_local_to_bucket_from_a_csv_in_a_bucket(raw: Path, bucket: Bucket, conve
     assert f"{len(rows)} listed = {len(rows)} written" in result.out
 
 
-def test_parquet_and_a_published_set_in_a_bucket(tmp_path: Path, bucket: Bucket, convert: Convert) -> None:
+def test_a_preset_with_a_parquet_table_is_read_from_a_bucket(tmp_path: Path, bucket: Bucket, convert: Convert) -> None:
     names = [f"images_001/images/{n:08d}_000.png" for n in range(12)]
     bucket.upload_folder(write_images(tmp_path / "raw", names), "nih")
     rows = pyarrow.table(
@@ -88,7 +85,9 @@ def test_parquet_and_a_published_set_in_a_bucket(tmp_path: Path, bucket: Bucket,
     assert json.loads((tmp_path / "out/manifest.json").read_text())["splits"]["test"]["examples"] == 1
 
 
-def test_a_published_bucket_folder_is_left_alone(raw: Path, bucket: Bucket, convert: Convert) -> None:
+def test_a_published_bucket_folder_is_left_alone_unless_overwritten(
+    raw: Path, bucket: Bucket, convert: Convert
+) -> None:
     output = f"{bucket.uri}/out"
     assert convert(raw, output, "--max_reject_fraction", 0.5).code == 0
     before = {name: bucket.read(name) for name in bucket.names()}
@@ -115,7 +114,7 @@ def test_a_write_over_another_generation_is_refused(bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize("where", ["missing bucket", "empty bucket", "missing folder"])
-def test_an_input_that_cannot_be_listed_is_one_line(
+def test_an_input_that_cannot_be_listed_is_reported_in_one_line(
     where: str, tmp_path: Path, bucket: Bucket, convert: Convert
 ) -> None:
     source = {"missing bucket": "gs://no-such-bucket/raw", "empty bucket": bucket.uri}.get(where, f"{bucket.uri}/none")
@@ -125,7 +124,7 @@ def test_an_input_that_cannot_be_listed_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_output_bucket_that_is_not_there_is_one_line(raw: Path, convert: Convert, bucket: Bucket) -> None:
+def test_a_missing_output_bucket_is_reported_in_one_line(raw: Path, convert: Convert, bucket: Bucket) -> None:
     result = convert(raw, "gs://no-such-bucket/out")
     assert result.code in (1, 2)
     assert "no-such-bucket" in result.error

@@ -1,4 +1,4 @@
-"""Dataflow templates: what is staged in the bucket is run here, by Beam's local engine, as Dataflow would later."""
+"""Dataflow templates: Beam's local engine runs the template that was staged in the bucket, as Dataflow would later."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +18,8 @@ Convert = Callable[..., Result]
 
 @pytest.fixture
 def raw(tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of images that are in the bucket too."""
-    monkeypatch.chdir(tmp_path)  # away from setup.py, of which a package would be built and staged
+    """A folder of images that are also in the bucket."""
+    monkeypatch.chdir(tmp_path)  # away from setup.py, from which a package would be built and staged
     folder = write_images(tmp_path / "raw", labelled(5, "train", "val", "test", suffix=".jpeg"))
     bucket.upload_folder(folder, "raw")
     return folder
@@ -55,7 +55,8 @@ def test_a_template_is_staged_and_its_job_publishes_once(
     assert "template" in bucket.names()
     assert not files_in(bucket, "out")
 
-    bucket.upload_folder(write_images(raw.parent / "new", {"train/NORMAL/new.jpeg": 99}), "raw")  # listed when it runs
+    # The job lists the images when it runs.
+    bucket.upload_folder(write_images(raw.parent / "new", {"train/NORMAL/new.jpeg": 99}), "raw")
     run_template(bucket)
     assert command(verify.main, f"{bucket.uri}/out").code == 0
     published = {name: content for name, content in files_in(bucket, "out").items() if "/_work/" not in name}
@@ -79,11 +80,11 @@ def test_a_template_that_is_run_too_late_changes_nothing(raw: Path, bucket: Buck
     with pytest.raises(Exception, match="was published by another run in the meantime; this run changed nothing"):
         run_template(bucket)
     assert published.items() <= files_in(bucket, "out").items()
-    assert "already holds a published data set" in convert(*places).error  # and tidies up what the job left
+    assert "already holds a published data set" in convert(*places).error  # and deletes what the job left
     assert files_in(bucket, "out") == published
 
 
-def test_a_template_is_refused_where_the_conversion_would_be(raw: Path, bucket: Bucket, convert: Convert) -> None:
+def test_a_template_is_refused_if_the_conversion_would_be(raw: Path, bucket: Bucket, convert: Convert) -> None:
     places = (f"{bucket.uri}/raw", f"{bucket.uri}/out")
     bucket.write({"out/_work/r1/settings.json": b"of others"})
     assert "unfinished conversion with other settings" in convert(*places, *dataflow(bucket)).error

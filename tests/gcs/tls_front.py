@@ -1,8 +1,8 @@
-"""Leads TensorFlow's own gs:// client to the local bucket, with no code changed on either side.
+"""Redirects TensorFlow's own gs:// client to the local bucket, without changing code on either side.
 
-That client always calls https://www.googleapis.com/storage/v1/... and https://storage.googleapis.com/BUCKET/OBJECT. It
-obeys `https_proxy`, though, and `CURL_CA_BUNDLE`. So this is a proxy on loopback that answers CONNECT for those two
-hosts by ending TLS itself, with a certificate of a test authority, and hands each request on to the local server.
+That client always calls https://www.googleapis.com/storage/v1/... and https://storage.googleapis.com/BUCKET/OBJECT, but
+it obeys `https_proxy` and `CURL_CA_BUNDLE`. So this is a proxy on loopback that answers CONNECT for those two hosts. It
+terminates TLS itself, with a certificate from a test authority, and forwards each request to the local server.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ import trustme
 HOSTS = ("www.googleapis.com", "storage.googleapis.com")
 
 _IDLE_SECONDS = 60
-# These belong to one connection, not to what it carries. TensorFlow sends `Transfer-Encoding: identity`, which servers
-# written in Go refuse.
+# These headers belong to one connection and are not forwarded. TensorFlow sends `Transfer-Encoding: identity`, which
+# servers written in Go refuse.
 _HOP_BY_HOP = ("connection", "content-length", "expect", "host", "keep-alive", "proxy-connection", "transfer-encoding")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request that came through: `target` is its path with the query; `range` its Range header, or empty."""
+    """One forwarded request. `target` is its path with the query, and `range` is its Range header, or empty."""
 
     method: str
     host: str
@@ -55,7 +55,7 @@ class TlsFront:
 
 @contextlib.contextmanager
 def running_front(address: str, folder: Path) -> Iterator[TlsFront]:
-    """Runs the front before the local server at `address`; writes its certificate authority into `folder`."""
+    """Runs the front for the local server at `address`, and writes its certificate authority into `folder`."""
     authority = trustme.CA()
     bundle = folder / "authority.pem"
     authority.cert_pem.write_to_path(str(bundle))
@@ -138,7 +138,7 @@ class _FrontHandler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = forward  # noqa: N815 - http.server calls them so
 
     def _body(self) -> bytes:
-        """What the client sends along. TensorFlow's uploads name a length and are chunked all the same."""
+        """The body of the request. TensorFlow's uploads state a length and are chunked all the same."""
         if self.headers.get("Transfer-Encoding") != "chunked":
             return self.rfile.read(int(self.headers.get("Content-Length") or 0))
         chunks = []
@@ -150,7 +150,7 @@ class _FrontHandler(BaseHTTPRequestHandler):
 
     def finish(self) -> None:
         super().finish()
-        self.request.close()  # the TLS socket, of which the server knows nothing
+        self.request.close()  # the TLS socket, which the server does not know of
 
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing; TlsFront.requests holds what came through."""
+        """Logs nothing; TlsFront.requests holds the requests."""

@@ -1,7 +1,7 @@
-"""Makes image files of every odd and hostile kind, for the tests of decoding and of the conversion.
+"""Makes image files of every unusual and hostile kind, for the tests of decoding and of the conversion.
 
-`GOOD` and `REJECTED` map the name of a kind to a function that makes its bytes; `EXPECTED` says what must become of it:
-the name of a format, a Reason or a SkipReason.
+`GOOD` maps the name of a kind to a function that makes its bytes. `REJECTED` maps it to such a function and to the Reason
+or SkipReason that decoding must give.
 """
 
 import io
@@ -24,11 +24,11 @@ DIGITAL_XRAY = "1.2.840.10008.5.1.4.1.1.1.1"
 NAMES = ("Zebedee^Quill", "MRN-8812-QX", "Dr^Farthing", "Saint Osyth Infirmary", "19410203")
 
 
-_variant = 0  # what `variant` makes another picture, so that a folder can hold many files of a kind and no duplicates
+_variant = 0  # changed by `variant`, so that a folder can hold many files of one kind without duplicates
 
 
 def variant(make: Callable[[], bytes], number: int) -> bytes:
-    """The file that `make` makes, of a picture (or with an identifier) that has `number` in it: 0 to 2047, 0 for none."""
+    """The file that `make` makes, with `number` (0 to 2047; 0 for none) in its picture or its identifier."""
     global _variant
     _variant = number
     try:
@@ -38,7 +38,7 @@ def variant(make: Callable[[], bytes], number: int) -> bytes:
 
 
 def scene(height: int = 120, width: int = 160) -> NDArray[np.uint8]:
-    """Smooth and unlike any of its turns and mirror images: uint8 [height, width], 20 to 235."""
+    """A smooth picture that differs from its rotations and mirror images: uint8 [height, width], 20 to 235."""
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     smooth = 20 + 100 * x * x + 70 * y + 45 * np.exp(-30 * ((x - 0.3) ** 2 + (y - 0.2) ** 2))
     for bit in range(11):  # a row of bright dots in the middle
@@ -61,7 +61,7 @@ def picture(format: str, mode: str = "L", **options: Any) -> bytes:
 
 
 def textured_jpeg(**options: Any) -> bytes:
-    """A JPEG with enough in it to be damaged: 400x300 of noise over the scene."""
+    """A JPEG with enough detail to be damaged: 400x300 pixels of the scene with noise."""
     noise = np.random.default_rng(0).integers(-20, 20, (300, 400))
     return saved(Image.fromarray((scene(300, 400) + noise).clip(0, 255).astype(np.uint8)), "JPEG", **options)
 
@@ -91,7 +91,7 @@ def oriented(format: str, orientation: int, **options: Any) -> bytes:
 
 
 def ycck_jpeg() -> bytes:
-    """As Photoshop writes it: all inks inverted, then cyan, magenta and yellow as YCC, and a marker that says so."""
+    """A JPEG as Photoshop writes it: all inks inverted, then cyan, magenta and yellow as YCC, and a marker that says so."""
     gray = 255 - scene()
     stored = np.stack([gray, np.full_like(gray, 128), np.full_like(gray, 128), np.full_like(gray, 255)], 2)
     data = saved(Image.fromarray(255 - stored, "CMYK"), "JPEG", quality=95)
@@ -105,7 +105,7 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def png_of_size(width: int, height: int, rows: int = 0) -> bytes:
-    """A valid header of an 8-bit gray PNG and `rows` black rows, which compress to a thousandth."""
+    """An 8-bit gray PNG with a valid header and `rows` black rows, which compress to a thousandth."""
     header = struct.pack(">LLBBBBB", width, height, 8, 0, 0, 0, 0)
     content = zlib.compress(bytes((width + 1) * rows), 9)
     chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", content) + png_chunk(b"IEND", b"")
@@ -113,7 +113,7 @@ def png_of_size(width: int, height: int, rows: int = 0) -> bytes:
 
 
 def animation(format: str, **options: Any) -> bytes:
-    """Two unequal frames."""
+    """An animation of two different frames."""
     first, second = Image.fromarray(scene()), Image.fromarray(255 - scene())
     return saved(first, format, save_all=True, append_images=[second], **options)
 
@@ -126,7 +126,7 @@ def deep_gradient(format: str, greatest: int = 65535, **options: Any) -> bytes:
 
 
 def dicom_object(pixels: NDArray[Any] | None = None, **elements: Any) -> Dataset:
-    """A digital X-ray full of names, with `pixels` ([rows, columns] or RGB) stored natively; `elements` by keyword."""
+    """A digital X-ray full of names, with native `pixels` ([rows, columns] or RGB); `elements` are set by keyword."""
     dataset = Dataset()
     dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = DIGITAL_XRAY, f"1.2.3.4{_variant:04d}", "DX"
     dataset.PatientName, dataset.PatientID, dataset.ReferringPhysicianName = NAMES[:3]
@@ -171,7 +171,7 @@ def large_picture(format: str, mode: str, side: int) -> bytes:
 
 
 def large_dicom(kind: str, side: int) -> bytes:
-    """`side` x `side` pixels in colour: as a JPEG or JPEG 2000, or of this photometric interpretation."""
+    """`side` x `side` colour pixels: `kind` is JPEG, JPEG2000 or, for native pixels, a photometric interpretation."""
     elements = {"Rows": side, "Columns": side, "SamplesPerPixel": 3, "PlanarConfiguration": 0}
     if kind in ("JPEG", "JPEG2000"):
         frame = saved(Image.new("RGB", (side, side), (7, 8, 9)), kind, **({"no_jp2": True} if kind != "JPEG" else {}))
@@ -182,7 +182,7 @@ def large_dicom(kind: str, side: int) -> bytes:
 
 
 def many_frames(megabytes: int) -> bytes:
-    """A DICOM file of so many frames of a megabyte."""
+    """A DICOM file of `megabytes` frames of one megabyte each."""
     elements = {"Rows": 1000, "Columns": 1000, "NumberOfFrames": megabytes, "PixelData": bytes(megabytes * 1_000_000)}
     return dicom_bytes(dicom_object(scene(), **elements))
 
@@ -201,7 +201,7 @@ def encapsulated(frame: bytes, syntax: str = JPEGBaseline8Bit, **elements: Any) 
 
 
 def twelve_bits() -> NDArray[np.uint16]:
-    """The scene on 12 bits, in 16: 0 to 4095 over its range."""
+    """The scene with 12 bits stored in 16: its range becomes 0 to 4095."""
     gray = scene().astype(np.float64)
     levels: NDArray[np.uint16] = np.rint((gray - gray.min()) / (gray.max() - gray.min()) * 4095).astype(np.uint16)
     return levels

@@ -1,4 +1,4 @@
-"""The manifest: what it says survives, and what contradicts itself is refused by name."""
+"""The manifest: its content survives a round trip, and a contradiction is refused and named."""
 
 import dataclasses
 import json
@@ -39,14 +39,14 @@ def changed(**changes: Any) -> str:
     return json.dumps(content)
 
 
-def test_json_round_trip() -> None:
+def test_a_manifest_survives_a_json_round_trip() -> None:
     assert Manifest.from_json(MANIFEST.to_json(), "folder") == MANIFEST
     assert MANIFEST.examples("train") == 5
     assert MANIFEST.label_counts("train") == (1, 4)
     assert MANIFEST.shape == (32, 32, 1)
 
 
-def test_json_says_inputs_and_split_totals_plainly() -> None:
+def test_the_json_holds_inputs_and_split_totals() -> None:
     content = json.loads(MANIFEST.to_json())
     assert content["inputs"] == {"listed": 12, "written": 7, "quarantined": 2, "duplicates": 2, "skipped": 1}
     assert content["splits"]["train"]["examples"] == 5
@@ -73,21 +73,21 @@ def test_json_says_inputs_and_split_totals_plainly() -> None:
         (changed(image__colour="red"), "damaged"),
     ],
 )
-def test_what_cannot_be_is_refused(text: str, says: str) -> None:
+def test_an_invalid_manifest_is_refused(text: str, says: str) -> None:
     with pytest.raises(UsageError, match=says) as caught:
         Manifest.from_json(text, "some/folder")
     assert "some/folder/manifest.json" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_manifest_from_before_label_kinds_reads_as_one_class_an_image() -> None:
+def test_a_manifest_without_a_label_kind_has_one_class_per_image() -> None:
     content = json.loads(MANIFEST.to_json())
     assert content["format_version"] == 1
     del content["label_kind"]
     assert Manifest.from_json(json.dumps(content), "folder") == MANIFEST
 
 
-def test_several_labels_an_image_count_as_often_as_they_are_and_ask_for_a_newer_reader() -> None:
+def test_several_labels_per_image_are_all_counted_and_need_a_newer_reader() -> None:
     splits = {"train": (Shard("cxr-train-0", 100, "aa", 7, (7, 0)),)}
     several = dataclasses.replace(MANIFEST, label_kind="multi_hot", splits=splits)
     content = json.loads(several.to_json())
@@ -106,12 +106,12 @@ def test_a_missing_key_is_named() -> None:
         Manifest.from_json(json.dumps(content), "folder")
 
 
-def test_an_unknown_split_is_refused_with_the_names_there_are() -> None:
+def test_an_unknown_split_is_refused_and_the_existing_ones_are_named() -> None:
     with pytest.raises(UsageError, match="no split 'test'; it has train, validation"):
         MANIFEST.shards("test")
 
 
-def test_names() -> None:
+def test_versions_come_from_folders_and_names_are_checked() -> None:
     assert version_of("gs://b/cxr/2.1.0/") == "2.1.0"
     assert version_of("/data/cxr") == "1.0.0"
     assert check_name("chest_2") == "chest_2"
@@ -120,6 +120,6 @@ def test_names() -> None:
             check_name(bad)
 
 
-def test_manifests_cannot_be_changed() -> None:
+def test_manifests_are_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         MANIFEST.name = "other"  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Our bytes against TensorFlow's own parser and writer."""
+"""Our records compared with TensorFlow's own parser and writer."""
 
 import io
 from pathlib import Path
@@ -36,7 +36,7 @@ def same(one: Example, other: Example) -> bool:
 
 
 @pytest.mark.parametrize("label", [0, 1, 127, 128, 2**40, -1, (0, 1), (1, 0, 0, 1) * 40])
-def test_encoded_equals_tensorflows_serialisation(label: Label) -> None:
+def test_an_encoded_example_equals_tensorflows_serialisation(label: Label) -> None:
     ours = example(label)
     theirs = tf.train.Example()
     theirs.features.feature["image"].bytes_list.value.append(ours.image.tobytes())
@@ -86,11 +86,11 @@ def test_record_bytes_is_the_size_of_a_record(label: Label, like: Label) -> None
     assert record_bytes(SHAPE, like) == len(frame_record(encode_example(example(label))))
 
 
-def test_every_cut_and_flipped_byte_is_noticed() -> None:
+def test_every_cut_and_every_flipped_byte_is_noticed() -> None:
     data = b"".join(frame_record(encode_example(example(seed=seed, shape=(4, 4, 1)))) for seed in range(2))
     boundary = len(data) // 2
     for cut in range(1, len(data)):
-        if cut == boundary:  # a cut there reads as a clean end; the manifest's size and count notice it
+        if cut == boundary:  # a cut there looks like a clean end; the manifest's size and count reveal it
             assert len(list(read_records(io.BytesIO(data[:cut])))) == 1
         else:
             with pytest.raises(DamagedRecord):

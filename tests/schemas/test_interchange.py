@@ -1,4 +1,4 @@
-"""A converted data set, read by TensorFlow Datasets and TensorFlow Metadata with none of our code."""
+"""A converted data set, read by TensorFlow Datasets and TensorFlow Metadata without any of our code."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_tfds_loads_every_split_with_the_same_images_and_labels(dataset: Path) -
     assert pairs.element_spec[0].shape == manifest.shape
 
 
-def test_schema_parses_and_names_every_feature(dataset: Path) -> None:
+def test_the_schema_parses_and_names_every_feature(dataset: Path) -> None:
     from google.protobuf import text_format
     from tensorflow_metadata.proto.v0 import schema_pb2
 
@@ -64,9 +64,7 @@ def test_schema_parses_and_names_every_feature(dataset: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of TensorFlow Datasets' own imports
-def test_several_labels_an_image_are_a_vector_for_tfds_tensorflow_and_tfdv(
-    tmp_path: Path, convert: Callable[..., Any]
-) -> None:
+def test_tfds_tensorflow_and_tfdv_read_several_labels_as_a_vector(tmp_path: Path, convert: Callable[..., Any]) -> None:
     import tensorflow as tf
     from google.protobuf import text_format
     from tensorflow_metadata.proto.v0 import schema_pb2

@@ -1,4 +1,4 @@
-"""What label cells say, and what records hold of it."""
+"""What label cells mean, and how records hold their labels."""
 
 import pytest
 
@@ -30,18 +30,18 @@ from schemas.labels import (
         (" | ", "|", ()),
     ],
 )
-def test_equal_sets_of_findings_are_equal_labels(cell: str, label: str, names: tuple[str, ...]) -> None:
+def test_equal_sets_of_findings_give_equal_labels(cell: str, label: str, names: tuple[str, ...]) -> None:
     assert canonical(cell) == label
     assert names_in(label) == names
 
 
-def test_the_kind_follows_from_any_cell_with_two_labels() -> None:
+def test_one_cell_with_several_labels_decides_the_kind() -> None:
     assert kind_of(["A", "B", "No Finding"]) == CLASS
     assert kind_of(["A", "A|B"]) == MULTI_HOT
     assert kind_of(["A", "|"]) == MULTI_HOT
 
 
-def test_no_finding_is_a_class_only_where_each_image_has_one() -> None:
+def test_no_finding_is_a_class_only_if_each_image_has_one_class() -> None:
     assert class_names(["A", "No Finding"], CLASS) == {"A", "No Finding"}
     assert class_names(["A|B", "No Finding", "|"], MULTI_HOT) == {"A", "B"}
 
@@ -56,7 +56,9 @@ def test_no_finding_is_a_class_only_where_each_image_has_one() -> None:
         ("|", MULTI_HOT, (0, 0, 0), "No Finding"),
     ],
 )
-def test_what_a_record_holds(label: str, kind: str, value: int | tuple[int, ...], text: str) -> None:
+def test_a_label_is_encoded_as_its_kind_requires(
+    label: str, kind: str, value: int | tuple[int, ...], text: str
+) -> None:
     assert encode_label(label, ("A", "B", "C"), kind) == value
     assert label_text(value, ("A", "B", "C")) == text
     assert [("A", "B", "C")[index] for index in positives(value)] == [n for n in names_in(label) if n != "No Finding"]
@@ -67,7 +69,7 @@ def test_what_a_record_holds(label: str, kind: str, value: int | tuple[int, ...]
 @pytest.mark.parametrize(
     ("value", "kind"), [(3, CLASS), (-1, CLASS), ((0, 1), MULTI_HOT), ((0, 1, 2), MULTI_HOT), ((0, 1, 0, 0), MULTI_HOT)]
 )
-def test_what_a_record_cannot_hold(value: int | tuple[int, ...], kind: str) -> None:
+def test_an_invalid_label_is_recognised(value: int | tuple[int, ...], kind: str) -> None:
     assert not can_be(value, 3, kind)
 
 

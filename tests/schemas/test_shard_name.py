@@ -21,7 +21,7 @@ def test_a_name_is_written_and_read_back(text: str) -> None:
     ["", "manifest.json", "cxr.tfrecord", "cxr-train.tfrecord-3-of-16", "cxr-train.tfrecord-00016-of-00016"]
     + ["-train.tfrecord-00000-of-00001", "cxr-train.tfrecord-00000-of-00001x"],
 )
-def test_any_other_name_is_none(text: str) -> None:
+def test_any_other_name_is_not_a_shard_name(text: str) -> None:
     assert ShardName.parse(text) is None
 
 

@@ -1,4 +1,4 @@
-"""What paths say: splits, classes, patients, and which files are none of ours."""
+"""What paths mean: splits, classes, patients, and which files are skipped."""
 
 import pytest
 
@@ -23,7 +23,7 @@ from schemas.source import UNASSIGNED, compile_group_pattern, group_of, skip_rea
         ("holdout", None),
     ],
 )
-def test_split_names(text: str, split: str | None) -> None:
+def test_split_names_are_recognised(text: str, split: str | None) -> None:
     assert split_name(text) == split
 
 
@@ -39,7 +39,7 @@ def test_split_names(text: str, split: str | None) -> None:
         ("train/a.png", None),
     ],
 )
-def test_split_and_label(path: str, place: tuple[str, str] | None) -> None:
+def test_split_and_label_are_read_from_a_path(path: str, place: tuple[str, str] | None) -> None:
     assert split_and_label(path) == place
 
 
@@ -59,7 +59,7 @@ def test_split_and_label(path: str, place: tuple[str, str] | None) -> None:
         ("NORMAL/DICOMDIR", 10, "not_an_image_name"),
     ],
 )
-def test_skip_reason(path: str, size: int, reason: str | None) -> None:
+def test_files_are_skipped_for_the_right_reason(path: str, size: int, reason: str | None) -> None:
     assert skip_reason(path, size) == reason
 
 
@@ -76,17 +76,17 @@ def test_skip_reason(path: str, size: int, reason: str | None) -> None:
         ("train/NORMAL/other.jpeg", None),
     ],
 )
-def test_kermany_groups(path: str, group: str | None) -> None:
+def test_the_kermany_pattern_captures_the_patient(path: str, group: str | None) -> None:
     assert group_of(path, compile_group_pattern(PRESETS["kermany"].group_pattern)) == group
 
 
-def test_a_pattern_may_capture_by_place_or_by_name() -> None:
+def test_a_pattern_can_capture_by_position_or_by_name() -> None:
     assert group_of("a/p7_1.png", compile_group_pattern(r"(p\d+)_")) == "/p7"
     assert group_of("B/p7_1.png", compile_group_pattern(r"(?P<pool>\w+)/(?P<group>p\d+)_")) == "b/p7"
     assert group_of("a/p7_1.png", None) is None
 
 
 @pytest.mark.parametrize(("pattern", "says"), [("(", "regular expression"), (r"p\d+", "captures nothing")])
-def test_a_pattern_that_cannot_work_is_refused(pattern: str, says: str) -> None:
+def test_an_invalid_pattern_is_refused(pattern: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         compile_group_pattern(pattern)

@@ -1,4 +1,4 @@
-"""tensorflow-io's DICOM op beside pydicom. Most run in `make test-tfio`, in an environment where the op loads."""
+"""tensorflow-io's DICOM op compared with pydicom. Most of these tests run in `make test-tfio`, where the op loads."""
 
 import importlib.util
 import os
@@ -37,7 +37,7 @@ Decode = Callable[[bytes], Decoded]
 
 
 def chest(height: int, width: int, greatest: int) -> NDArray[np.float64]:
-    """A frontal chest as it lies on the detector: bright middle, two dark lungs, noise. Float [height, width]."""
+    """A frontal chest as a detector records it: bright middle, two dark lungs, noise. Float [height, width]."""
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     body = np.exp(-((x / 0.8) ** 4) - (y / 1.2) ** 4)
     lungs = sum(np.exp(-(((x - side) / 0.28) ** 2) - ((y + 0.1) / 0.55) ** 2) for side in (-0.42, 0.42))
@@ -66,8 +66,8 @@ def cr_jpeg() -> bytes:
     return encapsulated(frame, JPEGBaseline8Bit, Rows=1024, Columns=1024, Modality="CR")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorflow_io") is not None, reason="tensorflow-io is here")
-def test_where_it_does_not_load_one_line_names_the_versions_that_work(
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow_io") is not None, reason="tensorflow-io is installed")
+def test_the_error_names_the_working_versions_if_tensorflow_io_does_not_load(
     tmp_path: Path, convert: Callable[..., Result]
 ) -> None:
     raw = write_images(tmp_path / "raw", ["NORMAL/1.png", "PNEUMONIA/2.png"])
@@ -80,7 +80,7 @@ def test_where_it_does_not_load_one_line_names_the_versions_that_work(
     assert (wrong.code, "must be one of pydicom, tfio" in wrong.error) == (2, True)
 
 
-def test_the_op_gets_pixels_and_no_name() -> None:
+def test_the_op_gets_the_pixels_but_no_names() -> None:
     dataset = dicom_object(twelve_bits(), WindowCenter=5, RescaleSlope=2, PhotometricInterpretation="MONOCHROME1")
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
@@ -102,13 +102,13 @@ def far(decoders: tuple[Decode, Decode], data: bytes) -> int:
 
 @pytest.mark.tfio
 @pytest.mark.parametrize("make", [cr_monochrome1, dx_eight_bits, cr_jpeg])
-def test_chest_images_agree_within_a_level(decoders: tuple[Decode, Decode], make: Callable[[], bytes]) -> None:
+def test_chest_images_agree_to_within_one_level(decoders: tuple[Decode, Decode], make: Callable[[], bytes]) -> None:
     assert far(decoders, make()) <= 1
 
 
 @pytest.mark.tfio
 @pytest.mark.parametrize("kind", [kind for kind in GOOD if kind.endswith(".dcm")])
-def test_odd_files_agree(decoders: tuple[Decode, Decode], kind: str) -> None:
+def test_unusual_files_agree(decoders: tuple[Decode, Decode], kind: str) -> None:
     assert far(decoders, GOOD[kind]()) <= 1
 
 
@@ -122,26 +122,26 @@ def test_odd_files_agree(decoders: tuple[Decode, Decode], kind: str) -> None:
     ],
 )
 @pytest.mark.parametrize("signed", [False, True])
-def test_transforms_are_the_same(decoders: tuple[Decode, Decode], elements: dict[str, Any], signed: bool) -> None:
+def test_value_transforms_agree(decoders: tuple[Decode, Decode], elements: dict[str, Any], signed: bool) -> None:
     pixels = twelve_bits().astype(np.int16) - 2048 if signed else twelve_bits()
     assert far(decoders, dicom_file(pixels, BitsStored=12, HighBit=11, **elements)) <= 1
 
 
 @pytest.mark.tfio
 @pytest.mark.parametrize("syntax", [DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian])
-def test_other_native_syntaxes_agree(decoders: tuple[Decode, Decode], syntax: str) -> None:
+def test_other_native_transfer_syntaxes_agree(decoders: tuple[Decode, Decode], syntax: str) -> None:
     assert far(decoders, dicom_bytes(dicom_object(twelve_bits()), syntax)) <= 1
 
 
 @pytest.mark.tfio
-def test_what_the_op_cannot_decode_is_rejected(decoders: tuple[Decode, Decode]) -> None:
+def test_an_image_that_the_op_cannot_decode_is_rejected(decoders: tuple[Decode, Decode]) -> None:
     with pytest.raises(ImageRejected) as caught:
         decoders[0](encapsulated(picture("JPEG")[:200] + bytes(2)))
     assert caught.value.reason in (Reason.UNSUPPORTED, Reason.TRUNCATED, Reason.DAMAGED)
 
 
 @pytest.mark.tfio
-def test_a_whole_conversion_with_either_decoder(tmp_path: Path, convert: Callable[..., Result]) -> None:
+def test_a_conversion_gives_the_same_shards_with_either_decoder(tmp_path: Path, convert: Callable[..., Result]) -> None:
     raw = write_images(tmp_path / "raw", [f"{label}/{n}.png" for label in ("NORMAL", "PNEUMONIA") for n in range(5)])
     (raw / "NORMAL/dx.dcm").write_bytes(dx_eight_bits())
     for decoder in ("tfio", "pydicom"):
@@ -153,7 +153,7 @@ def test_a_whole_conversion_with_either_decoder(tmp_path: Path, convert: Callabl
 
 @pytest.mark.tfio
 @pytest.mark.skipif(not os.environ.get("RADRECORDS_DICOM_FOLDER"), reason="RADRECORDS_DICOM_FOLDER names no folder")
-def test_the_files_of_a_folder_agree(decoders: tuple[Decode, Decode]) -> None:
+def test_the_files_in_a_folder_agree(decoders: tuple[Decode, Decode]) -> None:
     files = sorted(Path(os.environ["RADRECORDS_DICOM_FOLDER"]).rglob("*.dcm"))
     assert files
     for file in files:

@@ -1,4 +1,4 @@
-"""Inputs named by a CSV."""
+"""Conversions of images that a CSV file lists."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def write_csv(path: Path, header: str, rows: list[str]) -> Path:
     return path
 
 
-def test_relative_and_absolute_uris_splits_and_groups(raw: Path, tmp_path: Path, convert: Convert) -> None:
+def test_relative_and_absolute_uris_splits_and_groups_are_read(raw: Path, tmp_path: Path, convert: Convert) -> None:
     splits = ["TRAIN", "train", "VALIDATION", "val", "Test", "test"]
     rows = [
         f"{raw / name if n % 2 else name},{'ill' if n % 2 else 'well'},{splits[n // 2]},p{n // 2}"
@@ -44,7 +44,7 @@ def test_relative_and_absolute_uris_splits_and_groups(raw: Path, tmp_path: Path,
             assert example.group == pseudonym("group", f"/p{n // 2}")
 
 
-def test_automl_rows_and_classes_in_the_order_given(raw: Path, tmp_path: Path, convert: Convert) -> None:
+def test_automl_rows_are_read_and_classes_keep_the_given_order(raw: Path, tmp_path: Path, convert: Convert) -> None:
     splits = ["TRAIN", "VALIDATION", "TEST"]
     labels = ["well", "ill", "odd", ""]
     rows = [f"{splits[n % 3]},{name},{labels[n // 3]}" for n, name in enumerate(NAMES)]
@@ -60,14 +60,16 @@ def test_automl_rows_and_classes_in_the_order_given(raw: Path, tmp_path: Path, c
         assert examples == expected
 
 
-def test_columns_in_any_order_quotes_and_a_byte_order_mark(raw: Path, tmp_path: Path, convert: Convert) -> None:
+def test_column_order_quotes_and_a_byte_order_mark_do_not_matter(raw: Path, tmp_path: Path, convert: Convert) -> None:
     rows = [f'"a, b",{name}' if n % 2 else f'"c ""d""",{name}' for n, name in enumerate(NAMES)]
     manifest = write_csv(tmp_path / "rows.csv", "\ufefflabel,image_uri", rows)
     assert convert(raw, tmp_path / "out", "--manifest", manifest).code == 0
     assert manifest_of(tmp_path / "out")["classes"] == ["a, b", 'c "d"']
 
 
-def test_unlabelled_rows_are_skipped_and_missing_files_quarantined(raw: Path, tmp_path: Path, convert: Convert) -> None:
+def test_unlabelled_rows_are_skipped_and_missing_files_are_quarantined(
+    raw: Path, tmp_path: Path, convert: Convert
+) -> None:
     rows = [f"{name},{'AB'[n % 2]}" for n, name in enumerate(NAMES)]
     rows[0] = f"{NAMES[0]},"
     rows.append("scans/gone.png,A")
@@ -97,7 +99,7 @@ def test_unlabelled_rows_are_skipped_and_missing_files_quarantined(raw: Path, tm
         ("image_uri,label", ["scans/0.png,A", "scans/1.png,A"], 2, "only one class"),
     ],
 )
-def test_a_bad_manifest_is_one_line(
+def test_a_bad_manifest_is_reported_in_one_line(
     raw: Path, tmp_path: Path, convert: Convert, header: str, rows: list[str], code: int, says: str
 ) -> None:
     manifest = write_csv(tmp_path / "rows.csv", header, rows)
@@ -107,7 +109,7 @@ def test_a_bad_manifest_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_missing_or_binary_manifest_is_one_line(raw: Path, tmp_path: Path, convert: Convert) -> None:
+def test_a_missing_or_binary_manifest_is_reported_in_one_line(raw: Path, tmp_path: Path, convert: Convert) -> None:
     missing = convert(raw, tmp_path / "out", "--manifest", tmp_path / "none.csv")
     assert missing.code == 2
     assert "does not exist" in missing.error
@@ -117,7 +119,7 @@ def test_a_missing_or_binary_manifest_is_one_line(raw: Path, tmp_path: Path, con
     assert "not CSV text" in binary.error
 
 
-def test_a_dot_before_a_path_changes_no_id(raw: Path, tmp_path: Path, convert: Convert) -> None:
+def test_a_leading_dot_in_a_path_does_not_change_the_id(raw: Path, tmp_path: Path, convert: Convert) -> None:
     rows = [f"{name},{'AB'[n % 2]}" for n, name in enumerate(NAMES)]
     for output, before in (("plain", ""), ("dotted", "./")):
         manifest = write_csv(tmp_path / f"{output}.csv", "image_uri,label", [before + row for row in rows])
@@ -127,7 +129,7 @@ def test_a_dot_before_a_path_changes_no_id(raw: Path, tmp_path: Path, convert: C
 
 
 @pytest.mark.parametrize("uri", ["http://somewhere/1.png", "s3://bucket/1.png"])
-def test_a_row_from_elsewhere_is_named(raw: Path, tmp_path: Path, convert: Convert, uri: str) -> None:
+def test_a_row_with_an_unsupported_scheme_is_named(raw: Path, tmp_path: Path, convert: Convert, uri: str) -> None:
     rows = [f"{name},{'AB'[n % 2]}" for n, name in enumerate(NAMES)]
     manifest = write_csv(tmp_path / "rows.csv", "image_uri,label", [*rows, f"{uri},A"])
     result = convert(raw, tmp_path / "out", "--manifest", manifest)

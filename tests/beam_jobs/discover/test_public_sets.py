@@ -1,4 +1,4 @@
-"""The public sets convert as they are published."""
+"""Public data sets are converted in the form in which they are published."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.conftest import Result, manifest_of, write_images
 Convert = Callable[..., Result]
 
 
-def test_nih14_by_name_patient_and_official_split(tmp_path: Path, convert: Convert) -> None:
+def test_nih14_images_get_their_labels_patients_and_official_splits(tmp_path: Path, convert: Convert) -> None:
     names = nih(tmp_path / "nih")
     write_images(tmp_path / "nih", {"images_002/images/99999999_000.png": 99})
     result = convert(tmp_path / "nih", tmp_path / "out", "--preset", "nih14")
@@ -41,7 +41,7 @@ def test_nih14_by_name_patient_and_official_split(tmp_path: Path, convert: Conve
     assert sum(map(len, groups.values())) == 10
 
 
-def test_rsna_gives_one_image_for_several_boxes(tmp_path: Path, convert: Convert) -> None:
+def test_rsna_images_with_several_boxes_give_one_record(tmp_path: Path, convert: Convert) -> None:
     rsna(tmp_path / "rsna")
     assert convert(tmp_path / "rsna", tmp_path / "two", "--preset", "rsna").code == 0
     content = manifest_of(tmp_path / "two")
@@ -62,7 +62,7 @@ def test_rsna_gives_one_image_for_several_boxes(tmp_path: Path, convert: Convert
     assert totals == [3, 3, 6]
 
 
-def test_target_0_and_1_may_be_called_otherwise(tmp_path: Path, convert: Convert) -> None:
+def test_rsna_targets_0_and_1_can_get_other_class_names(tmp_path: Path, convert: Convert) -> None:
     rsna(tmp_path / "rsna")
     moved = tmp_path / "labels of mine.csv"
     (tmp_path / "rsna/stage_2_train_labels.csv").rename(moved)
@@ -74,7 +74,7 @@ def test_target_0_and_1_may_be_called_otherwise(tmp_path: Path, convert: Convert
     assert "--preset rsna needs 2 classes, for Target 0 and 1" in result.error
 
 
-def test_a_table_that_is_not_there_or_contradicts_itself_is_one_line(tmp_path: Path, convert: Convert) -> None:
+def test_a_missing_or_contradictory_table_is_reported_in_one_line(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "nih", ["images/00000001_000.png", "a/00000002_000.png", "b/00000002_000.png"])
     result = convert(raw, tmp_path / "out", "--preset", "nih14")
     assert result.code == 2
@@ -94,7 +94,7 @@ def test_a_table_that_is_not_there_or_contradicts_itself_is_one_line(tmp_path: P
     ("classes", "says"),
     [("A", "at least two"), ("A,A", "different"), ("A,", "at least two different"), ("A|B,C", "'A|B' is not a class")],
 )
-def test_classes_that_cannot_be_are_one_line(tmp_path: Path, convert: Convert, classes: str, says: str) -> None:
+def test_invalid_classes_are_reported_in_one_line(tmp_path: Path, convert: Convert, classes: str, says: str) -> None:
     raw = write_images(tmp_path / "raw", ["A/1.png", "B/2.png"])
     result = convert(raw, tmp_path / "out", "--classes", classes)
     assert result.code == 2

@@ -1,4 +1,4 @@
-"""Tables of every form give the same rows."""
+"""Tables in every format give the same rows."""
 
 import csv
 import io
@@ -31,13 +31,13 @@ def write_csv(path: Path, *rows: tuple[str, ...]) -> str:
     return str(path)
 
 
-def test_csv_with_a_header(tmp_path: Path) -> None:
+def test_a_csv_with_a_header_is_read(tmp_path: Path) -> None:
     uri = write_csv(tmp_path / "rows.csv", ("image_uri", "label", "split", "group"), *CELLS)
     check_table(uri)
     assert list(read_rows(uri)) == numbered(2)
 
 
-def test_automl_without_a_header(tmp_path: Path) -> None:
+def test_an_automl_csv_without_a_header_is_read(tmp_path: Path) -> None:
     lines = [(split, image, *label.split("|")) for image, label, split, _ in CELLS]
     uri = write_csv(tmp_path / "rows.csv", *lines)
     check_table(uri)
@@ -56,12 +56,12 @@ def test_automl_without_a_header(tmp_path: Path) -> None:
         ("image_uri,label", False),
     ],
 )
-def test_automl_is_known_by_its_first_line(tmp_path: Path, first: str, is_row: bool) -> None:
+def test_an_automl_csv_is_recognised_by_its_first_line(tmp_path: Path, first: str, is_row: bool) -> None:
     (tmp_path / "rows.csv").write_text(f"{first}\nTRAIN,x.png\n")
     assert len(list(read_rows(str(tmp_path / "rows.csv")))) == (2 if is_row else 1)
 
 
-def test_parquet_with_nulls_numbers_and_lists(tmp_path: Path) -> None:
+def test_parquet_nulls_numbers_and_lists_are_read(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     columns = {
         "other": [{"not": "read"}] * 3,
@@ -81,11 +81,11 @@ def test_parquet_with_nulls_numbers_and_lists(tmp_path: Path) -> None:
     assert [row.label for row in read_rows(str(path))] == ["|", "A", "|"]
 
 
-def test_parquet_columns_as_other_programs_write_them(tmp_path: Path) -> None:
+def test_parquet_columns_written_by_other_programs_are_read(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     images = pyarrow.array(["a", "b", "c"], pyarrow.large_string())
     for label, expected in [
-        (pyarrow.array([1.0, None, 0.0]), ["1", "", "0"]),  # pandas' way of whole numbers, some of them missing
+        (pyarrow.array([1.0, None, 0.0]), ["1", "", "0"]),  # how pandas stores whole numbers if some are missing
         (pyarrow.array([b"A", None, "\u00e9".encode()]), ["A", "", "\u00e9"]),
         (pyarrow.array(["A", None, "B"]).dictionary_encode(), ["A", "", "B"]),
         (pyarrow.array([["A", "B"], None, ["B"]], pyarrow.large_list(pyarrow.string())), ["A|B", "", "B"]),
@@ -98,7 +98,7 @@ def test_parquet_columns_as_other_programs_write_them(tmp_path: Path) -> None:
             check_table(str(path))
 
 
-def test_what_people_write_between_commas(tmp_path: Path) -> None:
+def test_spaces_quotes_file_uris_and_blank_rows_are_handled(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(' image_uri , label\nfile:///x/a%20b.png, "A, or ""a"""\n , \n\nc.png,B,,\n')
     check_table(str(path))
@@ -117,13 +117,13 @@ def test_what_people_write_between_commas(tmp_path: Path) -> None:
         ("a.png,A\nb\0.png,B\n", "not CSV text"),
     ],
 )
-def test_rows_are_never_lost_in_a_damaged_table(tmp_path: Path, rows: str, says: str) -> None:
+def test_a_damaged_csv_is_refused_instead_of_losing_rows(tmp_path: Path, rows: str, says: str) -> None:
     (tmp_path / "rows.csv").write_text(f"image_uri,label\n{rows}")
     with pytest.raises(UnreadableTable, match=says):
         list(read_rows(str(tmp_path / "rows.csv")))
 
 
-def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+def test_a_repeated_column_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("image_uri,label,label\na.png,A,B\n")
     columns = [pyarrow.array(["a.png"])] * 3
     names = ["image_uri", "split", "split"]
@@ -134,7 +134,7 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
         check_table(str(tmp_path / "rows.parquet"))
 
 
-def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_valid_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.parquet").write_bytes(b"PAR1, or not")
     (tmp_path / "rows.csv").write_bytes(b"image_uri,label\na.png,A\n" * 10_000 + b"\xff\xfe,B\n")
     with pytest.raises(UsageError, match=r"rows\.parquet is not a Parquet file"):
@@ -150,7 +150,7 @@ def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:
         check_table(str(tmp_path / "rows.pq"))
 
 
-def test_published_tables_by_their_own_columns(tmp_path: Path) -> None:
+def test_a_published_table_is_read_by_its_own_columns(tmp_path: Path) -> None:
     rsna = PRESETS["rsna"].table
     assert rsna
     (tmp_path / "rows.csv").write_text("patientId,x,y,width,height,Target\np1,,,,,0\np2,1.0,2.0,3.0,4.0,1\np3,,,,,\n")

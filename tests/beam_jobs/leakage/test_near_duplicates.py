@@ -1,4 +1,4 @@
-"""Near-duplicates: copies of drawn radiographs and other exposures, and the search against plain loops over all pairs."""
+"""Near-duplicates: the search compared with plain loops over all pairs, and its results on drawn radiographs."""
 
 import io
 import itertools
@@ -31,7 +31,7 @@ Records = list[tuple[bytes, str, int]]  # signature, id, split
 
 
 def found_in_parts(records: Records, parts: int, shard: int = 40, most_meeting: int = MOST_MEETING) -> Found:
-    """What the job does with these records, in shards of so many, without a runner."""
+    """Searches these records as the job does, in shards of `shard` records, but without a runner."""
     none = np.zeros(0, crowds.ROW)
     by_part: dict[int, list[list[crowds.Rows]]] = {}
     for split in range(3):
@@ -46,12 +46,12 @@ def found_in_parts(records: Records, parts: int, shard: int = 40, most_meeting: 
 
 
 def parts_of(packed: bytes) -> list[int]:
-    """The signs of all pixels, and of the cropped ones."""
+    """The signs of the whole image and of its two cropped versions."""
     return [int.from_bytes(packed[at : at + 32], "big") for at in (0, 32, 64)]
 
 
 def plain_values(packed: bytes) -> set[tuple[int, int]]:
-    """The (word, key) by which a record is found."""
+    """The (word, key) values by which a record is found."""
     values = set()
     for word in range(4):
         plain, *cropped = (signs >> 64 * (3 - word) & (1 << 64) - 1 for signs in parts_of(packed))
@@ -77,7 +77,7 @@ def all_with_all(records: Records) -> list[Pair]:
 
 
 def made(seed: int, count: int, free_bits: int) -> Records:
-    """Signatures that differ in `free_bits` places only: few make many pairs, and very few make equal ones."""
+    """Records whose signatures differ in only `free_bits` places: few give many pairs, very few give equal signatures."""
     rng = random.Random(seed)
     base = rng.getrandbits(768)
     places = rng.sample(range(768), free_bits)
@@ -93,7 +93,7 @@ def made(seed: int, count: int, free_bits: int) -> Records:
 @pytest.mark.parametrize(
     ("count", "free_bits"), [(0, 1), (1, 1), (2, 1), (60, 700), (120, 120), (50, 40), (40, 4), (90, 0), (150, 2)]
 )
-def test_exactly_the_pairs_of_comparing_all_with_all(parts: int, count: int, free_bits: int) -> None:
+def test_the_search_finds_exactly_the_pairs_of_a_full_comparison(parts: int, count: int, free_bits: int) -> None:
     records = made(count + parts, count, free_bits)
     expected = all_with_all(records)
     found = found_in_parts(records, parts)
@@ -103,7 +103,7 @@ def test_exactly_the_pairs_of_comparing_all_with_all(parts: int, count: int, fre
 
 
 @pytest.mark.parametrize("free_bits", [0, 3, 60])
-def test_of_more_pairs_than_are_named_the_first_are(monkeypatch: pytest.MonkeyPatch, free_bits: int) -> None:
+def test_only_the_first_pairs_are_named_if_there_are_too_many(monkeypatch: pytest.MonkeyPatch, free_bits: int) -> None:
     monkeypatch.setattr(near_duplicates, "PAIRS_SHOWN", 25)
     records = made(5, 80, free_bits)
     found = found_in_parts(records, 7)
@@ -117,7 +117,7 @@ def test_of_more_pairs_than_are_named_the_first_are(monkeypatch: pytest.MonkeyPa
         assert named == expected[:25]
 
 
-def test_of_many_equal_signatures_every_pair_is_counted_and_the_first_are_named(
+def test_all_pairs_of_equal_signatures_are_counted_but_only_the_first_are_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(crowds, "MOST_NAMED", 4)
@@ -141,7 +141,7 @@ def test_of_many_equal_signatures_every_pair_is_counted_and_the_first_are_named(
     assert [pair[:3] for pair in pairs_of(found)] == sorted(equal) + sorted(alike)
 
 
-def test_a_crowd_of_alike_signatures_is_bounded_and_what_was_not_compared_is_counted() -> None:
+def test_comparisons_of_similar_signatures_are_limited_and_those_left_out_are_counted() -> None:
     free = [word * 64 + bit for word in range(4) for bit in range(64) if not KEY_BITS >> bit & 1]
     rng = random.Random(3)
     (packed, _, _), *_ = made(0, 1, 1)
@@ -216,12 +216,12 @@ def test_copies_of_an_exposure_are_found(exposures: list[Image.Image], kind: str
     assert len(right) >= 57  # 95%
 
 
-def test_other_exposures_are_not(exposures: list[Image.Image]) -> None:
+def test_different_exposures_are_not_paired(exposures: list[Image.Image]) -> None:
     assert not pairs_of(found_in_parts([(stored(x), f"{n:032x}", n % 3) for n, x in enumerate(exposures)], 3))
 
 
 @pytest.mark.parametrize("aspect", [0.5, 0.73, 1.37, 2.0])
-def test_bars_of_a_letterbox_make_neither_pairs_nor_strangers(exposures: list[Image.Image], aspect: float) -> None:
+def test_letterbox_bars_neither_create_nor_hide_pairs(exposures: list[Image.Image], aspect: float) -> None:
     long = [image.resize((round(image.width * aspect), image.height)) for image in exposures]
     originals = [(stored(image, resize_mode="letterbox"), f"{n:032x}", n % 2) for n, image in enumerate(long)]
     copies = [
@@ -234,7 +234,7 @@ def test_bars_of_a_letterbox_make_neither_pairs_nor_strangers(exposures: list[Im
     assert len(right) >= 57
 
 
-def test_blank_and_regular_images_have_no_signature() -> None:
+def test_blank_images_gradients_and_tiny_images_have_no_signature() -> None:
     stripes = np.tile(np.arange(64, dtype=np.uint8) * 3, (64, 1))[:, :, np.newaxis]
     for image in (np.full((64, 64, 1), 37, np.uint8), stripes):
         assert signatures([image], False) == [b""]
@@ -242,7 +242,7 @@ def test_blank_and_regular_images_have_no_signature() -> None:
 
 
 @pytest.mark.parametrize(("side", "letterboxed"), [(64, False), (64, True), (17, False)])
-def test_signatures_are_the_same_alone_and_together(side: int, letterboxed: bool) -> None:
+def test_a_signature_does_not_depend_on_the_other_images(side: int, letterboxed: bool) -> None:
     images = [np.asarray(phantom(seed, side))[:, :, np.newaxis].copy() for seed in range(5)]
     images[1][:3], images[1][-3:] = 0, 0
     images[2][:] = 9
@@ -251,7 +251,7 @@ def test_signatures_are_the_same_alone_and_together(side: int, letterboxed: bool
     assert len({*together}) == 5
 
 
-def test_signs_follow_the_cosine_transform_and_brightness_does_not_change_them() -> None:
+def test_signs_follow_the_cosine_transform_and_do_not_depend_on_brightness() -> None:
     image = np.asarray(phantom(1, 64))[:, :, np.newaxis] // 2
     (packed,) = signatures([image], False)
     assert len(packed) == SIGNATURE.itemsize == HASHED.itemsize - 16
@@ -259,7 +259,7 @@ def test_signs_follow_the_cosine_transform_and_brightness_does_not_change_them()
     cells = image[:, :, 0].astype(float).reshape(32, 2, 32, 2).mean((1, 3))
     cosines = np.cos(np.pi * np.outer(np.arange(18), (np.arange(32) + 0.5) / 32))
     transform = cosines @ cells @ cosines.T
-    # The lowest orders are dealt to the words in turn: (0, 4), (1, 3), ... by radius, horizontal order first.
+    # The lowest orders are assigned to the words in turn: (0, 4), (1, 3), ... by radius, horizontal order first.
     orders = sorted(
         ((u, v) for u in range(18) for v in range(18) if u + v >= 4), key=lambda o: (o[0] ** 2 + o[1] ** 2, o)
     )[:256]

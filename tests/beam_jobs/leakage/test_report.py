@@ -1,4 +1,4 @@
-"""Leaks between splits, as a conversion reports them."""
+"""Leakage between splits, as a conversion reports it."""
 
 import base64
 import itertools
@@ -30,8 +30,8 @@ def drawn(seed: int) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    """40 unlike images in each split, and three of the training images again in test: the same pixels in another file
-    format, saved with loss, and darker. One is twice in train, which is no leak."""
+    """40 different images in each split. Three training images are also in test: the same pixels in another file format,
+    saved with loss, and darker. A fourth is in train twice, which is no leak."""
     for n, (split, label) in enumerate(itertools.product(("train", "val", "test"), ("NORMAL", "PNEUMONIA"))):
         folder = tmp_path / "raw" / split / label
         folder.mkdir(parents=True)
@@ -65,7 +65,9 @@ def compared_one_by_one(folder: Path) -> list[dict[str, Any]]:
     return sorted(pairs, key=lambda pair: (pair["distance"], pair["ids"]))
 
 
-def test_near_duplicates_across_splits_are_reported_and_no_error(raw: Path, tmp_path: Path, convert: Convert) -> None:
+def test_near_duplicates_across_splits_are_reported_but_are_not_an_error(
+    raw: Path, tmp_path: Path, convert: Convert
+) -> None:
     result = convert(raw, tmp_path / "out", "--shards", 3)
     assert result.code == 0, result.err
     near = leakage_of(tmp_path / "out")["near_duplicates_across_splits"]
@@ -93,7 +95,7 @@ def test_the_report_is_the_same_after_an_interruption(raw: Path, tmp_path: Path,
     assert leakage_of(tmp_path / "whole")["near_duplicates_across_splits"]["total"] >= 3
 
 
-def of_the_release_before(mark: dict[str, Any]) -> None:
+def of_the_previous_release(mark: dict[str, Any]) -> None:
     mark["hashes"] = mark.pop("signatures")
 
 
@@ -101,8 +103,8 @@ def of_other_signatures(mark: dict[str, Any]) -> None:
     mark["signatures"] = base64.b64encode(base64.b64decode(mark["signatures"])[:-32]).decode()
 
 
-@pytest.mark.parametrize("change", [of_the_release_before, of_other_signatures])
-def test_a_shard_whose_mark_is_of_another_release_is_made_again(
+@pytest.mark.parametrize("change", [of_the_previous_release, of_other_signatures])
+def test_a_shard_marked_by_another_release_is_written_again(
     raw: Path, tmp_path: Path, convert: Convert, change: Callable[[dict[str, Any]], None]
 ) -> None:
     (raw / "train/NORMAL/broken.png").write_bytes(b"")
@@ -116,9 +118,7 @@ def test_a_shard_whose_mark_is_of_another_release_is_made_again(
     assert files_of(tmp_path / "stopped") == files_of(tmp_path / "whole")
 
 
-def test_groups_in_several_splits_are_listed_by_pseudonym_where_they_are_allowed(
-    tmp_path: Path, convert: Convert
-) -> None:
+def test_groups_in_several_splits_are_listed_by_pseudonym_if_allowed(tmp_path: Path, convert: Convert) -> None:
     names = [*labelled(4, "train", "val", "test")]
     names += ["train/NORMAL/p1_1.png", "test/NORMAL/p1_2.png", "val/NORMAL/p2_1.png", "test/NORMAL/p2_2.png"]
     raw = write_images(tmp_path / "raw", names)
@@ -139,7 +139,7 @@ def test_groups_in_several_splits_are_listed_by_pseudonym_where_they_are_allowed
     assert manifest_of(tmp_path / "out")["settings"]["allow_group_overlap"] is True
 
 
-def test_many_overlaps_are_counted_and_the_first_kept() -> None:
+def test_all_overlaps_are_counted_but_only_the_first_are_kept() -> None:
     adder = AddUp()
     parts = [adder.create_accumulator() for _ in range(3)]
     for n in range(2500):

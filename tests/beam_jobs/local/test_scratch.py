@@ -1,4 +1,4 @@
-"""A run's temporary folder: gone with the run, and with the next one where the run was killed."""
+"""A run's temporary folder: the run deletes it, or the next run does if this one was killed."""
 
 import signal
 import subprocess
@@ -25,7 +25,7 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", None)
 
 
-def test_it_goes_at_the_end_and_after_an_error(tmp_path: Path) -> None:
+def test_the_folder_is_deleted_at_the_end_even_after_an_error(tmp_path: Path) -> None:
     def fail() -> None:
         with scratch_folder() as folder:
             assert Path(folder).parent == tmp_path
@@ -37,7 +37,7 @@ def test_it_goes_at_the_end_and_after_an_error(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_killed_run_left_goes_and_what_a_running_one_needs_stays(tmp_path: Path) -> None:
+def test_the_next_run_deletes_the_folder_of_a_killed_run_but_not_of_a_live_one(tmp_path: Path) -> None:
     (tmp_path / "radrecords-of-somebody").mkdir()
     with subprocess.Popen(
         [sys.executable, "-c", _HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""Whole local runs, as a user starts them, whose decoder crashes or hangs."""
+"""Whole local runs, started as a user starts them, that lose a decoder or another process or are interrupted."""
 
 import contextlib
 import json
@@ -35,8 +35,8 @@ def started(raw: Path, output: Path, *flags: object, temporary: Path | None = No
 
 
 def processes(output: Path) -> dict[int, str]:
-    """The processes of the run that was `started` for this output, by the TMPDIR that they inherit; without decoders, which
-    inherit nothing."""
+    """The processes of the run that was `started` for this output, found by the TMPDIR that they inherit. Decoders inherit
+    no TMPDIR and are not included."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -50,7 +50,7 @@ def running(output: Path) -> list[str]:
 
 
 def decoders() -> set[int]:
-    """The decoding processes that run the code of this checkout: another one may be at work on the machine."""
+    """The decoding processes that run the code of this checkout. Another checkout may be in use on the same machine."""
     found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -61,7 +61,7 @@ def decoders() -> set[int]:
 
 
 def wait_until_it_decodes(run: subprocess.Popen[str], output: Path) -> None:
-    """Until a shard has been begun, and some time more, for the image that hangs."""
+    """Waits until a shard has been started, and a second longer, so that the hanging image is reached."""
     while not list(output.glob("_work/r1/.*.tmp")):
         assert run.poll() is None, run.communicate()
         sleep(0.05)
@@ -76,7 +76,7 @@ def marked(folder: Path, bad: dict[str, bytes]) -> Path:
 
 
 @pytest.mark.parametrize("beam", [(), PROCESSES], ids=["threads", "processes"])
-def test_a_run_survives_its_decoders(tmp_path: Path, beam: tuple[str, ...]) -> None:
+def test_a_run_survives_decoders_that_crash_or_hang(tmp_path: Path, beam: tuple[str, ...]) -> None:
     raw = marked(tmp_path / "raw", BAD)
     run = started(raw, tmp_path / "out", "--decode_timeout", 2, *beam)
     out, err = run.communicate(timeout=240)
@@ -91,7 +91,7 @@ def test_a_run_survives_its_decoders(tmp_path: Path, beam: tuple[str, ...]) -> N
     assert not (tmp_path / "out/_work").exists()
     assert not left_in(tmp_path / "tmp of out")
 
-    # The same set, with the three files broken in a way that takes no process with it.
+    # The same set, but now the three files are broken in a way that ends no process.
     for name in BAD:
         (raw / name).write_bytes(b"")
     calm = started(raw, tmp_path / "calm")
@@ -108,7 +108,7 @@ def test_a_run_survives_its_decoders(tmp_path: Path, beam: tuple[str, ...]) -> N
         (signal.SIGKILL, -9, []),
     ],
 )
-def test_what_ends_the_launcher_ends_the_run(tmp_path: Path, number: int, code: int, says: list[str]) -> None:
+def test_a_signal_that_ends_the_launcher_ends_the_run(tmp_path: Path, number: int, code: int, says: list[str]) -> None:
     raw = marked(tmp_path / "raw", {"NORMAL/3.jpeg": HANG})
     before = decoders()
     run = started(raw, tmp_path / "out", "--decode_timeout", 600)
@@ -124,11 +124,11 @@ def test_what_ends_the_launcher_ends_the_run(tmp_path: Path, number: int, code: 
             break
         sleep(0.05)
     else:
-        pytest.fail("the run goes on without its launcher")
+        pytest.fail("the run continues without its launcher")
     sleep(1)
     assert not decoders() - before
 
-    # The same command again, with a shorter limit, finishes where it was.
+    # The same command with a shorter time limit continues the run and finishes it.
     again = started(raw, tmp_path / "out", "--decode_timeout", 1)
     _, err = again.communicate(timeout=240)
     assert again.returncode == 0, err
@@ -140,7 +140,7 @@ def left_in(temporary: Path) -> list[Path]:
     return list(temporary.glob("radrecords-*"))
 
 
-def test_temporary_folders_of_killed_launchers_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+def test_temporary_folders_of_killed_launchers_are_deleted_and_those_of_live_ones_are_kept(tmp_path: Path) -> None:
     raw = marked(tmp_path / "raw", {"NORMAL/3.jpeg": HANG})
     (tmp_path / "tmp of living/radrecords-mine").mkdir(parents=True)
     temporary = tmp_path / "tmp of living"
@@ -160,11 +160,11 @@ def test_temporary_folders_of_killed_launchers_go_and_those_of_living_ones_stay(
     finally:
         living.terminate()
         living.communicate()
-    assert len(left) == 2  # that of the one that lives, and
+    assert len(left) == 2  # radrecords-mine, and the folder of the live launcher
     assert temporary / "radrecords-mine" in left
 
 
-# A run that is lost while a worker process of its own still writes into the temporary folder, as those do for a moment.
+# A run that is lost while one of its workers is still writing to the temporary folder, as they do for a moment.
 LOST = """
 import os, signal, subprocess, sys, tempfile
 from beam_jobs.local import supervise
@@ -192,13 +192,13 @@ except JobFailed:
 """
 
 
-def test_a_lost_run_leaves_nothing_though_its_workers_outlive_it_for_a_moment(tmp_path: Path) -> None:
+def test_a_lost_run_leaves_nothing_even_if_its_workers_outlive_it_for_a_moment(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", LOST], env={**os.environ, "TMPDIR": str(tmp_path)}, timeout=60)
     assert done.returncode == 7
     assert not left_in(tmp_path)
 
 
-def test_a_lost_run_says_so_on_a_line_of_its_own(tmp_path: Path) -> None:
+def test_a_lost_run_is_reported_on_a_separate_line(tmp_path: Path) -> None:
     raw = write_images(tmp_path / "raw", labelled(300), side=400)
     run = started(raw, tmp_path / "out")
     while not list((tmp_path / "tmp of out").glob("radrecords-*/radrecords-*/done")):
@@ -232,7 +232,9 @@ def test_a_lost_worker_process_ends_the_run_with_one_line(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("everyone", [True, False], ids=["whole group", "launcher only"])
 @pytest.mark.parametrize("beam", [(), PROCESSES], ids=["threads", "processes"])
-def test_an_interrupt_is_one_line_and_ends_every_process(tmp_path: Path, beam: tuple[str, ...], everyone: bool) -> None:
+def test_an_interrupt_prints_one_line_and_ends_every_process(
+    tmp_path: Path, beam: tuple[str, ...], everyone: bool
+) -> None:
     raw, output = marked(tmp_path / "raw", {"NORMAL/3.jpeg": HANG}), tmp_path / "out"
     before = decoders()
     run = started(raw, output, "--decode_timeout", 600, *beam)
@@ -257,12 +259,12 @@ def test_an_interrupt_is_one_line_and_ends_every_process(tmp_path: Path, beam: t
 
 
 def cpu_seconds(process: int) -> float:
-    """What a process has computed so far."""
+    """The CPU time that a process has used so far."""
     times = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
     return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
 
-def test_an_interrupt_while_python_is_loading_is_one_line(tmp_path: Path) -> None:
+def test_an_interrupt_while_python_loads_prints_one_line(tmp_path: Path) -> None:
     raw = write_images(tmp_path / "raw", labelled(20))
     for seconds in (0.08, 0.1, 0.12, 0.14):
         run = subprocess.Popen(
@@ -270,7 +272,7 @@ def test_an_interrupt_while_python_is_loading_is_one_line(tmp_path: Path) -> Non
             stderr=subprocess.PIPE,
             text=True,
         )
-        while cpu_seconds(run.pid) < seconds:  # not of the clock: a busy machine starts Python late
+        while cpu_seconds(run.pid) < seconds:  # CPU time, not wall time: a busy machine starts Python late
             sleep(0.001)
         run.send_signal(signal.SIGINT)
         _, err = run.communicate(timeout=60)
@@ -280,7 +282,7 @@ def test_an_interrupt_while_python_is_loading_is_one_line(tmp_path: Path) -> Non
         assert lines[0].startswith("interrupted")
 
 
-# A module that makes an error of its own of an interrupt, as NumPy does.
+# A module that turns an interrupt into an ImportError, as NumPy does.
 HALF_LOADED = """
 import os, signal, time
 os.write(2, b"a line of a library")
@@ -303,7 +305,7 @@ except KeyboardInterrupt:
         ("tensorflow", ["training.predict", "--run", "run", "image.png"]),
     ],
 )
-def test_an_interrupt_while_a_library_is_loading_is_one_line(tmp_path: Path, module: str, command: list[str]) -> None:
+def test_an_interrupt_while_a_library_loads_prints_one_line(tmp_path: Path, module: str, command: list[str]) -> None:
     (tmp_path / f"{module}.py").write_text(HALF_LOADED)
     done = subprocess.run(
         [sys.executable, "-m", *command],
@@ -328,7 +330,7 @@ def test_an_interrupted_dry_run_says_so(tmp_path: Path) -> None:
     assert not list((tmp_path / "tmp of out").iterdir())
 
 
-def test_errors_of_a_supervised_run_are_one_line(tmp_path: Path) -> None:
+def test_an_error_of_a_supervised_run_is_reported_in_one_line(tmp_path: Path) -> None:
     run = started(tmp_path / "absent", tmp_path / "out")
     out, err = run.communicate(timeout=240)
     assert (run.returncode, out) == (2, "")

@@ -1,4 +1,4 @@
-"""Blocks of references: what goes in comes out, and in a local run it waits in a file."""
+"""Blocks of references keep their items, and in a local run they wait in a file."""
 
 import itertools
 from pathlib import Path
@@ -12,11 +12,11 @@ from schemas.errors import JobFailed
 from tests.beam_jobs.made import source
 from tests.beam_jobs.small_pipeline import output_of
 
-_CODER = FastPrimitivesCoder()  # Beam's own, for elements that it knows nothing of
+_CODER = FastPrimitivesCoder()  # Beam's coder for elements of types that it does not know
 
 
 @pytest.mark.parametrize("in_files", [False, True])
-def test_a_block_can_be_passed_on_and_gone_through_twice(tmp_path: Path, in_files: bool) -> None:
+def test_a_block_can_be_passed_on_and_iterated_twice(tmp_path: Path, in_files: bool) -> None:
     items = [source(f"a name with ümlauts/{n}") for n in range(1000)]
     with kept_in(str(tmp_path) if in_files else ""):
         passed = _CODER.decode(_CODER.encode(Block(items)))
@@ -27,15 +27,15 @@ def test_a_block_can_be_passed_on_and_gone_through_twice(tmp_path: Path, in_file
     assert len(list(tmp_path.iterdir())) == in_files
 
 
-def test_blocks_hold_everything_once() -> None:
+def test_blocks_hold_every_item_once() -> None:
     assert [list(block) for block in blocks(range(7), 3)] == [[0, 1, 2], [3, 4, 5], [6]]
     assert list(blocks([])) == []
 
 
 @pytest.mark.parametrize("in_files", [False, True])
-def test_items_of_one_key_meet_in_one_partition(tmp_path: Path, in_files: bool) -> None:
+def test_items_with_the_same_key_are_in_one_partition(tmp_path: Path, in_files: bool) -> None:
     items = [(f"key {n % 300}", n) for n in range(3000)]
-    # It holds few, or all would be sorted at the end of the bundle.
+    # `held` is small; otherwise all items would be sorted at the end of the bundle.
     partition = InPartitions(lambda item: item[0], held=50) | beam.Map(
         lambda some: [x for block in some for x in block]
     )
@@ -46,7 +46,7 @@ def test_items_of_one_key_meet_in_one_partition(tmp_path: Path, in_files: bool) 
     assert sorted(itertools.chain.from_iterable(partitions)) == sorted(items)
 
 
-def test_sorting_makes_few_blocks_of_many() -> None:
+def test_sorting_turns_many_blocks_into_few() -> None:
     sizes = (
         beam.Reshuffle()
         | beam.ParDo(SortByKey(lambda item, divisor: item % divisor), 2)
@@ -57,6 +57,6 @@ def test_sorting_makes_few_blocks_of_many() -> None:
     assert sorted(output_of(sizes, tiny)) == [(0, [500]), (1, [500])]
 
 
-def test_a_full_temporary_folder_is_named(tmp_path: Path) -> None:
+def test_a_temporary_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(JobFailed, match=f"cannot write {tmp_path}/gone/.*TMPDIR"), kept_in(f"{tmp_path}/gone"):
         _CODER.encode(Block([source(str(n)) for n in range(1000)]))

@@ -1,4 +1,4 @@
-"""Of byte-identical inputs one is kept."""
+"""One of each set of byte-identical inputs is kept."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def test_duplicates_are_kept_once_and_counted(tmp_path: Path) -> None:
     assert result[TALLY] == [Count(DUPLICATES, "", 1)]
 
 
-def test_large_files_of_one_size_are_read_whole_only_where_their_ends_are_equal(tmp_path: Path) -> None:
+def test_large_files_of_equal_size_are_read_in_full_only_if_their_ends_are_equal(tmp_path: Path) -> None:
     side, length = b"\1" * 5_000, 200_000
     contents = {
         "same": side + bytes(length) + side,
@@ -50,7 +50,7 @@ def test_large_files_of_one_size_are_read_whole_only_where_their_ends_are_equal(
     assert result[TALLY] == [Count(DUPLICATES, "", 1)]
 
 
-def test_a_file_whose_checksum_is_listed_meets_a_large_one_without(tmp_path: Path) -> None:
+def test_a_file_with_a_listed_checksum_is_compared_with_a_large_one_without(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(100_000))
     local = source("a", size=100_000)._replace(uri=str(tmp_path / "a"))
     listed = source("b", size=100_000, md5="md5:1")
@@ -63,7 +63,9 @@ def test_a_file_whose_checksum_is_listed_meets_a_large_one_without(tmp_path: Pat
     ("change", "says"),
     [({"label": "B"}, "labels 'A' and 'B'"), ({"split": "test"}, "splits 'unassigned' and 'test'")],
 )
-def test_identical_images_that_disagree_are_a_problem(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+def test_identical_images_with_different_labels_or_splits_are_a_problem(
+    tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
     write_images(tmp_path, ["a.png"])
     first = source("a", md5="md5:1")._replace(uri=str(tmp_path / "a.png"))
     same = Block([first._replace(path="b", **change), first])
@@ -73,7 +75,7 @@ def test_identical_images_that_disagree_are_a_problem(tmp_path: Path, change: di
     assert says in output.value.what
 
 
-def test_identical_bytes_that_are_no_image_are_left_to_be_quarantined(tmp_path: Path) -> None:
+def test_identical_files_that_are_not_images_are_kept_for_the_quarantine(tmp_path: Path) -> None:
     (tmp_path / "page").write_bytes(b"<html>404</html>")
     sources = [
         source(name, label=label, md5="md5:1")._replace(uri=str(tmp_path / "page"))
@@ -84,14 +86,14 @@ def test_identical_bytes_that_are_no_image_are_left_to_be_quarantined(tmp_path: 
     assert list(kept) == sources
 
 
-def test_files_too_large_to_read_are_left_to_be_quarantined(tmp_path: Path) -> None:
+def test_files_too_large_to_read_are_kept_for_the_quarantine(tmp_path: Path) -> None:
     sources = [
         source(name, label=label, md5="md5:1", size=most_bytes(config()) + 1)._replace(
             uri=str(tmp_path / "never-read.png")
         )
         for name, label in (("a", "A"), ("b", "B"))
     ]
-    write_images(tmp_path, ["never-read.png"])  # an image, if somebody read it
+    write_images(tmp_path, ["never-read.png"])  # it would be an image if it were read
     (kept,) = keep_one_each([Block(sources)], config())
     assert isinstance(kept, Block)
     assert list(kept) == sources

@@ -1,4 +1,4 @@
-"""The plan: what is sampled, and how many shards there are and what falls into them."""
+"""The plan: sampling, the number of shards, and the shard of each image."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from tests.beam_jobs.small_pipeline import outputs_of
 
 
 @pytest.mark.parametrize(("fraction", "limit", "kept"), [(0.25, 0, None), (1.0, 7, 7), (0.5, 7, 7), (0.01, 50, None)])
-def test_sampling_is_by_hash_and_accounts_for_the_rest(fraction: float, limit: int, kept: int | None) -> None:
+def test_sampling_is_by_hash_and_counts_what_is_left_out(fraction: float, limit: int, kept: int | None) -> None:
     sources = [source(f"image{n}") for n in range(200)]
     keys = sorted((uniform(0, "sample", s.path), s.path) for s in sources)
     expected = [path for key, path in keys if key < fraction][: limit or None]
@@ -25,7 +25,7 @@ def test_sampling_is_by_hash_and_accounts_for_the_rest(fraction: float, limit: i
     assert sum(count.number for count in result[TALLY]) == 200 - len(expected)
 
 
-def test_shards_keep_workers_busy_on_small_sets_and_stay_near_100_mib_on_large() -> None:
+def test_shards_keep_workers_busy_in_small_sets_and_are_about_100_mib_in_large_ones() -> None:
     assert plan.shard_count(1, config()) == 1
     assert plan.shard_count(4_700, config()) == 16
     ten_million = plan.shard_count(10_000_000, config())
@@ -33,7 +33,7 @@ def test_shards_keep_workers_busy_on_small_sets_and_stay_near_100_mib_on_large()
     assert plan.shard_count(10_000_000, config(shards=5)) == 5
 
 
-def test_every_reference_has_a_shard_of_its_split() -> None:
+def test_every_reference_gets_a_shard_of_its_split() -> None:
     made = Plan(("A",), {"train": {"A": 500}}, {"train": 4}, 0, {}, {})
     references = [Reference(source(str(n)), pseudonym("id", str(n)), "", "train") for n in range(500)]
     keys = [plan.shard_of(reference, made, seed=0) for reference in references]
@@ -50,12 +50,12 @@ def test_every_reference_has_a_shard_of_its_split() -> None:
         ({("validation", "A"): 3, ("test", "B"): 3}, "no image for the train split"),
     ],
 )
-def test_nothing_to_learn_from_is_refused(counts: dict[tuple[str, str], int], says: str) -> None:
+def test_a_set_without_enough_images_or_classes_is_refused(counts: dict[tuple[str, str], int], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         plan.plan_of(config(), counts, 0, {}, {})
 
 
-def test_problems_are_listed_first_to_last_and_counted() -> None:
+def test_the_first_problems_are_listed_and_the_others_are_counted() -> None:
     adder = AddUp()
     parts = [adder.create_accumulator() for _ in range(3)]
     for n in range(20):

@@ -1,4 +1,4 @@
-"""Splits: given or carved by group, against the same thing worked out in memory."""
+"""Splits, given or carved by group, compared with a plain computation in memory."""
 
 import pytest
 
@@ -26,14 +26,14 @@ def test_carving_leaves_no_split_empty_and_meets_the_fractions(groups: int, vali
             assert abs(splits.count("test") / groups - test) < 0.011
 
 
-def test_a_split_that_the_input_brings_is_not_carved() -> None:
+def test_a_split_that_the_input_defines_is_not_carved() -> None:
     found = split_table(({"train", "validation"}, {}), config(test_fraction=0.2))
     assert (found.validation, found.test) == (0.0, 0.2)
     found = split_table(({"train", "test"}, {}), config(test_fraction=0.2))
     assert (found.validation, found.test) == (0.1, 0.0)
 
 
-def test_splits_follow_groups_and_match_the_plain_computation() -> None:
+def test_splits_follow_groups_and_match_a_plain_computation() -> None:
     sources = [source(f"{g}/{n}", group=f"g{g}", label="AB"[g % 2]) for g in range(40) for n in range(3)]
     expected: dict[str, str] = {}
     for label in "AB":
@@ -45,7 +45,7 @@ def test_splits_follow_groups_and_match_the_plain_computation() -> None:
     assert result[TALLY] == []
 
 
-def test_large_classes_are_cut_by_hash() -> None:
+def test_large_classes_are_carved_by_hash() -> None:
     sources = [source(f"{n}", label="A" if n % 10 else "B") for n in range(400)]
     assigned = outputs_of(AssignSplits(config(validation_fraction=0.25), exact_groups=50), blocks(sources, 30))
     references = [r for block in assigned["references"] for r in block]
@@ -57,7 +57,7 @@ def test_large_classes_are_cut_by_hash() -> None:
     assert len(references) == 400
 
 
-def test_accumulators_merge_to_the_same_as_one() -> None:
+def test_merged_accumulators_equal_a_single_one() -> None:
     combine = FewGroups(seed=0)
     sources = [source(f"{n}", split=("train", "test", UNASSIGNED)[n % 3], label="AB"[n % 2]) for n in range(60)]
     parts = []

@@ -1,4 +1,4 @@
-"""`--near_duplicates_of`: copies that an older data set names stay in one split, or one of them is left out."""
+"""`--near_duplicates_of`: copies named by an older data set go to one split, or one of them is left out."""
 
 import itertools
 import json
@@ -30,8 +30,8 @@ def draw(folder: Path, name: str, seed: int, **options: Any) -> None:
 
 @pytest.fixture
 def carved(tmp_path: Path) -> Path:
-    """Patients p10 to p29 of two images, and of one more, a copy: p10's of p11's, ... p28's of p29's; p10, p11 and p12 are a
-    chain, because p12's is a copy of p11's too."""
+    """Patients p10 to p29 with two images each. Every second patient also has a copy of an image of the next one: p10 of
+    p11, ... p28 of p29. p10, p11 and p12 form a chain, because p12 has a cropped copy of the same image of p11."""
     raw = tmp_path / "raw"
     for patient, k in itertools.product(range(10, 30), range(2)):
         draw(raw, f"{label(patient)}/p{patient}_{k}.png", 2 * patient + k)
@@ -47,7 +47,8 @@ def label(patient: int) -> str:
 
 @pytest.fixture
 def given(tmp_path: Path) -> Path:
-    """Images in each split and class; two of train are in test too, one is in val too, and one of val in test."""
+    """Images in each split and class. Two images of train have copies in test and one has a copy in val; one image of val
+    has a copy in test."""
     raw = tmp_path / "raw"
     for n, (split, name) in enumerate(itertools.product(("train", "val", "test"), ("NORMAL", "PNEUMONIA"))):
         for k in range(6):
@@ -84,7 +85,7 @@ def secret(key: tuple[object, ...]) -> bytes:
     return KEY if key else b""
 
 
-def test_where_splits_are_carved_the_groups_of_copies_become_one(
+def test_the_groups_of_copies_become_one_if_the_splits_are_carved(
     carved: Path, tmp_path: Path, convert: Convert, key: tuple[object, ...]
 ) -> None:
     assert convert(carved, tmp_path / "1", *GROUPS, *key).code == 0
@@ -111,7 +112,7 @@ def test_where_splits_are_carved_the_groups_of_copies_become_one(
     assert manifest["notes"] == {"near_duplicates_in_one_group": len({image for pair in known for image in pair})}
 
 
-def test_where_the_input_gives_the_splits_the_copy_in_the_earlier_one_is_left_out(
+def test_the_copy_in_the_earlier_split_is_left_out_if_the_input_defines_the_splits(
     given: Path, tmp_path: Path, convert: Convert, key: tuple[object, ...]
 ) -> None:
     assert convert(given, tmp_path / "1", *key).code == 0
@@ -132,7 +133,7 @@ def test_where_the_input_gives_the_splits_the_copy_in_the_earlier_one_is_left_ou
     assert "+ 4 skipped (4 near_duplicate)" in result.out
 
 
-def test_a_copy_in_train_is_left_out_also_where_validation_is_carved_from_train(
+def test_a_copy_in_train_is_also_left_out_if_validation_is_carved_from_train(
     given: Path, tmp_path: Path, convert: Convert
 ) -> None:
     shutil.rmtree(given / "val")
@@ -145,7 +146,7 @@ def test_a_copy_in_train_is_left_out_also_where_validation_is_carved_from_train(
     assert pairs_of(tmp_path / "2") == set()
 
 
-def test_the_version_after_keeps_together_what_this_one_did(carved: Path, tmp_path: Path, convert: Convert) -> None:
+def test_the_next_version_keeps_the_same_copies_together(carved: Path, tmp_path: Path, convert: Convert) -> None:
     assert convert(carved, tmp_path / "1", *GROUPS).code == 0
     assert convert(carved, tmp_path / "2", *GROUPS, "--near_duplicates_of", tmp_path / "1").code == 0
     shutil.rmtree(tmp_path / "1")
@@ -163,7 +164,7 @@ def test_worker_processes_give_the_same_bytes(carved: Path, tmp_path: Path, conv
     assert files_of(tmp_path / "one") == files_of(tmp_path / "several")
 
 
-def test_no_pairs_at_all_are_nothing_to_do(given: Path, tmp_path: Path, convert: Convert) -> None:
+def test_an_old_data_set_without_pairs_changes_nothing(given: Path, tmp_path: Path, convert: Convert) -> None:
     for copy in given.rglob("copy*"):
         copy.unlink()
     assert convert(given, tmp_path / "1").code == 0
@@ -171,7 +172,7 @@ def test_no_pairs_at_all_are_nothing_to_do(given: Path, tmp_path: Path, convert:
     assert records_of(tmp_path / "1") == records_of(tmp_path / "2")
 
 
-def test_it_says_how_many_pairs_were_not_named(given: Path, tmp_path: Path, convert: Convert) -> None:
+def test_the_number_of_pairs_that_were_not_named_is_reported(given: Path, tmp_path: Path, convert: Convert) -> None:
     assert convert(given, tmp_path / "1").code == 0
     leaks = leaks_of(tmp_path / "1")
     leaks["near_duplicates_across_splits"]["total"] += 1_000
@@ -181,16 +182,14 @@ def test_it_says_how_many_pairs_were_not_named(given: Path, tmp_path: Path, conv
     assert "noted: 1,000 near_duplicates_not_named" in result.out
 
 
-def test_a_dry_run_tells_what_is_left_out(given: Path, tmp_path: Path, convert: Convert) -> None:
+def test_a_dry_run_reports_what_is_left_out(given: Path, tmp_path: Path, convert: Convert) -> None:
     assert convert(given, tmp_path / "1").code == 0
     result = convert(given, tmp_path / "2", "--near_duplicates_of", tmp_path / "1", "--dry_run")
     assert "inputs: 40 listed = 36 to convert + 0 duplicates + 4 skipped (4 near_duplicate)" in result.out
     assert not (tmp_path / "2").exists()
 
 
-def test_a_quarantine_is_retried_with_the_same_pairs_or_not_at_all(
-    carved: Path, tmp_path: Path, convert: Convert
-) -> None:
+def test_a_quarantine_is_retried_only_with_the_same_pairs(carved: Path, tmp_path: Path, convert: Convert) -> None:
     assert convert(carved, tmp_path / "1", *GROUPS).code == 0
     whole = (carved / "NORMAL/p13_0.png").read_bytes()
     (carved / "NORMAL/p13_0.png").write_bytes(whole[:-500])
@@ -242,7 +241,7 @@ def test_pairs_of_keyed_ids_need_the_same_key(given: Path, tmp_path: Path, conve
     assert (refused.code, "its leakage.json names the id of no input" in refused.error) == (2, True)
 
 
-def test_pairs_of_an_older_release_are_not_acted_on(given: Path, tmp_path: Path, convert: Convert) -> None:
+def test_pairs_from_an_older_release_are_refused(given: Path, tmp_path: Path, convert: Convert) -> None:
     assert convert(given, tmp_path / "1").code == 0
     leaks = leaks_of(tmp_path / "1")
     leaks["near_duplicates_across_splits"]["measure"] = "64-bit difference hashes of the stored pixels, Hamming ..."
@@ -252,7 +251,7 @@ def test_pairs_of_an_older_release_are_not_acted_on(given: Path, tmp_path: Path,
     assert "whose pairs look alike but need not be copies; convert that data set again" in refused.error
 
 
-def test_a_damaged_report_is_refused_whatever_is_wrong(given: Path, tmp_path: Path, convert: Convert) -> None:
+def test_a_report_with_any_kind_of_damage_is_refused(given: Path, tmp_path: Path, convert: Convert) -> None:
     assert convert(given, tmp_path / "1").code == 0
     path = tmp_path / "1/leakage.json"
     whole = path.read_text()
@@ -280,7 +279,7 @@ def test_a_damaged_report_is_refused_whatever_is_wrong(given: Path, tmp_path: Pa
         assert (refused.code, "is damaged" in refused.error) == (2, True), text[:300]
 
 
-def test_chains_lead_to_the_lowest_name() -> None:
+def test_a_chain_of_links_leads_to_its_lowest_name() -> None:
     rng = random.Random(0)
     for links_number in (0, 1, 5, 30, 60):
         links = [(f"{rng.randrange(60):02}", f"{rng.randrange(60):02}") for _ in range(links_number)]
@@ -292,7 +291,7 @@ def test_chains_lead_to_the_lowest_name() -> None:
             assert found[name] == min(reached)
 
 
-def test_what_becomes_of_copies_in_each_pair_of_splits() -> None:
+def test_copies_are_joined_or_left_out_depending_on_their_splits() -> None:
     splits = ("", "train", "validation", "test")
     for one, other in itertools.product(splits, splits):
         changes = changes_of([Member("a", "A", "g", one), Member("b", "B", "h", other)], [("a", "b")])
@@ -304,7 +303,7 @@ def test_what_becomes_of_copies_in_each_pair_of_splits() -> None:
             assert changes == ({}, frozenset(expected), 0)
 
 
-def test_a_chain_is_one_exposure_also_through_an_image_that_is_gone() -> None:
+def test_a_chain_is_one_exposure_even_through_an_image_that_is_gone() -> None:
     pairs = [("a", "x"), ("b", "x"), ("c", "d")]
     assert changes_of([Member("a", "A", "g", ""), Member("b", "B", "f", "")], pairs).groups == {"g": "f"}
     found = [Member("a", "A", "g", "train"), Member("b", "B", "f", "train"), Member("x", "X", "h", "test")]

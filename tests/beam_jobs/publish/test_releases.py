@@ -1,4 +1,4 @@
-"""Releases: what a run leaves that was stopped, forestalled or that found other images."""
+"""Releases: what runs leave behind that were stopped, were overtaken by another run, or found other images."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def config(raw: Path, output: Path, *flags: str) -> ConvertConfig:
     return config_of(parser().parse_args(["--input", str(raw), "--output", str(output), *flags]), local=True)
 
 
-def test_a_run_that_was_stopped_while_it_tidied_up_is_through_when_run_again(
+def test_a_run_that_was_stopped_during_its_clean_up_succeeds_when_run_again(
     tmp_path: Path, raw: Path, convert: Convert
 ) -> None:
     assert convert(raw, tmp_path / "out").code == 0
@@ -48,7 +48,7 @@ def test_a_run_that_was_stopped_while_it_tidied_up_is_through_when_run_again(
     assert files_of(tmp_path / "out") == published
 
 
-def test_leftovers_of_a_published_release_go_with_the_next_command(tmp_path: Path, raw: Path, convert: Convert) -> None:
+def test_the_next_command_deletes_leftovers_of_a_published_release(tmp_path: Path, raw: Path, convert: Convert) -> None:
     assert convert(raw, tmp_path / "out").code == 0
     published = files_of(tmp_path / "out")
     (tmp_path / "out/_work/r1").mkdir(parents=True)
@@ -58,7 +58,7 @@ def test_leftovers_of_a_published_release_go_with_the_next_command(tmp_path: Pat
     assert not (tmp_path / "out/_work").exists()
 
 
-def test_a_forestalled_run_changes_nothing_of_the_winner_or_of_the_next(
+def test_an_overtaken_run_changes_neither_the_published_release_nor_the_next_one(
     tmp_path: Path, raw: Path, convert: Convert
 ) -> None:
     slow = config(raw, tmp_path / "out")
@@ -77,13 +77,15 @@ def test_a_forestalled_run_changes_nothing_of_the_winner_or_of_the_next(
     assert not (tmp_path / "out/_work").exists()
 
 
-def test_a_forestalled_run_of_other_images_takes_nothing_from_the_winner(tmp_path: Path, convert: Convert) -> None:
+def test_an_overtaken_run_with_other_images_deletes_nothing_that_was_published(
+    tmp_path: Path, convert: Convert
+) -> None:
     raw, folder = write_images(tmp_path / "raw", labelled(6, "train", "test"), side=8), tmp_path / "told"
     slow = config(raw, tmp_path / "out")
     release = releases.begin(slow)
     assert convert(raw, tmp_path / "out").code == 0
     published = files_of(tmp_path / "out")
-    shutil.rmtree(raw / "test")  # it would publish no test split: the winner's shards of it are not its to replace
+    shutil.rmtree(raw / "test")  # the slow run would publish no test split, but it must not delete the published one
     folder.mkdir()
     with pytest.raises(JobFailed, match="was published by another run in the meantime"):
         run(slow, release, str(folder), PipelineOptions([]))
@@ -92,22 +94,22 @@ def test_a_forestalled_run_of_other_images_takes_nothing_from_the_winner(tmp_pat
     assert files_of(tmp_path / "out") == published
 
 
-def test_publishing_twice_is_publishing_once(tmp_path: Path, raw: Path) -> None:
+def test_publishing_twice_has_the_same_result_as_publishing_once(tmp_path: Path, raw: Path) -> None:
     made = config(raw, tmp_path / "out")
     release = releases.begin(made)
     assert release
     (tmp_path / "told").mkdir()
     run(made, release, str(tmp_path / "told"), PipelineOptions([]))
     published = {name: content for name, content in files_of(tmp_path / "out").items() if not name.startswith("_work/")}
-    run(made, release, str(tmp_path / "told"), PipelineOptions([]))  # as a runner does that has lost sight of the step
+    run(made, release, str(tmp_path / "told"), PipelineOptions([]))  # as a runner does if it lost track of the step
     releases.tidy(made, release)
     assert files_of(tmp_path / "out") == published
 
 
-def test_what_an_interrupt_leaves(tmp_path: Path, raw: Path, convert: Convert) -> None:
+def test_an_interrupt_keeps_published_files_and_finished_shards(tmp_path: Path, raw: Path, convert: Convert) -> None:
     first, second = config(raw, tmp_path / "out"), config(raw, tmp_path / "out", "--overwrite", "--shards", "2")
     nothing = "interrupted; nothing was published; run the same command again to continue"
-    for _ in range(2):  # before it has begun, and then before a shard is finished
+    for _ in range(2):  # first before it has started, then before a shard is finished
         assert releases.after_interrupt(first) == nothing
         assert not (tmp_path / "out").exists()
         assert releases.begin(first)
@@ -122,7 +124,7 @@ def test_what_an_interrupt_leaves(tmp_path: Path, raw: Path, convert: Convert) -
     assert published.items() <= files_of(tmp_path / "out").items()
 
 
-def test_a_run_ends_where_another_one_publishes_other_images(tmp_path: Path, raw: Path, convert: Convert) -> None:
+def test_a_run_fails_if_another_one_is_publishing_other_images(tmp_path: Path, raw: Path, convert: Convert) -> None:
     said = tmp_path / "out/_work/r1/release.json"
     said.parent.mkdir(parents=True)
     said.write_text(json.dumps({"sha256": "of other images", "replaces": []}))
@@ -133,7 +135,7 @@ def test_a_run_ends_where_another_one_publishes_other_images(tmp_path: Path, raw
     assert not (tmp_path / "out/manifest.json").exists()
 
 
-def test_several_may_delete_a_folder_at_once(tmp_path: Path) -> None:
+def test_several_threads_can_delete_a_folder_at_once(tmp_path: Path) -> None:
     for n in range(300):
         storage.write_bytes(str(tmp_path / f"work/{n}"), b"x")
     with ThreadPoolExecutor(8) as pool:
@@ -154,7 +156,7 @@ def test_a_write_over_another_version_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["failure", "interrupt"])
-def test_a_launch_that_ends_early_leaves_what_an_equal_one_is_at(tmp_path: Path, raw: Path, end: str) -> None:
+def test_a_launch_that_ends_early_keeps_the_work_of_an_identical_launch(tmp_path: Path, raw: Path, end: str) -> None:
     def stop(settings: ConvertConfig, release: releases.Release) -> None:
         releases.abandon(settings, release) if end == "failure" else releases.after_interrupt(settings)
 
@@ -164,7 +166,7 @@ def test_a_launch_that_ends_early_leaves_what_an_equal_one_is_at(tmp_path: Path,
     assert releases.begin(second) == release
     (Path(release.work) / ".0123.tmp").write_bytes(b"half a shard")
     before = set(files_of(Path(release.work)))
-    stop(third, release)  # it had not begun
+    stop(third, release)  # it had not started
     assert set(files_of(Path(release.work))) == before
     stop(first, release)
     assert before - set(files_of(Path(release.work))) == {f"launch-{first.launch}"}
@@ -172,7 +174,7 @@ def test_a_launch_that_ends_early_leaves_what_an_equal_one_is_at(tmp_path: Path,
     assert not (tmp_path / "out").exists()
 
 
-def test_overwrite_converts_anew_though_an_earlier_run_left_its_claim(
+def test_overwrite_converts_again_even_if_an_earlier_run_left_its_claim(
     tmp_path: Path, raw: Path, convert: Convert
 ) -> None:
     assert convert(raw, tmp_path / "out").code == 0
@@ -185,14 +187,14 @@ def test_overwrite_converts_anew_though_an_earlier_run_left_its_claim(
         assert not (tmp_path / "out/_work").exists()
 
 
-def test_the_same_overwriting_command_after_a_kill_reads_the_images_again(
+def test_the_same_overwrite_command_reads_the_images_again_after_a_kill(
     tmp_path: Path, raw: Path, convert: Convert
 ) -> None:
     assert convert(raw, tmp_path / "out").code == 0
     killed = config(raw, tmp_path / "out", "--overwrite")
     release = releases.begin(killed)
     assert release
-    run(killed, release, str(tmp_path), PipelineOptions([]))  # and killed before it tidies up
+    run(killed, release, str(tmp_path), PipelineOptions([]))  # and was killed before it cleaned up
     assert manifest_of(tmp_path / "out")["revision"] == 2
     write_images(raw, {"NORMAL/more.png": 99}, side=8)
     assert "13 listed = 13 written" in convert(raw, tmp_path / "out", "--overwrite").out
@@ -200,7 +202,7 @@ def test_the_same_overwriting_command_after_a_kill_reads_the_images_again(
     assert not (tmp_path / "out/_work").exists()
 
 
-def test_a_runner_that_fails_after_the_manifest_is_written_has_published(
+def test_a_run_succeeds_if_its_runner_fails_after_the_manifest_is_written(
     tmp_path: Path, raw: Path, convert: Convert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run_and_fail(*arguments: Any) -> None:
@@ -214,7 +216,7 @@ def test_a_runner_that_fails_after_the_manifest_is_written_has_published(
     assert not (tmp_path / "out/_work").exists()
 
 
-def test_a_manifest_that_is_ours_already_is_no_other_runs(
+def test_a_retried_manifest_upload_is_not_taken_for_another_run(
     tmp_path: Path, raw: Path, convert: Convert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = storage.write_bytes
@@ -222,14 +224,16 @@ def test_a_manifest_that_is_ours_already_is_no_other_runs(
     def written_and_tried_again(uri: str, data: bytes, **options: Any) -> None:
         write(uri, data, **options)
         if uri.endswith("manifest.json"):
-            raise storage.AlreadyExistsError(uri)  # as a bucket says 412 to the second try of an upload
+            raise storage.AlreadyExistsError(uri)  # as a bucket answers 412 to a retried upload
 
     monkeypatch.setattr(storage, "write_bytes", written_and_tried_again)
     result = convert(raw, tmp_path / "out")
     assert result.code == 0, result.err
 
 
-def test_a_damaged_manifest_in_the_output_is_told_with_its_repair(tmp_path: Path, raw: Path, convert: Convert) -> None:
+def test_a_damaged_manifest_in_the_output_is_reported_with_what_to_do(
+    tmp_path: Path, raw: Path, convert: Convert
+) -> None:
     manifest = tmp_path / "out/manifest.json"
     manifest.parent.mkdir()
     manifest.write_text("{")

@@ -1,4 +1,4 @@
-"""The flags of the conversion: what is refused, and what goes on to Beam."""
+"""The flags of the conversion: which are refused, and which are passed on to Beam."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +36,9 @@ Convert = Callable[..., Result]
         (("--seed", "x"), "--seed"),
     ],
 )
-def test_bad_flags_are_one_line_and_exit_code_2(tmp_path: Path, convert: Convert, flags: object, says: str) -> None:
+def test_bad_flags_give_one_error_line_and_exit_code_2(
+    tmp_path: Path, convert: Convert, flags: object, says: str
+) -> None:
     raw = write_images(tmp_path / "raw", labelled(2))
     result = convert(raw, tmp_path / "out", *flags)  # type: ignore[misc]
     assert result.code == 2
@@ -44,7 +46,7 @@ def test_bad_flags_are_one_line_and_exit_code_2(tmp_path: Path, convert: Convert
     assert not (tmp_path / "out").exists()
 
 
-def test_beam_options_pass_and_dataflow_gets_what_it_needs() -> None:
+def test_beam_options_are_passed_on_and_dataflow_gets_what_it_needs() -> None:
     options = beam_options(["--runner=DataflowRunner", "--project=p", "--region=r"]).get_all_options()
     assert (options["runner"], options["project"], options["save_main_session"]) == ("DataflowRunner", "p", False)
     assert options["setup_file"] == "./setup.py"
@@ -56,7 +58,7 @@ def test_beam_options_pass_and_dataflow_gets_what_it_needs() -> None:
         beam_options(["--template_location=gs://bucket/template"])
 
 
-def test_a_job_on_another_runner_needs_no_key() -> None:
+def test_a_job_on_a_remote_runner_needs_no_key() -> None:
     flags = parser().parse_args(["--input", "gs://bucket/raw", "--output", "gs://bucket/out"])
     assert config_of(flags, local=False).id_key_file == ""
 
@@ -65,7 +67,7 @@ def test_a_job_on_another_runner_needs_no_key() -> None:
     "flag", ["input", "output", "manifest", "id_key_file", "retry_quarantine", "near_duplicates_of"]
 )
 @pytest.mark.parametrize("place", ["s3://bucket/scans", "hdfs://host/scans", "https://host/scans"])
-def test_other_schemes_are_no_local_folders(tmp_path: Path, convert: Convert, flag: str, place: str) -> None:
+def test_other_schemes_are_not_taken_for_local_folders(tmp_path: Path, convert: Convert, flag: str, place: str) -> None:
     flags = {"input": tmp_path, "output": tmp_path / "out", flag: place}
     source, output = flags.pop("input"), flags.pop("output")
     result = convert(source, output, *(word for name, value in flags.items() for word in (f"--{name}", value)))
@@ -75,11 +77,11 @@ def test_other_schemes_are_no_local_folders(tmp_path: Path, convert: Convert, fl
 
 
 @pytest.mark.parametrize("main", [verify.main, show.main])
-def test_other_schemes_are_no_data_sets(command: Callable[..., Result], main: Callable[..., None]) -> None:
+def test_verify_and_show_refuse_other_schemes(command: Callable[..., Result], main: Callable[..., None]) -> None:
     assert "s3:// is not supported" in command(main, "s3://bucket/cxr/1.0.0").error
 
 
-def test_dataflow_is_not_given_local_folders(tmp_path: Path, convert: Convert) -> None:
+def test_local_folders_are_refused_on_dataflow(tmp_path: Path, convert: Convert) -> None:
     result = convert(tmp_path, "gs://bucket/out", "--runner=DataflowRunner", "--project=p", "--region=r")
     assert result.code == 2
     assert f"--input {tmp_path} is local, and Dataflow workers cannot reach it" in result.error

@@ -1,4 +1,4 @@
-"""Keyed pseudonyms, and that the key itself stays where it is."""
+"""Keyed pseudonyms, and checks that the key itself is written nowhere."""
 
 import base64
 import bz2
@@ -60,7 +60,7 @@ def test_ids_and_groups_are_keyed_and_the_manifest_says_so(tmp_path: Path, key_f
     assert not ids_of(tmp_path / "keyed").keys() & ids_of(tmp_path / "plain").keys()
     assert manifest_of(tmp_path / "keyed")["settings"]["keyed_ids"] is True
     assert manifest_of(tmp_path / "plain")["settings"]["keyed_ids"] is False
-    key_file.write_bytes(KEY.encode() + b"\r\n")  # a line break is the editor's
+    key_file.write_bytes(KEY.encode() + b"\r\n")  # editors add a line break, which is not part of the key
     assert convert(raw, tmp_path / "again", "--id_key_file", key_file).code == 0
     assert files_of(tmp_path / "again") == files_of(tmp_path / "keyed")
 
@@ -74,7 +74,7 @@ def test_ids_and_groups_are_keyed_and_the_manifest_says_so(tmp_path: Path, key_f
         (b"fifteen bytes..\n", "holds 15 bytes"),
     ],
 )
-def test_a_bad_key_is_one_line(tmp_path: Path, convert: Convert, content: bytes | None, says: str) -> None:
+def test_a_bad_key_is_reported_in_one_line(tmp_path: Path, convert: Convert, content: bytes | None, says: str) -> None:
     raw = write_images(tmp_path / "raw", labelled(2))
     if content is not None:
         (tmp_path / "key").write_bytes(content)
@@ -85,7 +85,7 @@ def test_a_bad_key_is_one_line(tmp_path: Path, convert: Convert, content: bytes 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_is_no_key(tmp_path: Path, convert: Convert) -> None:
+def test_a_folder_is_not_accepted_as_a_key(tmp_path: Path, convert: Convert) -> None:
     raw = write_images(tmp_path / "raw", labelled(2))
     result = convert(raw, tmp_path / "out", "--id_key_file", raw)
     assert result.code == 2
@@ -111,11 +111,11 @@ def test_an_unfinished_conversion_is_not_finished_with_another_key(
     assert other.code == 2
     assert "unfinished conversion with other settings" in other.error
     key_file.rename(tmp_path / "moved.key")
-    (tmp_path / "moved.key").write_text(KEY)  # the same key under another name goes on
+    (tmp_path / "moved.key").write_text(KEY)  # the same key in another file continues the conversion
     assert convert(raw, tmp_path / "out", "--id_key_file", tmp_path / "moved.key", "--max_reject_fraction", 1).code == 0
 
 
-def test_a_worker_notices_another_key(key_file: Path) -> None:
+def test_a_worker_notices_a_different_key(key_file: Path) -> None:
     made = config(id_key_file=str(key_file), id_key_check=id_key.check_value(KEY.encode()))
     assert id_key.id_key(made) == KEY.encode()
     other = config(id_key_file=str(key_file), id_key_check=id_key.check_value(b"x" * 16))
@@ -125,7 +125,7 @@ def test_a_worker_notices_another_key(key_file: Path) -> None:
 
 
 def unpacked(graph: bytes) -> bytes:
-    """The bytes of a pipeline and of everything that Beam packs in them: pickles, compressed by bz2 or zlib, as base64."""
+    """The bytes of a pipeline and of all that Beam packs in it: pickles, compressed with bz2 or zlib, in base64."""
     found, waiting = graph, [graph]
     while waiting:
         for word in set(re.findall(rb"(?:QlpoO|eJ)[A-Za-z0-9+/]{20,}=*", waiting.pop())):
@@ -143,18 +143,18 @@ def test_the_key_is_not_in_the_job_graph(tmp_path: Path, key_file: Path) -> None
         ["--input", str(raw), "--output", str(tmp_path / "out"), "--id_key_file", str(key_file)]
     )
     made = config_of(flags, local=True)
-    id_key.id_key(made)  # a process that has read it must not pickle it either
+    id_key.id_key(made)  # a process that has read the key must not pickle it either
     pipeline = beam.Pipeline()
     define_pipeline(pipeline, made, releases.release_of(made, 1), str(tmp_path))
     graph = unpacked(pipeline.to_runner_api().SerializeToString())
-    assert str(key_file).encode() in graph  # so the test looks inside the pickled functions
+    assert str(key_file).encode() in graph  # shows that the test looks inside the pickled functions
     assert KEY.encode() not in graph
     assert base64.b64encode(KEY.encode()) not in graph
     assert KEY not in repr(made)
 
 
 @pytest.mark.parametrize("beam_flags", [(), ("--direct_running_mode=multi_processing", "--direct_num_workers=2")])
-def test_the_key_is_in_no_output_and_no_log(tmp_path: Path, key_file: Path, beam_flags: tuple[str, ...]) -> None:
+def test_the_key_is_not_in_any_output_or_log(tmp_path: Path, key_file: Path, beam_flags: tuple[str, ...]) -> None:
     raw = write_images(tmp_path / "raw", labelled(10))
     (raw / "NORMAL/0.png").write_bytes(b"")
     command = convert_command(
@@ -171,7 +171,7 @@ def test_the_key_is_in_no_output_and_no_log(tmp_path: Path, key_file: Path, beam
             assert base64.b64encode(KEY.encode())[:30] not in content, where
 
 
-def test_a_key_in_a_bucket(tmp_path: Path, bucket: Bucket, convert: Convert) -> None:
+def test_a_key_is_read_from_a_bucket(tmp_path: Path, bucket: Bucket, convert: Convert) -> None:
     names = labelled(3)
     raw = write_images(tmp_path / "raw", names)
     bucket.write({"keys/ids": KEY.encode()})
@@ -228,7 +228,7 @@ def test_a_secret_is_read_from_secret_manager() -> None:
         id_key.secret_payload(SECRET, client)
 
 
-def test_a_secret_without_the_extra_gcp_is_one_line(
+def test_a_secret_without_the_gcp_extra_is_reported_in_one_line(
     tmp_path: Path, convert: Convert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = write_images(tmp_path / "raw", labelled(2))

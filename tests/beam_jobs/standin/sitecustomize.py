@@ -1,7 +1,7 @@
-"""A stand-in for a decoder with a bug, in every Python process that finds this folder in PYTHONPATH.
+"""A stand-in for a faulty decoder, in every Python process that has this folder in its PYTHONPATH.
 
-Python imports a module of this name when it starts, so the decoding children have it, and the product
-needs no way in. An image whose bytes hold one of the words below ends the process, or hangs.
+Python imports a module of this name when it starts, so the decoding children load it and the product needs no hook for
+tests. An image whose bytes contain one of the words below makes the decoder crash, hang or misbehave.
 """
 
 import os

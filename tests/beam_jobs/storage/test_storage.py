@@ -1,4 +1,4 @@
-"""Local files as storage lists and reads them; tests/gcs has the bucket's side."""
+"""How local files are listed and read. tests/gcs covers buckets."""
 
 import os
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from schemas.source import File
 from tests.conftest import Result, labelled, manifest_of, write_images
 
 
-def test_linked_folders_are_listed_and_circles_end(tmp_path: Path) -> None:
+def test_linked_folders_are_listed_and_cycles_end(tmp_path: Path) -> None:
     raw, elsewhere = tmp_path / "raw", tmp_path / "elsewhere"
     for name in ("raw/train/A/1.png", "raw/train/A/patient/2.png", "elsewhere/deep/3.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -44,18 +44,20 @@ def test_the_parts_of_a_listing_hold_every_file_once(tmp_path: Path, most: int) 
     assert sorted(listed) == sorted(names)
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_reading_a_pipe_fails_instead_of_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="not a regular file"):
         storage.read_bytes(str(tmp_path / "pipe"))
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(JobFailed, match=f"cannot list {tmp_path}/none: No such file"):
         list(storage.list_files(f"{tmp_path}/none", str(tmp_path)))
 
 
-def test_links_that_lead_back_are_followed_once_at_any_depth(tmp_path: Path, convert: Callable[..., Result]) -> None:
+def test_links_back_to_a_parent_folder_are_not_followed_at_any_depth(
+    tmp_path: Path, convert: Callable[..., Result]
+) -> None:
     raw = write_images(tmp_path / "raw", labelled(6))
     elsewhere = write_images(tmp_path / "elsewhere", {"PNEUMONIA/other.png": 90, "PNEUMONIA/more.png": 91})
     plain = {file.path for file in discovered(raw)}
@@ -72,7 +74,7 @@ def test_links_that_lead_back_are_followed_once_at_any_depth(tmp_path: Path, con
 
 
 def discovered(root: Path) -> list[File]:
-    """Every file as the workers list them: in parts."""
+    """All files, listed in parts as the workers list them."""
     return [
         file
         for folder, recursive in list_prefixes(str(root))

@@ -1,4 +1,4 @@
-"""`--retry_quarantine`: the new version is what a full conversion gives, and only what must be is read again."""
+"""`--retry_quarantine`: the new version equals a full conversion, and only the necessary images are read again."""
 
 import json
 import os
@@ -28,7 +28,7 @@ FLAGS = (
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    """Images, three of them broken, with one that is noted, one DICOM report and one duplicate beside them."""
+    """Images, three of them broken, and also a mislabelled image, a DICOM report and a duplicate."""
     folder = write_images(tmp_path / "raw", labelled(20, "train", "val", "test"))
     for name in BROKEN:
         (folder / name).write_bytes((folder / name).read_bytes()[:-700])
@@ -44,15 +44,15 @@ def repair(raw: Path, *names: str) -> None:
 
 
 def padded(raw: Path) -> list[Path]:
-    """All images, with line breaks after them, so that each has a size of its own: no checksum is needed to tell them
-    apart, and so none is read before the shards are written."""
+    """Appends line breaks to all images, so that each has a different size. Then no checksum is needed to tell them apart,
+    and no image is read before the shards are written."""
     paths = sorted(raw.rglob("*.png"))
     for size, path in enumerate(paths, max(path.stat().st_size for path in paths) + 1):
         path.write_bytes(path.read_bytes().ljust(size, b"\n"))
     return paths
 
 
-def test_the_new_version_is_that_of_a_full_conversion(raw: Path, tmp_path: Path, convert: Convert) -> None:
+def test_the_new_version_equals_a_full_conversion(raw: Path, tmp_path: Path, convert: Convert) -> None:
     assert convert(raw, tmp_path / "1.0.0", *FLAGS).code == 0
     assert manifest_of(tmp_path / "1.0.0")["inputs"]["quarantined"] == 3
     old = files_of(tmp_path / "1.0.0")
@@ -65,7 +65,7 @@ def test_the_new_version_is_that_of_a_full_conversion(raw: Path, tmp_path: Path,
     assert manifest_of(tmp_path / "2/1.1.0")["notes"]["mislabelled"] == 1
     assert manifest_of(tmp_path / "2/1.1.0")["skipped"] == {"structured_report": 1}
     assert files_of(tmp_path / "1.0.0") == old
-    shutil.rmtree(tmp_path / "1.0.0")  # the new one stands alone, and can be retried in its turn
+    shutil.rmtree(tmp_path / "1.0.0")  # the new version does not need the old one, and can be retried as well
     repair(raw, BROKEN[2])
     result = convert(raw, tmp_path / "3", "--retry_quarantine", tmp_path / "2/1.1.0")
     assert result.code == 0, result.err
@@ -73,12 +73,13 @@ def test_the_new_version_is_that_of_a_full_conversion(raw: Path, tmp_path: Path,
     assert files_of(tmp_path / "3") == files_of(tmp_path / "full3")
 
 
-def test_only_what_was_quarantined_is_read_again(raw: Path, tmp_path: Path, convert: Convert) -> None:
+def test_only_quarantined_images_are_read_again(raw: Path, tmp_path: Path, convert: Convert) -> None:
     padded(raw)
     assert convert(raw, tmp_path / "old", *FLAGS).code == 0
     repair(raw, *BROKEN)
     assert convert(raw, tmp_path / "full", *FLAGS).code == 0
-    for path in raw.rglob("*.png"):  # what a listing does not show: the others could not be converted any more
+    # A listing does not show this change, but the other images could no longer be converted.
+    for path in raw.rglob("*.png"):
         if path.relative_to(raw).as_posix() not in BROKEN:
             info = path.stat()
             path.write_bytes(b"x" * info.st_size)
@@ -89,7 +90,9 @@ def test_only_what_was_quarantined_is_read_again(raw: Path, tmp_path: Path, conv
 
 
 @pytest.mark.parametrize("change", ["replaced", "removed", "added", "repaired as a duplicate", "a new class"])
-def test_whatever_else_has_changed_is_converted_anew(raw: Path, tmp_path: Path, convert: Convert, change: str) -> None:
+def test_anything_else_that_has_changed_is_converted_again(
+    raw: Path, tmp_path: Path, convert: Convert, change: str
+) -> None:
     assert convert(raw, tmp_path / "old", *FLAGS).code == 0
     repair(raw, BROKEN[0])
     if change == "replaced":
@@ -108,7 +111,7 @@ def test_whatever_else_has_changed_is_converted_anew(raw: Path, tmp_path: Path, 
     assert files_of(tmp_path / "new") == files_of(tmp_path / "full")
 
 
-def test_a_damaged_or_missing_old_shard_is_converted_anew(raw: Path, tmp_path: Path, convert: Convert) -> None:
+def test_a_damaged_or_missing_old_shard_is_converted_again(raw: Path, tmp_path: Path, convert: Convert) -> None:
     assert convert(raw, tmp_path / "old", *FLAGS).code == 0
     shard = tmp_path / "old/cxr-train.tfrecord-00001-of-00004"
     data = bytearray(shard.read_bytes())
@@ -121,7 +124,7 @@ def test_a_damaged_or_missing_old_shard_is_converted_anew(raw: Path, tmp_path: P
     assert files_of(tmp_path / "new") == files_of(tmp_path / "full")
 
 
-def test_in_place_with_overwrite(raw: Path, tmp_path: Path, convert: Convert) -> None:
+def test_a_quarantine_is_retried_in_place_with_overwrite(raw: Path, tmp_path: Path, convert: Convert) -> None:
     assert convert(raw, tmp_path / "data", *FLAGS).code == 0
     repair(raw, *BROKEN)
     refused = convert(raw, tmp_path / "data", "--retry_quarantine", tmp_path / "data")
@@ -133,7 +136,7 @@ def test_in_place_with_overwrite(raw: Path, tmp_path: Path, convert: Convert) ->
     assert manifest_of(tmp_path / "data")["inputs"]["quarantined"] == 0
 
 
-def test_a_failed_retry_publishes_nothing_and_goes_on(raw: Path, tmp_path: Path, convert: Convert) -> None:
+def test_a_failed_retry_publishes_nothing_and_can_be_continued(raw: Path, tmp_path: Path, convert: Convert) -> None:
     assert convert(raw, tmp_path / "old", *FLAGS).code == 0
     failed = convert(raw, tmp_path / "new", "--retry_quarantine", tmp_path / "old")
     assert failed.code == 1
@@ -145,7 +148,9 @@ def test_a_failed_retry_publishes_nothing_and_goes_on(raw: Path, tmp_path: Path,
     assert files_of(tmp_path / "new") == files_of(tmp_path / "full")
 
 
-def test_what_contradicts_the_old_data_set_is_refused(raw: Path, tmp_path: Path, convert: Convert) -> None:
+def test_flags_and_inputs_that_contradict_the_old_data_set_are_refused(
+    raw: Path, tmp_path: Path, convert: Convert
+) -> None:
     old = tmp_path / "old"
     assert convert(raw, old, *FLAGS).code == 0
     (tmp_path / "key").write_text("a key of some length")
@@ -164,7 +169,7 @@ def test_what_contradicts_the_old_data_set_is_refused(raw: Path, tmp_path: Path,
         assert says in result.error
         assert not (tmp_path / "new").exists()
     result = convert(raw, tmp_path / "new", "--retry_quarantine", old, "--image_size", 16, "--dry_run")
-    assert result.code == 0, result.err  # a flag that says the same is no conflict
+    assert result.code == 0, result.err  # a flag with the same value is no conflict
     (old / "reuse.json").unlink()
     result = convert(raw, tmp_path / "new", "--retry_quarantine", f"{old}/", "--image_size", 16)
     assert result.code == 2
@@ -186,7 +191,7 @@ def test_keyed_ids_need_the_same_key(raw: Path, tmp_path: Path, convert: Convert
     assert files_of(tmp_path / "new") == files_of(tmp_path / "full")
 
 
-def test_in_a_bucket(raw: Path, tmp_path: Path, bucket: Bucket, convert: Convert) -> None:
+def test_a_quarantine_is_retried_in_a_bucket(raw: Path, tmp_path: Path, bucket: Bucket, convert: Convert) -> None:
     bucket.upload_folder(raw, "raw")
     source = f"{bucket.uri}/raw"
     assert convert(source, f"{bucket.uri}/1.0.0", *FLAGS).code == 0
@@ -212,7 +217,7 @@ def test_in_a_bucket(raw: Path, tmp_path: Path, bucket: Bucket, convert: Convert
         ("limit", True, 2),
     ],
 )
-def test_a_manifest_sets_what_shapes_a_data_set_and_no_other_flag(
+def test_the_old_manifest_sets_only_the_flags_that_shape_a_data_set(
     tmp_path: Path, convert: Convert, name: str, value: object, code: int
 ) -> None:
     raw = write_images(tmp_path / "raw", labelled(10))

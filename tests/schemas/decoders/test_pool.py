@@ -1,4 +1,4 @@
-"""The pool gives what decoding here gives, and survives what this process would not."""
+"""The pool gives the same results as decoding in this process, and survives images that would end this process."""
 
 import os
 import signal
@@ -64,13 +64,13 @@ def here(data: bytes, settings: ImageSettings = SETTINGS) -> object:
         return said(error)
 
 
-def test_every_kind_of_file_has_the_same_outcome_as_here() -> None:
+def test_every_kind_of_file_has_the_same_outcome_as_in_this_process() -> None:
     files = [make() for make in GOOD.values()] + [make() for make, _ in REJECTED.values()]
     with DecoderPool(1) as pool:
         assert [said(answer) for answer in pool.decode(files, SETTINGS)] == [here(data) for data in files]
 
 
-def test_settings_go_with_each_batch(pool: DecoderPool) -> None:
+def test_each_batch_has_its_own_settings(pool: DecoderPool) -> None:
     data = REJECTED["named.dcm"][0]()
     for allow, size in ((True, 16), (False, 64), (True, 40)):
         settings = ImageSettings(image_size=size, allow_burned_in=allow)
@@ -87,7 +87,7 @@ def test_settings_go_with_each_batch(pool: DecoderPool) -> None:
         (SWELL, Reason.OUT_OF_MEMORY, "it takes more than --decoder_memory"),
     ],
 )
-def test_a_bad_image_costs_itself_alone(pool: DecoderPool, word: bytes, reason: Reason, detail: str) -> None:
+def test_a_bad_image_affects_no_other_image(pool: DecoderPool, word: bytes, reason: Reason, detail: str) -> None:
     good = picture("PNG")
     answers = pool.decode([good, good + word, good], SETTINGS, timeout=1)
     assert [said(answers[0]), said(answers[2])] == [here(good)] * 2
@@ -96,8 +96,8 @@ def test_a_bad_image_costs_itself_alone(pool: DecoderPool, word: bytes, reason: 
     assert said(pool.decode([good], SETTINGS)[0]) == here(good)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not heed the limit")
-def test_a_bomb_is_out_of_memory_and_the_next_image_is_not(pool: DecoderPool) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not enforce the limit")
+def test_a_bomb_runs_out_of_memory_but_the_next_image_does_not(pool: DecoderPool) -> None:
     large = png_of_size(9_000, 9_000, rows=9_000)
     with DecoderPool(1, memory=64 << 20) as small:
         answers = small.decode([large, picture("PNG")], SETTINGS)
@@ -107,7 +107,7 @@ def test_a_bomb_is_out_of_memory_and_the_next_image_is_not(pool: DecoderPool) ->
     assert isinstance(pool.decode([large], SETTINGS)[0], Decoded)
 
 
-def test_a_thousand_good_and_bad_images_in_turn(pool: DecoderPool) -> None:
+def test_a_thousand_good_and_bad_images_have_the_right_outcomes(pool: DecoderPool) -> None:
     good, bad = picture("PNG"), (picture("PNG")[:40], b"<html>")
     images = [good if number % 2 else bad[number // 2 % 2] for number in range(1000)]
     images[::50] = [good + EXIT] * 20
@@ -118,7 +118,7 @@ def test_a_thousand_good_and_bad_images_in_turn(pool: DecoderPool) -> None:
     assert [said(answer) for answer in answers] == [crashed if EXIT in image else here(image) for image in images]
 
 
-def test_a_child_that_is_killed_is_begun_again(pool: DecoderPool) -> None:
+def test_a_killed_child_is_started_again(pool: DecoderPool) -> None:
     good = picture("PNG")
     pool.decode([good], SETTINGS)
     for child in children_of(os.getpid()):
@@ -127,7 +127,7 @@ def test_a_child_that_is_killed_is_begun_again(pool: DecoderPool) -> None:
     answers: list[object] = []
     slow = threading.Thread(target=lambda: answers.extend(pool.decode([good + HANG, good], SETTINGS, timeout=600)))
     slow.start()
-    while slow.is_alive():  # whoever is at the image that hangs, and once more
+    while slow.is_alive():  # the child that is decoding the hanging image, and then the one that decodes it again
         time.sleep(0.3)
         for child in children_of(os.getpid()):
             os.kill(child, signal.SIGKILL)
@@ -135,7 +135,7 @@ def test_a_child_that_is_killed_is_begun_again(pool: DecoderPool) -> None:
     assert said(answers[1]) == here(good)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_child_inherits_no_secret_and_no_open_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = tmp_path / "id key"
     secret.write_text("hush")
@@ -162,20 +162,24 @@ def test_a_parent_loads_no_decoder() -> None:
     assert not {"pydicom", "PIL", "simplejpeg"} & set(done.stdout.split())
 
 
-def test_a_child_that_cannot_start_fails_the_job_and_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_cannot_start_fails_the_job_and_rejects_no_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "sitecustomize.py").write_text("import os\nos._exit(5)")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     with DecoderPool(1) as pool, pytest.raises(JobFailed, match="exit code 5"):
         pool.decode([picture("PNG")], SETTINGS)
 
 
-def test_a_decoder_that_does_not_load_fails_the_job_and_no_image(tmp_path: Path, pool: DecoderPool) -> None:
+def test_a_decoder_that_does_not_load_fails_the_job_and_rejects_no_image(tmp_path: Path, pool: DecoderPool) -> None:
     with pytest.raises(JobFailed, match="exit code 1"):
         pool.decode([picture("PNG")], SETTINGS, decoder="schemas.no_such_module:decoder")
     assert said(pool.decode([picture("PNG")], SETTINGS)[0]) == here(picture("PNG"))
 
 
-def test_a_child_that_is_killed_while_it_starts_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_is_killed_while_it_starts_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started = tmp_path / "started"
     (tmp_path / "sitecustomize.py").write_text(
         f"import os\nopen({str(started)!r}, 'a').write('.')\n"
@@ -190,7 +194,7 @@ def test_a_child_that_is_killed_while_it_starts_is_begun_again(tmp_path: Path, m
     assert started.read_text() == "....."
 
 
-def test_a_parent_without_a_free_descriptor_fails_the_job_and_no_image() -> None:
+def test_a_parent_without_a_free_descriptor_fails_the_job_and_rejects_no_image() -> None:
     code = (
         "import resource; from schemas.decoders.pool import DecoderPool; from schemas.pixels.settings import ImageSettings;"
         "pool = DecoderPool(1); resource.setrlimit(resource.RLIMIT_NOFILE, (4, 4)); pool.decode([b'x'], ImageSettings())"
@@ -199,8 +203,8 @@ def test_a_parent_without_a_free_descriptor_fails_the_job_and_no_image() -> None
     assert done.stderr.splitlines()[-1].endswith("JobFailed: the decoding process does not start: Too many open files")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not heed the limit")
-def test_a_limit_on_memory_that_is_lower_already_is_kept() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not enforce the limit")
+def test_a_lower_existing_memory_limit_is_kept() -> None:
     code = (
         "import resource, sys; from schemas.decoders.pool import DecoderPool;"
         "from schemas.pixels.settings import ImageSettings;"
@@ -211,7 +215,7 @@ def test_a_limit_on_memory_that_is_lower_already_is_kept() -> None:
     assert done.stdout.split() == [b"Decoded"], done.stderr
 
 
-def test_an_answer_that_comes_bit_by_bit_is_late(pool: DecoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_arrives_byte_by_byte_times_out(pool: DecoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "GRACE_SECONDS", 1)
     good, begun = picture("PNG"), time.monotonic()
     answers = pool.decode([good, good + DRIP, good], SETTINGS, timeout=1)
@@ -220,7 +224,7 @@ def test_an_answer_that_comes_bit_by_bit_is_late(pool: DecoderPool, monkeypatch:
     assert [said(answers[0]), said(answers[2])] == [here(good)] * 2
 
 
-def test_what_a_child_was_not_asked_is_no_answer(stand_in: None) -> None:
+def test_an_unrequested_answer_is_not_taken_for_the_next_one(stand_in: None) -> None:
     good = picture("PNG")
     with DecoderPool(1) as pool:
         pool.decode([good + CHATTER], SETTINGS)
@@ -228,13 +232,13 @@ def test_what_a_child_was_not_asked_is_no_answer(stand_in: None) -> None:
         assert said(pool.decode([good], SETTINGS)[0]) == here(good)
 
 
-def test_what_a_child_says_cannot_steer_a_terminal(pool: DecoderPool) -> None:
+def test_an_answer_cannot_send_control_characters_to_a_terminal(pool: DecoderPool) -> None:
     (answer,) = pool.decode([picture("PNG") + COLOUR], SETTINGS)
     assert isinstance(answer, ImageRejected)
     assert answer.detail == "?[31mred?"
 
 
-def test_loading_the_decoder_of_a_format_is_not_the_images_time(
+def test_loading_a_decoder_does_not_count_towards_the_time_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "pydicom.py").write_text(
@@ -247,7 +251,7 @@ def test_loading_the_decoder_of_a_format_is_not_the_images_time(
         assert isinstance(pool.decode([data], SETTINGS, timeout=0.9)[0], Decoded)
 
 
-def test_a_pool_that_is_closed_ends_those_who_wait_for_it(stand_in: None) -> None:
+def test_closing_a_pool_ends_the_threads_that_wait_for_it(stand_in: None) -> None:
     failed: list[BaseException] = []
 
     def decode_for_ever(pool: DecoderPool) -> None:
@@ -269,7 +273,7 @@ def test_a_pool_that_is_closed_ends_those_who_wait_for_it(stand_in: None) -> Non
     assert not set(children_of(os.getpid())) - before
 
 
-def test_two_hundred_batches_at_once(pool: DecoderPool) -> None:
+def test_two_hundred_batches_at_once_have_the_right_outcomes(pool: DecoderPool) -> None:
     files = [b"", b"x", picture("PNG"), *(REJECTED[name][0]() for name in ("one pixel.png", "cut.jpg", "DICOMDIR"))]
     right = [here(data) for data in files]
     with ThreadPoolExecutor(200) as threads:
@@ -281,7 +285,7 @@ def test_children_end_with_the_pool_and_with_the_parent(stand_in: None) -> None:
     with DecoderPool(3) as pool:
         before = set(children_of(os.getpid()))
         pool.start()
-        end = time.monotonic() + 30  # a process that has just begun may have no command line yet
+        end = time.monotonic() + 30  # a process that has just started may have no command line yet
         while len(begun := set(children_of(os.getpid())) - before) < 3 and time.monotonic() < end:
             time.sleep(0.05)
         assert len(begun) == 3
@@ -300,8 +304,8 @@ def test_children_end_with_the_pool_and_with_the_parent(stand_in: None) -> None:
     pytest.fail("the child outlives its parent")
 
 
-def test_a_default_timeout_of_sockets_changes_nothing() -> None:
-    socket.setdefaulttimeout(60)  # as Beam does where it meets Google Cloud
+def test_a_default_socket_timeout_changes_nothing() -> None:
+    socket.setdefaulttimeout(60)  # as Beam does when it uses Google Cloud
     try:
         with DecoderPool(1) as pool:
             assert said(pool.decode([picture("PNG")] * 3, SETTINGS)[2]) == here(picture("PNG"))
@@ -309,8 +313,8 @@ def test_a_default_timeout_of_sockets_changes_nothing() -> None:
         socket.setdefaulttimeout(None)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
-def test_a_decoder_that_hangs_ends_with_a_parent_that_is_killed() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_decoder_that_hangs_ends_with_its_killed_parent() -> None:
     code = (
         "import sys; from schemas.decoders.pool import DecoderPool; from schemas.pixels.settings import ImageSettings;"
         f"sys.path[:0] = {stand_in_path().split(os.pathsep)!r};"
@@ -319,7 +323,7 @@ def test_a_decoder_that_hangs_ends_with_a_parent_that_is_killed() -> None:
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     while not (found := children_of(parent.pid)):
         time.sleep(0.05)
-    time.sleep(1)  # into the image that hangs
+    time.sleep(1)  # until it is decoding the image that hangs
     parent.kill()
     parent.wait()
     for _ in range(100):
@@ -329,7 +333,7 @@ def test_a_decoder_that_hangs_ends_with_a_parent_that_is_killed() -> None:
     pytest.fail("the decoder outlives its parent")
 
 
-def test_pixels_are_an_array_of_the_settings_shape(pool: DecoderPool) -> None:
+def test_pixels_have_the_shape_of_the_settings(pool: DecoderPool) -> None:
     (answer,) = pool.decode([picture("PNG")], SETTINGS)
     assert isinstance(answer, Decoded)
     assert (answer.pixels.shape, answer.pixels.dtype) == ((32, 32, 3), np.dtype(np.uint8))

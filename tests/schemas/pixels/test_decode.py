@@ -25,7 +25,6 @@ from tests.schemas import image_files
 from tests.schemas.image_files import GOOD, REJECTED, picture, saved, scene
 
 SETTINGS = ImageSettings()
-# 160x120 of the scene, so that the stored pixels come back but for the resize to the square.
 EXTENSIONS = {"jpg": "jpeg", "png": "png", "tiff": "tiff", "bmp": "bmp", "gif": "gif", "webp": "webp", "dcm": "dicom"}
 
 
@@ -34,7 +33,7 @@ def pixels(data: bytes, settings: ImageSettings = SETTINGS) -> NDArray[np.int_]:
 
 
 def reference(image: NDArray[Any], size: int = 64) -> NDArray[np.float64]:
-    """The mean of equal blocks after an enlargement: a resize that shares nothing with Pillow's."""
+    """The means of equal blocks of an enlarged image: a resize that shares no code with Pillow's."""
     height, width = image.shape
     big = image.astype(float).repeat(size // gcd(height, size), 0).repeat(size // gcd(width, size), 1)
     means: NDArray[np.float64] = big.reshape(size, big.shape[0] // size, size, big.shape[1] // size).mean((1, 3))
@@ -46,7 +45,7 @@ def far(actual: NDArray[Any], expected: NDArray[Any]) -> float:
 
 
 @pytest.mark.parametrize("kind", GOOD)
-def test_odd_files_convert(kind: str) -> None:
+def test_unusual_files_are_decoded(kind: str) -> None:
     decoded = decode(GOOD[kind](), SETTINGS)
     expected = "png" if kind == "png named.jpg" else EXTENSIONS[kind.rsplit(".", 1)[1]]
     assert decoded.format == expected
@@ -55,7 +54,7 @@ def test_odd_files_convert(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", REJECTED)
-def test_hostile_files_have_their_reason(kind: str) -> None:
+def test_hostile_files_are_rejected_for_the_right_reason(kind: str) -> None:
     make, reason = REJECTED[kind]
     with pytest.raises((ImageRejected, ImageSkipped)) as caught:
         decode(make(), SETTINGS)
@@ -76,11 +75,11 @@ def test_every_format_gives_the_same_levels(kind: str) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(("format", "options"), [("JPEG", {}), ("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})])
-def test_exif_orientation(format: str, options: dict[str, bool], orientation: int) -> None:
+def test_exif_orientation_is_applied(format: str, options: dict[str, bool], orientation: int) -> None:
     assert far(pixels(image_files.oriented(format, orientation, **options)), reference(scene())) <= 4
 
 
-def test_compressed_tiff_is_turned_once() -> None:
+def test_a_compressed_tiff_is_rotated_once() -> None:
     data = image_files.oriented("TIFF", 6, compression="tiff_lzw")
     assert far(pixels(data), reference(scene())) <= 3
 
@@ -95,7 +94,7 @@ def test_damaged_exif_leaves_the_image_upright(exif: bytes) -> None:
 
 @pytest.mark.parametrize("mode", RESIZE_MODES)
 @pytest.mark.parametrize("crop", [1.0, 0.6])
-def test_scaled_jpeg_equals_full_decode(mode: str, crop: float) -> None:
+def test_a_scaled_jpeg_decode_equals_a_full_decode(mode: str, crop: float) -> None:
     photo = scene(1500, 2100)
     settings = ImageSettings(resize_mode=mode, crop=crop)
     jpeg, png = saved(Image.fromarray(photo), "JPEG", quality=95), saved(Image.fromarray(photo), "PNG")
@@ -104,20 +103,20 @@ def test_scaled_jpeg_equals_full_decode(mode: str, crop: float) -> None:
 
 @pytest.mark.parametrize("greatest", [1023, 4095, 65535])
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
-def test_sixteen_bits_stay_a_gradient(format: str, greatest: int) -> None:
+def test_a_16_bit_gradient_stays_a_gradient(format: str, greatest: int) -> None:
     row = pixels(image_files.deep_gradient(format, greatest))[0]
     assert far(row, np.linspace(0, 255, 256).reshape(64, 4).mean(1)) <= 2
     assert len(np.unique(row)) == 64
 
 
-def test_big_endian_sixteen_bits() -> None:
+def test_big_endian_16_bit_files_equal_little_endian_ones() -> None:
     little = io.BytesIO(image_files.deep_gradient("TIFF"))
     swapped = Image.fromarray(np.asarray(Image.open(little)).astype(">u2"))
     assert swapped.mode == "I;16B"
     np.testing.assert_array_equal(pixels(saved(swapped, "TIFF")), pixels(little.getvalue()))
 
 
-def test_float_tiff_spans_its_own_range() -> None:
+def test_a_float_tiff_is_scaled_by_its_own_range() -> None:
     gray = scene().astype(float)
     expected = reference((gray - gray.min()) / (gray.max() - gray.min()) * 255)
     assert far(pixels(image_files.float_tiff()), expected) <= 3
@@ -130,7 +129,7 @@ def test_alpha_is_flattened_on_black(mode: str) -> None:
     assert far(pixels(saved(image_files.transparent(mode), "PNG")), pixels(saved(flat, "PNG"))) <= 1
 
 
-def test_palette_and_one_bit() -> None:
+def test_palette_and_one_bit_images_are_decoded() -> None:
     palette = Image.fromarray(scene()).convert("P")
     palette.putpalette([255 - level // 3 for level in range(768)])
     assert far(pixels(saved(palette, "PNG")), reference(255 - scene().astype(int))) <= 3
@@ -138,14 +137,14 @@ def test_palette_and_one_bit() -> None:
     assert far(pixels(saved(Image.fromarray(halves).convert("1"), "PNG")), halves) == 0
 
 
-def test_transparent_palette_entry_is_black() -> None:
+def test_a_transparent_palette_entry_is_black() -> None:
     palette = Image.fromarray(np.repeat([0, 1], 32).astype(np.uint8)[np.newaxis].repeat(64, 0), "P")
     palette.putpalette([200, 200, 200, 90, 90, 90])
     row = pixels(saved(palette, "PNG", transparency=0))[0]
     assert (row[0], row[-1]) == (0, 90)
 
 
-def test_letterbox_keeps_the_aspect_on_black() -> None:
+def test_letterbox_keeps_the_aspect_ratio_on_black() -> None:
     white = saved(Image.new("L", (200, 100), 255), "PNG")
     result = pixels(white, ImageSettings(resize_mode="letterbox", brightness=-0.2))
     assert (result[16:48] == 204).all()
@@ -172,7 +171,7 @@ def test_crop_takes_the_centre() -> None:
     )
 
 
-def test_brightness_and_contrast() -> None:
+def test_brightness_and_contrast_follow_their_formulas() -> None:
     data, plain = saved(Image.fromarray(scene()), "PNG"), pixels(saved(Image.fromarray(scene()), "PNG"))
     brighter = pixels(data, ImageSettings(brightness=0.1))
     np.testing.assert_array_equal(brighter, np.clip(np.rint(plain + 25.5), 0, 255))
@@ -180,7 +179,7 @@ def test_brightness_and_contrast() -> None:
     np.testing.assert_array_equal(stronger, np.clip(np.rint(plain * 1.5 - 63.75), 0, 255))
 
 
-def test_three_channels_are_one() -> None:
+def test_three_channels_repeat_the_gray_channel() -> None:
     data = saved(Image.fromarray(scene()).convert("RGB"), "JPEG")
     three = decode(data, ImageSettings(channels=3)).pixels
     assert three.shape == (64, 64, 3)
@@ -203,10 +202,10 @@ def test_pillows_own_pixel_limit_does_not_matter(monkeypatch: pytest.MonkeyPatch
         assert decode(GOOD[kind](), SETTINGS).pixels.any()
 
 
-def test_cut_headers_and_missing_parts_are_truncated() -> None:
+def test_cut_headers_and_missing_parts_are_rejected_as_truncated() -> None:
     jpeg = image_files.picture("JPEG")
     scan = jpeg.index(b"\xff\xda")
-    png = image_files.png_of_size(64, 64, rows=40)  # the rows that are there are whole, and so is the file
+    png = image_files.png_of_size(64, 64, rows=40)  # 40 of 64 rows, complete and in a complete file
     deflated, native = (image_files.picture("TIFF", **o) for o in ({"compression": "tiff_deflate"}, {}))
     taller = native.replace(struct.pack("<HHLL", 257, 4, 1, 120), struct.pack("<HHLL", 257, 4, 1, 240))
     assert taller != native
@@ -233,7 +232,7 @@ def test_most_damage_inside_a_jpeg_is_noticed(progressive: bool) -> None:
     assert noticed > 40
 
 
-def test_mutated_files_raise_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:
+def test_mutated_files_raise_no_other_error(capfd: pytest.CaptureFixture[str]) -> None:
     chance = random.Random(7)
     files = [make() for make in GOOD.values()] + [make() for make, _ in REJECTED.values()]
     settings = ImageSettings(max_pixels=1_000_000)
@@ -249,11 +248,11 @@ def test_mutated_files_raise_nothing_else(capfd: pytest.CaptureFixture[str]) -> 
             assert decoded.pixels.shape == (64, 64, 1)
         except (ImageRejected, ImageSkipped) as outcome:
             details.append(str(outcome))
-    printed = "".join([*details, *capfd.readouterr()])  # libtiff complains on stderr; Pillow has no switch for it
+    printed = "".join([*details, *capfd.readouterr()])  # libtiff complains on stderr, which Pillow cannot turn off
     assert not any(name in printed for name in image_files.NAMES)
 
 
-def test_random_bytes_after_each_signature() -> None:
+def test_random_bytes_after_a_signature_are_rejected() -> None:
     chance = random.Random(3)
     starts = [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\x90\0\0\0WEBPVP8X", b"II*\0\x08\0\0\0", b"MM\0*"]
     starts += [
@@ -276,8 +275,8 @@ def test_threads_give_the_same_pixels() -> None:
         np.testing.assert_array_equal(one.pixels, other.pixels)
 
 
-def test_warnings_stay_silent_where_they_are_errors() -> None:
-    # pydicom warns about a UID that is none, and about pixels without an end.
+def test_warnings_stay_silent_even_if_they_are_errors() -> None:
+    # pydicom warns about an invalid UID, and about pixels without an end.
     odd = image_files.dicom_file(SOPClassUID="1.2.3.4.5.6.7").replace(b"1.2.3.4.5.6.7", b"Zebedee^Quill")
     filters = len(warnings.filters)
     for _ in range(3):
@@ -295,11 +294,11 @@ from schemas.pixels.settings import ImageSettings
 from schemas.pixels.decode import decode
 from tests.schemas import image_files
 
-def peak():  # not ru_maxrss, which begins with the parent's
+def peak():  # not ru_maxrss, which starts at the parent's peak
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024
 
 data = getattr(image_files, sys.argv[1])(*(int(word) if word.isdigit() else word for word in sys.argv[2:]))
-Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+Path("/proc/self/clear_refs").write_text("5")  # resets the peak
 before = peak()
 try:
     decode(data, ImageSettings())
@@ -310,13 +309,13 @@ print(peak() - before)
 """
 
 
-def test_webp_has_a_lower_limit() -> None:
+def test_webp_has_a_lower_pixel_limit() -> None:
     webp = b"RIFF\x18\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + (8999).to_bytes(3, "little") * 2 + b"\0\0"
     with pytest.raises(ImageRejected, match="9000x9000 is above the 30000000"):
         decode(webp, SETTINGS)
 
 
-def test_bomb_is_rejected_from_its_header() -> None:
+def test_a_bomb_is_rejected_from_its_header() -> None:
     bomb = image_files.png_of_size(30_000, 30_000, rows=1000)
     start = time.perf_counter()
     with pytest.raises(ImageRejected) as caught:
@@ -340,14 +339,14 @@ def test_bomb_is_rejected_from_its_header() -> None:
     ],
     ids=str,
 )
-def test_peak_memory(make: tuple[str, ...], outcome: str, megabytes: int) -> None:
+def test_peak_memory_is_bounded(make: tuple[str, ...], outcome: str, megabytes: int) -> None:
     run = [sys.executable, "-c", PEAK, *make]
     said, extra = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
     assert said == outcome
     assert int(extra) < megabytes
 
 
-def test_rejection_survives_pickling() -> None:
+def test_rejections_survive_pickling() -> None:
     for error in (ImageRejected(Reason.DAMAGED, "detail", "png"), ImageSkipped(SkipReason.DICOMDIR)):
         copy = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own bytes)
         assert (copy.reason, copy.format, str(copy)) == (error.reason, error.format, str(error))
@@ -358,7 +357,7 @@ def test_rejection_survives_pickling() -> None:
     [("image_size", 0), ("image_size", 64.5), ("channels", 2), ("resize_mode", "squash"), ("crop", 0.0), ("crop", 1.5)]
     + [("brightness", -2.0), ("contrast", 0.0), ("max_pixels", 0), ("max_aspect", float("nan"))],
 )
-def test_wrong_settings_name_the_flag_and_the_value(field: str, value: Any) -> None:
+def test_errors_about_settings_name_the_flag_and_the_value(field: str, value: Any) -> None:
     with pytest.raises(UsageError) as caught:
         replace(SETTINGS, **{field: value})
     assert f"--{field} {value!r}" in str(caught.value)
@@ -368,8 +367,8 @@ def test_wrong_settings_name_the_flag_and_the_value(field: str, value: Any) -> N
     "module",
     sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "schemas").rglob("[!_]*.py")),
 )
-def test_a_warning_told_of_any_module_here_is_kept_quiet(module: str) -> None:
-    # pydicom's warnings quote values, and some are told of the module that called it.
+def test_a_warning_attributed_to_any_module_of_schemas_is_silenced(module: str) -> None:
+    # pydicom's warnings quote values, and some are attributed to the module that called it.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         decode(picture("PNG"), ImageSettings())

@@ -1,4 +1,4 @@
-"""Samples of more than eight bits, in files written byte by byte: Pillow writes few of these layouts."""
+"""Samples of more than eight bits. The files are written byte by byte, because Pillow writes few of these layouts."""
 
 import struct
 import zlib
@@ -17,7 +17,7 @@ from tests.schemas.image_files import png_chunk
 Order = Literal["<", ">"]
 SETTINGS = ImageSettings()
 COLUMNS, ROWS = np.meshgrid(np.arange(64), np.arange(64))
-RAMP = (60 * COLUMNS + 5 * ROWS).astype(np.uint16)  # 0 to 4095: 12 bits, as radiographs in 16 have them
+RAMP = (60 * COLUMNS + 5 * ROWS).astype(np.uint16)  # 0 to 4095: 12 bits stored in 16, as in radiographs
 EXPECTED = RAMP / 4095 * 255
 OPAQUE: NDArray[np.uint16] = np.full_like(RAMP, 65535)
 HALF = np.where(COLUMNS < 32, 65535, 0).astype(np.uint16)
@@ -36,7 +36,7 @@ def png(kind: int, *channels: NDArray[Any], extra: bytes = b"", bits: int = 16) 
 
 
 def tiff(*channels: NDArray[Any], order: Order, photometric: int, deflate: bool = False, **tags: int) -> bytes:
-    """A TIFF of 64x64 pixels in one strip, the directory at its end; `tags` as in `t338`."""
+    """A TIFF of 64x64 pixels in one strip, with the directory at its end. `tags` sets numbered tags, such as `t338`."""
     kind = channels[0].dtype
     pixels = np.stack(channels, 2).astype(kind.newbyteorder(order)).tobytes()
     pixels = zlib.compress(pixels) if deflate else pixels
@@ -56,25 +56,25 @@ def tiff(*channels: NDArray[Any], order: Order, photometric: int, deflate: bool 
 
 
 @pytest.mark.parametrize(("kind", "channels"), [(4, [RAMP, OPAQUE]), (2, [RAMP] * 3), (6, [RAMP] * 3 + [OPAQUE])])
-def test_deep_png_with_colours_or_alpha_is_scaled_by_its_range(kind: int, channels: list[NDArray[Any]]) -> None:
+def test_a_16_bit_png_with_colours_or_alpha_is_scaled_by_its_range(kind: int, channels: list[NDArray[Any]]) -> None:
     assert far(png(kind, *channels), EXPECTED) <= 1
 
 
-def test_deep_colours_become_luma() -> None:
+def test_16_bit_colours_become_luma() -> None:
     luma = 0.299 * RAMP + 0.587 * RAMP.T + 0.114 * 1000
     expected = (luma - luma.min()) / (luma.max() - luma.min()) * 255
     assert far(png(2, RAMP, RAMP.T, np.full_like(RAMP, 1000)), expected) <= 1
 
 
 @pytest.mark.parametrize("alpha", [HALF, HALF // 2], ids=["opaque", "half"])
-def test_deep_alpha_is_flattened_on_black(alpha: NDArray[Any]) -> None:
+def test_16_bit_alpha_is_flattened_on_black(alpha: NDArray[Any]) -> None:
     shown = np.where(COLUMNS < 32, (RAMP + 1000 - 1000) / RAMP[:, :32].max() * 255, 0)
     assert far(png(4, RAMP + 1000, alpha), shown * (alpha.max() / 65535)) <= 1
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("deflate", [False, True])
-def test_deep_tiff_of_every_layout(order: Order, deflate: bool) -> None:
+def test_a_16_bit_tiff_of_any_layout_is_read(order: Order, deflate: bool) -> None:
     tiff_of = partial(tiff, order=order, deflate=deflate)
     assert far(tiff_of(RAMP, photometric=1), EXPECTED) <= 1
     assert far(tiff_of(RAMP, photometric=0), 255 - EXPECTED) <= 1  # white is zero
@@ -85,11 +85,11 @@ def test_deep_tiff_of_every_layout(order: Order, deflate: bool) -> None:
     assert far(tiff_of(*premultiplied, photometric=2, t338=1), EXPECTED) <= 1
 
 
-def test_32_bits_do_not_wrap() -> None:
+def test_32_bits_do_not_wrap_around() -> None:
     assert far(tiff(RAMP.astype(np.uint32) * 1_048_000, order="<", photometric=1), EXPECTED) <= 1
 
 
-def test_layouts_that_are_not_read_are_unsupported() -> None:
+def test_unsupported_layouts_are_rejected() -> None:
     planes = tiff(RAMP, RAMP, RAMP, order="<", photometric=2, t284=2, t278=64)
     for data in (tiff(RAMP / 7.0, order="<", photometric=1, t339=3), planes):
         with pytest.raises(ImageRejected) as caught:
