@@ -27,6 +27,17 @@ LAYERS = {
     "schemas": ["schemas.errors", "schemas.pixels.settings"],
     "schemas.pixels": ["schemas.pixels.settings"],
     "schemas.decoders": ["schemas.errors", "schemas.pixels.settings", "schemas.pixels"],
+    "training.task": [],
+    "training.reading": ["training.task"],
+    "training.models": ["training.task"],
+    "training.config": ["training.models"],
+    "training.run_folder": ["training.task", "training.models"],
+    "training.assessment": ["training.task", "training.reading", "training.config", "training.run_folder"],
+    "training.fitting": [
+        *("training.task", "training.reading", "training.models", "training.config", "training.run_folder"),
+        "training.assessment",
+    ],
+    "training": ["training.models", "training.config", "training.assessment", "training.fitting"],
     "beam_jobs.elements": [],
     "beam_jobs.storage": [],
     "beam_jobs.reading": ["beam_jobs.storage"],
@@ -81,7 +92,7 @@ def test_packages_import_only_what_is_allowed(module: str) -> None:
     assert not packages & (FORBIDDEN[module.split("/")[0]] - MAY_IMPORT.get(module, set()))
 
 
-@pytest.mark.parametrize("package", ["schemas", "beam_jobs"])
+@pytest.mark.parametrize("package", ["schemas", "beam_jobs", "training"])
 def test_a_layer_imports_only_the_lower_layers_that_the_table_names(package: str) -> None:
     found: dict[str, set[str]] = {layer: set() for layer in LAYERS if layer_of(layer).startswith(package)}
     for module in (module for module in MODULES if module.startswith(f"{package}/")):

@@ -32,13 +32,20 @@ MODULES = (
     *(f"beam_jobs.{name}" for name in ("sample", "convert", "verify", "show")),
     *(f"training.{name}" for name in ("train", "evaluate", "predict")),
 )
-FENCED = re.compile(r"^```\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+# Commands are fenced without a language. Python is run by the test of what it shows.
+FENCED = re.compile(r"^```(?:python)?\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+COMMAND_BLOCK = re.compile(r"^```\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+PYTHON_BLOCK = re.compile(r"^```python\n.*?^```\n", flags=re.MULTILINE | re.DOTALL)
 FLAG = re.compile(r"(?<![\w-])--[a-z_]+")
 
 
 def lines_of(text: str) -> list[str]:
     """The command lines of a page, without comments; continued lines are joined."""
-    lines = [line for block in FENCED.findall(text) for line in block.replace("\\\n", " ").splitlines()]
+    lines = [
+        line
+        for block in COMMAND_BLOCK.findall(PYTHON_BLOCK.sub("", text))
+        for line in block.replace("\\\n", " ").splitlines()
+    ]
     return [line.split("  #")[0].strip() for line in lines]
 
 

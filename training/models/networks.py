@@ -151,7 +151,11 @@ def _residual(x: Any, filters: int, stride: int, dtype: str) -> Any:
 def _normalised(filters: int, stride: int, dtype: str, kernel: int = 3, relu: bool = True) -> Callable[[Any], Any]:
     """A convolution with batch normalisation."""
     convolution = layers.Conv2D(filters, kernel, stride, padding="same", use_bias=False, dtype=dtype)
-    steps = [convolution, layers.BatchNormalization(momentum=0.9, dtype=dtype), *([layers.ReLU(dtype=dtype)] if relu else [])]
+    steps = [
+        convolution,
+        layers.BatchNormalization(momentum=0.9, dtype=dtype),
+        *([layers.ReLU(dtype=dtype)] if relu else []),
+    ]
     return lambda x: _chained(x, steps)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,19 +35,8 @@ def test_bad_values_are_quoted(change: dict[str, Any]) -> None:
         replace(recipe("model1"), **change)
 
 
-OWN = """
-from keras import layers
-
-from training.models.recipes import Recipe
-
-
-def body(images, dtype):
-    x = layers.Conv2D(4, 3, activation="relu", dtype=dtype)(images)
-    return layers.GlobalAveragePooling2D(dtype=dtype)(x)
-
-
-RECIPE = Recipe(name="own", model="tiny", epochs=1, body=body)
-"""
+# The example of the documentation.
+(OWN,) = re.findall("```python\n(.*?)```", (Path(__file__).parents[3] / "docs/train.md").read_text(), re.DOTALL)
 
 
 def test_a_recipe_of_the_users_own_is_needed_again(
@@ -54,7 +44,7 @@ def test_a_recipe_of_the_users_own_is_needed_again(
 ) -> None:
     (tmp_path / "own.py").write_text(OWN)
     run, own = tmp_path / "run", tmp_path / "own.py"
-    command = ["--data", dataset.folder, "--output", run, "--recipe", own]
+    command = ["--data", dataset.folder, "--output", run, "--recipe", own, "--epochs", "1"]
     assert run_command(train.main, [str(word) for word in command]) == 0
     assert f"--data {dataset.folder} --recipe {own}\n" in capsys.readouterr().out
     recorded = json.loads((run / "config.json").read_text())["recipe"]
@@ -72,7 +62,7 @@ def test_a_recipe_in_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "my_recipes.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     found = recipe("my_recipes:RECIPE")
-    assert (found.name, found.source) == ("own", "my_recipes:RECIPE")
+    assert (found.name, found.source) == ("mine", "my_recipes:RECIPE")
     assert found.sha256 == hashlib.sha256(OWN.encode()).hexdigest()
 
 
