@@ -26,8 +26,8 @@ def read(data: bytes, settings: ImageSettings, admit: Admit) -> Gray:
 
 
 def read_stream(data: bytes, admit: Admit, side: int, longer_only: bool) -> Gray:
-    """A JPEG stream. libjpeg shrinks it by eighths in the DCT, which takes a fraction of the time, as long as each side
-    (`longer_only`: the longer one) keeps `side` pixels."""
+    """A JPEG stream. libjpeg shrinks it by eighths in the DCT as long as each side (`longer_only`: the longer one)
+    keeps `side` pixels. This takes a fraction of the time."""
     header = _header(data)
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)

@@ -55,8 +55,8 @@ def opened(plugin: type[ImageFile], data: bytes) -> ImageFile:
 
 
 def check_single(image: ImageFile, admit: Admit, several: Reason = Reason.ANIMATED) -> None:
-    """Admits the size that Pillow found. Raises ImageRejected for a file with more than one image, because Pillow loads
-    only the first."""
+    """Calls `admit` with the size that Pillow found. Raises ImageRejected for a file with more than one image, because
+    Pillow loads only the first."""
     admit(*image.size)
     if getattr(image, "is_animated", False):
         raise ImageRejected(several, "the file holds more than one image")
