@@ -87,15 +87,27 @@ def _add_image(result: argparse.ArgumentParser) -> None:
         "--image_size", type=int, default=image.image_size, metavar="N", help="height and width in pixels"
     )
     group.add_argument("--channels", type=int, default=image.channels, metavar="N", help="1, or 3 equal channels")
-    group.add_argument("--resize_mode", default=image.resize_mode, metavar="MODE", help=" or ".join(RESIZE_MODES))
+    group.add_argument(
+        "--resize_mode", default=image.resize_mode, metavar="MODE", help=f"one of {', '.join(RESIZE_MODES)}"
+    )
     group.add_argument("--crop", type=float, default=image.crop, metavar="F", help="fraction of each side to keep")
     group.add_argument(
-        "--brightness", type=float, default=image.brightness, metavar="B", help="added to pixels, from -1 to 1"
+        "--brightness",
+        type=float,
+        default=image.brightness,
+        metavar="B",
+        help="fraction of the range to add, from -1 to 1",
     )
-    group.add_argument("--contrast", type=float, default=image.contrast, metavar="C", help="factor around mid-gray")
+    group.add_argument(
+        "--contrast", type=float, default=image.contrast, metavar="C", help="contrast factor around mid-gray"
+    )
     group.add_argument("--max_pixels", type=int, default=image.max_pixels, metavar="N", help="quarantine larger images")
     group.add_argument(
-        "--max_reject_fraction", type=float, default=0.01, metavar="F", help="fail if a larger fraction is quarantined"
+        "--max_reject_fraction",
+        type=float,
+        default=0.01,
+        metavar="F",
+        help="fail if a larger fraction of the images is quarantined",
     )
     group.add_argument(
         "--dicom_decoder",

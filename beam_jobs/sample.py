@@ -36,9 +36,9 @@ no figure measured on them says how well a method performs on real radiographs.
 
 Folders and file names follow the Kermany chest X-ray set; none of its images are included:
 chest_xray/{{train,val,test}}/{{NORMAL,PNEUMONIA}}/. A person has one or more images (personN_..., IM-N-...); person
-numbers start again in test, where they stand for other persons. {duplicates} of the {images} files repeat, byte for byte,
-another image of the same person. Formats: JPEG (gray, RGB with equal channels, progressive), PNG and DICOM
-(MONOCHROME1 and MONOCHROME2, 8 and 12 bits).
+numbers start again in test, where they stand for other persons. {duplicates} of the {images} files repeat,
+byte for byte, another image of the same person. Formats: JPEG (gray, RGB with equal channels, progressive),
+PNG and DICOM (MONOCHROME1 and MONOCHROME2, 8 and 12 bits).
 """
 
 

@@ -31,9 +31,8 @@ def main(argv: Sequence[str]) -> None:
         checks = pool.map(partial(check_shard, folder, manifest=manifest), shards)
         problems = list(tqdm(checks, total=len(shards), desc="verifying", unit=" shards", disable=None))
     damaged = sum(problem is not None for problem in problems)
-    if (
-        damaged and require_manifest(folder).revision != manifest.revision
-    ):  # check before files that are intact are named
+    # Checked before any file is named, because the files may be intact.
+    if damaged and require_manifest(folder).revision != manifest.revision:
         raise JobFailed(f"{folder} was overwritten while it was verified; verify it again")
     for shard, problem in zip(shards, problems, strict=True):
         if problem:

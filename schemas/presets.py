@@ -36,7 +36,7 @@ class Preset:
 
 
 PRESETS: Mapping[str, Preset] = {
-    # Kermany, Zhang, Goldbaum 2018. The `person` numbers start again in test; val continues those of train. The
+    # Kermany, Zhang, Goldbaum 2018. The `person` numbers start again in test and continue from train to val. The
     # published val split has 16 images, too few to choose a model, so it is merged into train and a validation split is
     # carved by patient.
     "kermany": Preset(

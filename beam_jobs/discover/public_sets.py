@@ -1,5 +1,4 @@
-"""Step 1 for a public set with its own table, which names images by file name, in whatever folder below --input they
-are.
+"""Step 1 for a public set with its own table, which names images by file name, whatever their folder below --input.
 
 The table, the official split lists and the listing are joined by file name. So a row costs no request, and none of the
 three is ever held in memory as a whole.

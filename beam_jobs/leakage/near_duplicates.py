@@ -210,9 +210,8 @@ def _named(found: Crowds, matches: Rows) -> Rows:
     one, other = matches["crowds"].T
     here, there = found.named[one], found.named[other]
     pairs = np.cumsum(here.sum(1) * there.sum(1) - (here * there).sum(1))
-    matches = matches[
-        : np.searchsorted(pairs, 2 * PAIRS_SHOWN) + 1
-    ]  # a crowd paired with itself counts each pair twice
+    # Twice as many, because a crowd paired with itself counts each pair twice.
+    matches = matches[: np.searchsorted(pairs, 2 * PAIRS_SHOWN) + 1]
     one, other = matches["crowds"].T
     named = [np.zeros(0, _PAIR)]
     for split, another in itertools.permutations(range(found.named.shape[1]), 2):

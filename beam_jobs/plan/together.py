@@ -93,7 +93,7 @@ def plan_changes(found: list[Member], config: ConvertConfig, status_folder: str)
         whole = config.sample_fraction == 1 and not config.limit
         if reported.pairs and not found and whole:
             raise UsageError(
-                f"--near_duplicates_of {config.near_duplicates_of}: its {LEAKAGE} names the id of no input; give the "
+                f"--near_duplicates_of {config.near_duplicates_of}: its {LEAKAGE} names none of the inputs; give the "
                 "--input and --id_key_file that it was made with"
             )
     changes = changes_of(found, reported.pairs)

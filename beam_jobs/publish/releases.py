@@ -94,7 +94,7 @@ def _published(config: ConvertConfig) -> Manifest | None:
     try:
         return read_manifest(config.output)
     except UsageError as error:
-        raise UsageError(f"--output: {error}, into a new version folder, or delete that file first") from error
+        raise UsageError(f"--output: {error}; give a new version folder, or delete that file first") from error
 
 
 def _next_release(config: ConvertConfig, published: Manifest | None) -> Release:
@@ -162,9 +162,8 @@ def after_interrupt(config: ConvertConfig) -> str:
     try:
         published = read_manifest(config.output)
         release = release_of(config, published.revision + 1 if published else 1)
-        if published and not storage.exists(
-            storage.join(release.work, _CLAIM)
-        ):  # the run had finished, or had not started
+        # Without a claim, the run had finished or had not started.
+        if published and not storage.exists(storage.join(release.work, _CLAIM)):
             return f"interrupted; {config.output} holds a published data set"
         abandon(config, release)
     except (RadrecordsError, OSError):

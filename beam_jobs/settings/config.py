@@ -17,8 +17,8 @@ from schemas.presets import PRESETS, Preset
 from schemas.source import compile_group_pattern
 
 DICOM_DECODERS = ("pydicom", "tfio")
-# Beam's local runners, which all contain one engine. They are known by name, because DirectRunner would first try to
-# download another engine.
+# The names of Beam's local runners. A job with any of them runs on the same engine, because DirectRunner would first
+# try to download another engine.
 LOCAL_RUNNERS = ("", "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "SwitchingDirectRunner")
 WORK_FOLDER = "_work"  # inside the output; holds unfinished work, and is deleted when the data set is published
 

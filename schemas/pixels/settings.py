@@ -42,7 +42,7 @@ class PixelSettings:
 
     @property
     def letterboxed(self) -> bool:
-        """Whether there may be black bars beside the image."""
+        """Whether the result may have black bars beside the image."""
         return self.resize_mode == "letterbox"
 
 

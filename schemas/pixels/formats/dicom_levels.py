@@ -79,8 +79,7 @@ class _Table:
 
     @classmethod
     def of_item(cls, item: Dataset) -> "_Table":
-        """A modality or VOI LUT. White is its greatest entry, because descriptors claim 16 bits for tables that use
-        12."""
+        """A modality or VOI LUT. White is its greatest entry: descriptors claim 16 bits for tables that use 12."""
         count, first, _ = (int(value) for value in item.LUTDescriptor)
         words = item.LUTData
         data = np.frombuffer(words, np.uint16) if isinstance(words, bytes) else np.atleast_1d(np.asarray(words))

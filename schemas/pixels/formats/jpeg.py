@@ -52,8 +52,7 @@ class _Header(NamedTuple):
 
 
 def _header(data: bytes) -> _Header:
-    """Raises ImageRejected if no scan begins, or if the JPEG process is one that libjpeg does not decode to eight
-    bits."""
+    """Raises ImageRejected if no scan begins, or if libjpeg does not decode the JPEG process to eight bits."""
     orientation, adobe, scanned = 1, False, False
     for marker, payload in segments(data):
         if marker == 0xE1 and payload[:6] == b"Exif\0\0":

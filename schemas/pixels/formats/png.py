@@ -40,8 +40,7 @@ def read(data: bytes, settings: ImageSettings, admit: Admit) -> Gray:
 
 
 def _check_chunks(data: bytes, admit: Admit) -> None:
-    """Checks all chunks (PNG specification, 5.3): Pillow neither checks the CRC of image data nor notices a missing
-    end."""
+    """Checks all chunks (PNG specification, 5.3): Pillow ignores the CRC of image data and a missing end."""
     for at, name, end in _chunks(data):
         if name == b"IHDR" and at == 8 and end <= len(data):
             admit(*struct.unpack_from(">LL", data, 16))

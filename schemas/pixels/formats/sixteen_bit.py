@@ -1,5 +1,5 @@
-"""Samples of more than eight bits, scaled by their own range: gray, and colour or alpha, of which Pillow keeps only
-half."""
+"""Samples of more than eight bits, scaled by their own range: gray, and colour or alpha, whose lower bytes Pillow
+drops."""
 
 import re
 import sys
