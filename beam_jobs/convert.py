@@ -1,7 +1,8 @@
 """Raw radiographs -> a published TFRecord data set: `python -m beam_jobs.convert --input DIR --output DIR`.
 
-Beam takes most of a second to load. --help, wrong flags and the launcher of a local run do without it, and the decoders
-start while it loads. Everything is imported inside `main`, which turns an interrupt during an import into one line.
+Beam takes most of a second to load. --help, wrong flags and the launcher of a local run do not load it, and the
+decoders start while it loads. Everything is imported inside `main`, which turns an interrupt during an import into one
+line.
 """
 
 import functools
@@ -13,9 +14,9 @@ from schemas.errors import ending_when_interrupted, run_command
 
 
 def main(argv: Sequence[str], supervised: bool = False) -> None:
-    """Converts and prints the summary; with --dry_run, prints what it would do. `supervised`: a local run happens in a child
-    of this process, which ends the child and everything that it started when it is interrupted."""
-    # More threads make no matrix product of this size faster, and wait for work at full speed.
+    """Converts and prints the summary; with --dry_run, prints what it would do. `supervised`: a local job runs in a
+    child of this process, and an interrupt ends the child and everything that the child started."""
+    # More threads make no matrix product of this size faster, and they spin while they wait for work.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with ending_when_interrupted():
         from beam_jobs.decoding.decoder import pool

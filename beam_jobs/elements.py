@@ -1,7 +1,7 @@
 """The types that move between the steps of a conversion, in the order of the flow.
 
-Sources (schemas/source.py) come before them; they travel in blocks (passing/blocks.py), and what each step counts beside
-them is in passing/tally.py.
+Sources (schemas/source.py) come before these types, and travel in blocks (passing/blocks.py). What each step counts is
+in passing/tally.py.
 """
 
 import base64
@@ -26,7 +26,8 @@ class Reference(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be written: the classes in label order and, for each split, the number of examples per label and of shards.
+    """What will be written: the classes in label order and, for each split, the number of examples per label and the
+    number of shards.
 
     A label of `counts` is a class or, if `label_kind` allows it, several (schemas/labels.py). `duplicates` and `skipped`
     account for the inputs that are not in `counts`; `notes` counts what users should know. `overlaps`: the first groups
@@ -49,8 +50,8 @@ class Plan:
 
 
 class Quarantined(NamedTuple):
-    """One input that could not be converted, as a line of quarantine.jsonl. checksum: "" if it could not be read. size:
-    None for a missing file."""
+    """One input that could not be converted, as a line of quarantine.jsonl. checksum: "" if the file could not be read.
+    size: None for a missing file."""
 
     uri: str
     checksum: str
@@ -73,7 +74,7 @@ class Converted(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """One input that is not an image by nature, such as a DICOM report, which shows only when it is read."""
+    """One input that turned out not to be an image when it was read, such as a DICOM report."""
 
     reason: str
 
@@ -83,8 +84,8 @@ Outcome: TypeAlias = Converted | Quarantined | Skipped
 
 @dataclass(frozen=True)
 class ShardResult:
-    """A finished shard and the outcomes of its inputs. `inputs`: a hash of those that were not
-    quarantined. `signatures`: those of its records, as crowds.HASHED rows."""
+    """A finished shard and the outcomes of its inputs. `inputs`: a hash of the inputs that were not quarantined.
+    `signatures`: the signatures of the records, as crowds.HASHED rows."""
 
     split: str
     index: int

@@ -36,7 +36,9 @@ def _add_places(result: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--input", required=True, help="folder of the images: [SPLIT/]LABEL/FILE, or any layout with a table", **place
     )
-    group.add_argument("--output", required=True, help="folder of this version of the data set: .../cxr/1.0.0", **place)
+    group.add_argument(
+        "--output", required=True, help="folder for this version of the data set: .../cxr/1.0.0", **place
+    )
     group.add_argument("--name", default="cxr", help="name of the data set")
 
 
@@ -51,31 +53,61 @@ def _add_table_and_splits(result: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--classes", type=class_list, default=(), metavar="A,B", help="the classes, in label order")
     group.add_argument("--multi_label", action="store_true", help="read labels as A|B, even if no image has two")
-    group.add_argument("--group_pattern", default="", metavar="REGEX", help="captures the patient in a path")
     group.add_argument(
-        "--validation_fraction", type=float, default=0.1, metavar="F", help="of the patients, if no split is given"
+        "--group_pattern", default="", metavar="REGEX", help="pattern that captures the patient in a path"
     )
     group.add_argument(
-        "--test_fraction", type=float, default=0.0, metavar="F", help="of the patients, if no split is given"
+        "--validation_fraction",
+        type=float,
+        default=0.1,
+        metavar="F",
+        help="fraction of the patients, unless the input has this split",
     )
-    group.add_argument("--allow_group_overlap", action="store_true", help="let patients be in several splits")
-    group.add_argument("--sample_fraction", type=float, default=1.0, metavar="F", help="convert only this fraction")
+    group.add_argument(
+        "--test_fraction",
+        type=float,
+        default=0.0,
+        metavar="F",
+        help="fraction of the patients, unless the input has this split",
+    )
+    group.add_argument("--allow_group_overlap", action="store_true", help="allow a patient in several splits")
+    group.add_argument(
+        "--sample_fraction", type=float, default=1.0, metavar="F", help="convert this fraction of the images"
+    )
     group.add_argument("--limit", type=positive, metavar="N", help="convert at most N images")
-    group.add_argument("--shards", type=auto_or_positive, default="auto", metavar="N", help="number for each split")
-    group.add_argument("--seed", type=int, default=0, help="of sampling, splits and the order of examples")
+    group.add_argument(
+        "--shards", type=auto_or_positive, default="auto", metavar="N", help="number of shards per split"
+    )
+    group.add_argument("--seed", type=int, default=0, help="seed of sampling, splits and the order of examples")
 
 
 def _add_image(result: argparse.ArgumentParser) -> None:
     group, image = result.add_argument_group("images"), ImageSettings()
-    group.add_argument("--image_size", type=int, default=image.image_size, metavar="N", help="height and width, pixels")
-    group.add_argument("--channels", type=int, default=image.channels, metavar="N", help="1, or 3 equal ones")
-    group.add_argument("--resize_mode", default=image.resize_mode, metavar="MODE", help=" or ".join(RESIZE_MODES))
+    group.add_argument(
+        "--image_size", type=int, default=image.image_size, metavar="N", help="height and width in pixels"
+    )
+    group.add_argument("--channels", type=int, default=image.channels, metavar="N", help="1, or 3 equal channels")
+    group.add_argument(
+        "--resize_mode", default=image.resize_mode, metavar="MODE", help=f"one of {', '.join(RESIZE_MODES)}"
+    )
     group.add_argument("--crop", type=float, default=image.crop, metavar="F", help="fraction of each side to keep")
-    group.add_argument("--brightness", type=float, default=image.brightness, metavar="B", help="to add, from -1 to 1")
-    group.add_argument("--contrast", type=float, default=image.contrast, metavar="C", help="factor around mid-gray")
+    group.add_argument(
+        "--brightness",
+        type=float,
+        default=image.brightness,
+        metavar="B",
+        help="fraction of the range to add, from -1 to 1",
+    )
+    group.add_argument(
+        "--contrast", type=float, default=image.contrast, metavar="C", help="contrast factor around mid-gray"
+    )
     group.add_argument("--max_pixels", type=int, default=image.max_pixels, metavar="N", help="quarantine larger images")
     group.add_argument(
-        "--max_reject_fraction", type=float, default=0.01, metavar="F", help="fail if more images are quarantined"
+        "--max_reject_fraction",
+        type=float,
+        default=0.01,
+        metavar="F",
+        help="fail if a larger fraction of the images is quarantined",
     )
     group.add_argument(
         "--dicom_decoder",
@@ -130,15 +162,19 @@ def _add_running(result: argparse.ArgumentParser) -> None:
         type=positive,
         default=ConvertConfig.decoder_memory,
         metavar="MIB",
-        help="memory for each decoding process",
+        help="memory of each decoding process in MiB",
     )
     group.add_argument(
-        "--decode_timeout", type=float, default=ConvertConfig.decode_timeout, metavar="S", help="seconds for each image"
+        "--decode_timeout",
+        type=float,
+        default=ConvertConfig.decode_timeout,
+        metavar="S",
+        help="seconds allowed per image",
     )
 
 
 def positive(text: str) -> int:
-    """argparse type of a whole number above 0."""
+    """argparse type for a whole number above 0."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is below 1")
@@ -146,12 +182,12 @@ def positive(text: str) -> int:
 
 
 def class_list(text: str) -> tuple[str, ...]:
-    """argparse type of comma-separated names; a name that holds a comma is quoted as in CSV."""
+    """argparse type for comma-separated names. A name that holds a comma is quoted as in CSV."""
     return tuple(name.strip() for name in next(csv.reader([text]), []))
 
 
 def auto_or_positive(text: str) -> int:
-    """argparse type of `auto` (0) or a whole number above 0."""
+    """argparse type for `auto` (0) or a whole number above 0."""
     return 0 if text == "auto" else positive(text)
 
 
@@ -188,7 +224,7 @@ def config_of(flags: argparse.Namespace, local: bool) -> ConvertConfig:
 
 
 def is_local(beam_flags: list[str]) -> bool:
-    """Whether Beam's flags leave the job on this machine."""
+    """Whether Beam's flags run the job on this machine."""
     return _beam_flag(beam_flags, "--runner") in LOCAL_RUNNERS
 
 

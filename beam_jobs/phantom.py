@@ -2,7 +2,7 @@
 
 Everything is drawn in body coordinates: x from -1 (image left, the patient's right) to 1, y from -1 (neck) to 1
 (abdomen). Attenuation is in units of a torso's full depth of soft tissue. Nothing here comes from a real image, and the
-result must not be used to judge how a method does on real ones.
+result must not be used to judge how a method performs on real images.
 """
 
 import math
@@ -42,7 +42,7 @@ class Anatomy:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Anatomy":
-        """A person, from `rng`."""
+        """Draws a person from `rng`."""
         return cls(
             torso_width=rng.uniform(0.74, 0.88),
             torso_shape=rng.uniform(-0.10, 0.14),
@@ -100,7 +100,7 @@ def _pose(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Map, Map]:
 
 
 def _step(distance: Map, softness: float) -> Map:
-    """0 where `distance` is well below zero, 1 where well above, smooth over `softness`."""
+    """0 where `distance` is well below zero, 1 where it is well above, and a transition of width `softness` between."""
     step: Map = np.clip(distance / softness + 0.5, 0, 1)
     return step
 
@@ -111,7 +111,7 @@ def _bump(x: Map, y: Map, centre: tuple[float, float], radii: tuple[float, float
 
 
 def _noise(shape: tuple[int, ...], cells: int, rng: np.random.Generator) -> Map:
-    """Smooth noise of standard deviation about 1, with `cells` bumps across the map."""
+    """Smooth noise with a standard deviation of about 1 and `cells` bumps across the map."""
     coarse = Image.fromarray(rng.standard_normal((cells, cells), dtype=np.float32))
     return np.asarray(coarse.resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
 
@@ -207,7 +207,7 @@ def _bones(anatomy: Anatomy, side: Map, y: Map, edge: Map, rng: np.random.Genera
 
 
 def _bands(phase: Map, width: float) -> Map:
-    """Bars of half width `width` around every whole number of `phase`, with brighter rims as bone has."""
+    """Bars of half width `width` around every whole number of `phase`, with brighter rims like those of bone."""
     distance = np.abs(phase - np.round(phase))
     return _step(width - distance, 0.10) * (0.7 + 0.5 * (distance / width) ** 2)
 
@@ -221,10 +221,10 @@ def _stomach_bubble(x: Map, y: Map, rng: np.random.Generator) -> Map:
 
 def _display(attenuation: Map, rng: np.random.Generator) -> Map:
     """Exposure, contrast and tone of the viewing station, with scattered light."""
-    # As such stations do, it sets level and window from the image itself, so that neither tells how much air is left.
+    # Like such a station, it sets level and window from the image itself, so that neither reveals how much air is left.
     tone = (attenuation - attenuation.mean()) / attenuation.std()
     image = 1 / (1 + np.exp(-rng.uniform(0.9, 1.5) * (tone + rng.uniform(-0.25, 0.7))))
-    # Air outside the body is black whatever the exposure, but for the scatter.
+    # Air outside the body is black at any exposure, except for the scatter.
     scatter = rng.uniform(0.1, 0.6)
     image *= scatter + (1 - scatter) * _step(attenuation - 0.12, 0.2)
     clipped: Map = np.clip((image - 0.06) / 0.9, 0, 1)

@@ -31,7 +31,7 @@ from schemas.errors import JobFailed, RadrecordsError
 
 ByShard = PCollection[tuple[tuple[str, int], Block[Reference]]]  # by (split, index)
 
-_STEP = re.compile(r" \[while running '.*'\]$")  # what Beam adds to an error of a step
+_STEP = re.compile(r" \[while running '.*'\]$")  # what Beam adds to the error of a step
 
 
 def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bool) -> None:
@@ -68,7 +68,8 @@ def quiet_beam(local: bool) -> None:
 
 
 def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True) -> Manifest:
-    """Runs the whole job and gives the published manifest. Raises RadrecordsError; nothing is published then."""
+    """Runs the whole job and returns the published manifest. Raises RadrecordsError if it fails; nothing is published
+    then."""
     release = releases.begin(config)
     try:
         if release is None:  # published already
@@ -117,7 +118,7 @@ def run(config: ConvertConfig, release: releases.Release | None, status_folder: 
         with kept_in(status_folder if config.local else ""):
             pipeline.run().wait_until_finish()
     except Exception as error:
-        failure = status.read_failure(status_folder)  # before what the runner says: it adds words of its own
+        failure = status.read_failure(status_folder)  # better than the runner's error, which adds words of its own
         if failure is None and isinstance(error, RadrecordsError):
             raise type(error)(_STEP.sub("", str(error))) from error
         raise failure or JobFailed(f"the job failed: {last_line(error)}") from error
@@ -132,7 +133,8 @@ def last_line(error: BaseException) -> str:
 def define_pipeline(
     root: beam.Pipeline, config: ConvertConfig, release: releases.Release | None, status_folder: str
 ) -> None:
-    """Discover, plan, write, check leakage, publish. Without a release it ends with the plan (--dry_run)."""
+    """Adds all steps: discover, plan, write, check leakage, publish. Without a release (--dry_run), the plan is the
+    last step."""
     found: SourcesAndTally = root | "Discover" >> Discover(config)
     chosen: SourcesAndTally = found["sources"] | "Sample" >> sampling.Sample(config)
     unique: SourcesAndTally = chosen["sources"] | "DropDuplicates" >> DropDuplicates(config)

@@ -32,13 +32,13 @@ _DRAWN_SIDE = 400  # pixels of the longer side before the enlargement to the fin
 README = """\
 SYNTHETIC IMAGES. These are drawings made by a program (python -m beam_jobs.sample --images {images} --seed {seed}),
 not radiographs of anybody. They show that the software works; they say nothing about real patients, and
-no figure measured on them says how well a method does on real radiographs.
+no figure measured on them says how well a method performs on real radiographs.
 
-Folders and file names follow the Kermany chest X-ray set, of which nothing is included:
+Folders and file names follow the Kermany chest X-ray set; none of its images are included:
 chest_xray/{{train,val,test}}/{{NORMAL,PNEUMONIA}}/. A person has one or more images (personN_..., IM-N-...); person
-numbers begin again in test, where they are other persons. {duplicates} of the {images} files repeat, byte for byte,
-another image of the same person. Formats: JPEG (gray, RGB with equal channels, progressive), PNG and DICOM
-(MONOCHROME1 and MONOCHROME2, 8 and 12 bits).
+numbers start again in test, where they stand for other persons. {duplicates} of the {images} files repeat,
+byte for byte, another image of the same person. Formats: JPEG (gray, RGB with equal channels, progressive),
+PNG and DICOM (MONOCHROME1 and MONOCHROME2, 8 and 12 bits).
 """
 
 
@@ -78,7 +78,7 @@ class SampleImage:
 
     @property
     def path(self) -> str:
-        """Relative to the output folder, with `/`."""
+        """The path relative to the output folder, with `/` as the separator."""
         return f"{self.folder}/{self.stem}.{SUFFIXES[self.format]}"
 
 
@@ -103,7 +103,7 @@ def plan_sample(images: int, seed: int) -> list[SampleImage]:
 
 
 def write_sample(config: SampleConfig, threads: int | None = None) -> list[SampleImage]:
-    """Writes the whole set to `config.output` and gives what was written. The bytes do not depend on `threads`.
+    """Writes the whole set to `config.output` and returns what was written. The bytes do not depend on `threads`.
 
     The images get their final names only when all of them are written.
     """
@@ -155,7 +155,7 @@ def encode_sample(image: SampleImage, seed: int) -> bytes:
 
 
 def _formats(images: int, rng: np.random.Generator) -> list[str]:
-    """A format for every index, in random places."""
+    """The format of each index, in random order."""
     special = [name for name, share in _SHARES.items() for _ in range(max(_LEAST.get(name, 1), round(share * images)))]
     return [str(name) for name in rng.permutation(special + ["gray"] * (images - len(special)))]
 
@@ -175,7 +175,7 @@ def _folder_sizes(images: int) -> dict[tuple[str, str], int]:
 
 
 def _person(label: str, number: int, start: int, most: int, rng: np.random.Generator) -> tuple[list[str], str | None]:
-    """File names without their ends for the images of one person, at most `most`, and the cause of the pneumonia."""
+    """The file names, without suffixes, of up to `most` images of one person, and the cause of the pneumonia."""
     if label == "PNEUMONIA":
         count = min(int(rng.choice((1, 2, 2, 3, 5))), most)
         cause = str(rng.choice(CAUSES, p=(0.65, 0.35)))

@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
     for example in itertools.islice(read_examples(folder, manifest, flags.split), flags.count):
         image = example.image
         label = label_text(example.label, manifest.classes)
-        uri = "" if example.source_uri is None else f"  {json.dumps(example.source_uri)}"  # safe whatever the name
+        uri = "" if example.source_uri is None else f"  {json.dumps(example.source_uri)}"  # safe for any name
         print(
             f"{example.id}  {example.group}  {label:<20}  {image.min():>3} {image.mean():>5.1f} {image.max():>3}{uri}"
         )

@@ -31,7 +31,8 @@ def main(argv: Sequence[str]) -> None:
         checks = pool.map(partial(check_shard, folder, manifest=manifest), shards)
         problems = list(tqdm(checks, total=len(shards), desc="verifying", unit=" shards", disable=None))
     damaged = sum(problem is not None for problem in problems)
-    if damaged and require_manifest(folder).revision != manifest.revision:  # before innocent files are named
+    # Checked before any file is named, because the files may be intact.
+    if damaged and require_manifest(folder).revision != manifest.revision:
         raise JobFailed(f"{folder} was overwritten while it was verified; verify it again")
     for shard, problem in zip(shards, problems, strict=True):
         if problem:
@@ -62,7 +63,7 @@ def check_shard(folder: str, shard: Shard, manifest: Manifest) -> str | None:
     if reader.bytes != shard.bytes:
         problems.append(f"{reader.bytes:,} bytes instead of {shard.bytes:,}")
     if reader.sha256 != shard.sha256:
-        problems.append("its SHA-256 is not the manifest's")
+        problems.append("its SHA-256 differs from the manifest's")
     return "; ".join(problems + of_records) or None
 
 

@@ -17,7 +17,7 @@ from schemas.shard_name import FILE_FORMAT
 
 MANIFEST = "manifest.json"
 FORMAT, FORMAT_VERSION = "radrecords", 2
-_SINCE_VERSION = {CLASS: 1, MULTI_HOT: 2}  # what a reader must know, so that an older one says that it does not
+_SINCE_VERSION = {CLASS: 1, MULTI_HOT: 2}  # the format version that introduced each label kind; older readers refuse it
 SPLITS = ("train", "validation", "test")
 
 OUTCOMES = ("written", "quarantined", "duplicates", "skipped")
@@ -40,9 +40,10 @@ class Shard:
 class Manifest:
     """The content of `manifest.json`. `revision` counts the publications of this folder (--overwrite adds one).
 
-    `inputs` holds listed, written, quarantined, duplicates and skipped, and listed is the sum of the others; `skipped`,
-    `quarantined` and `notes` count by reason. `label_kind` (schemas/labels.py) is "class" in manifests without it.
-    `settings` holds the conversion's other settings, for people and for new versions.
+    `inputs` counts the inputs as listed, written, quarantined, duplicates and skipped; `listed` is the sum of the
+    others. `skipped`, `quarantined` and `notes` count by reason. `label_kind` (schemas/labels.py) is "class" in
+    manifests without it. `settings` holds the other settings of the conversion, for people and for new versions of the
+    data set.
     """
 
     name: str
@@ -156,7 +157,7 @@ class Manifest:
         for split, shards in self.splits.items():
             if examples[split] != self.examples(split):
                 raise ValueError(
-                    f"split {split} claims {examples[split]} examples, its shards hold {self.examples(split)}"
+                    f"split {split} claims {examples[split]} examples, but its shards hold {self.examples(split)}"
                 )
             for shard in shards:
                 if not self._counts_can_be(shard):
@@ -168,7 +169,9 @@ class Manifest:
         if self.inputs["listed"] != sum(self.inputs[outcome] for outcome in OUTCOMES):
             raise ValueError("inputs do not add up")
         if self.inputs["written"] != sum(examples.values()):
-            raise ValueError(f"inputs say {self.inputs['written']} written, splits {sum(examples.values())}")
+            raise ValueError(
+                f"inputs say {self.inputs['written']} written, but the splits hold {sum(examples.values())}"
+            )
 
     def _counts_can_be(self, shard: Shard) -> bool:
         counts = shard.label_counts
@@ -179,13 +182,14 @@ class Manifest:
 
 
 def check_name(name: str) -> str:
-    """`name`, if it can name a data set (TensorFlow Datasets' rule: lowercase words joined by `_`), else UsageError."""
+    """Returns `name` if it can name a data set (TensorFlow Datasets' rule: lowercase words joined by `_`). Raises
+    UsageError otherwise."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UsageError(f"--name {name!r}: use lowercase letters, digits and _, starting with a letter")
     return name
 
 
 def version_of(folder: str) -> str:
-    """The version in the name of a folder such as `.../cxr/1.2.0`, or 1.0.0 for any other folder."""
+    """The version that a folder such as `.../cxr/1.2.0` is named after, or 1.0.0 for any other folder."""
     last = folder.rstrip("/").rsplit("/", 1)[-1]
     return last if re.fullmatch(r"\d+\.\d+\.\d+", last) else "1.0.0"

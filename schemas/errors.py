@@ -56,8 +56,8 @@ class CommandParser(argparse.ArgumentParser):
 @contextlib.contextmanager
 def ending_when_interrupted(stderr: int = 2) -> Iterator[None]:
     """Lets an interrupt end the process at once, with one line on the descriptor `stderr`, while the body of the `with`
-    loads modules: half-loaded modules would turn it into other errors and exit codes. Does nothing if interrupts are
-    ignored or handled otherwise."""
+    loads modules: half-loaded modules would turn the interrupt into other errors and exit codes. Does nothing if
+    interrupts are ignored or handled in another way."""
     if (
         threading.current_thread() is not threading.main_thread()
         or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
@@ -77,9 +77,9 @@ def ending_when_interrupted(stderr: int = 2) -> Iterator[None]:
 
 
 def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
-    """Runs `command(argv)` and gives its exit code: 0, 1 for a failed job, 2 for bad usage, 130 when interrupted.
+    """Runs `command(argv)` and returns its exit code: 0, 1 for a failed job, 2 for bad usage, 130 when interrupted.
 
-    An error is printed to stderr as one line; `--debug` among the arguments lets the traceback through.
+    An error is printed to stderr as one line. With `--debug` among the arguments, the exception is raised instead.
     """
     argv = sys.argv[1:] if argv is None else argv
     try:
@@ -102,7 +102,7 @@ def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str] | 
 
 
 def one_line(text: str, limit: int = 500) -> str:
-    """`text` on one line: runs of white space become one space, control characters become question marks, and the end is cut
-    after `limit` characters."""
+    """`text` on one line, cut to `limit` characters. Runs of white space become one space, and control characters
+    become question marks."""
     text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -19,13 +19,13 @@ import numpy.typing as npt
 
 from schemas.labels import Label
 
-# The allow-list: nothing else about an input ever enters a record, and the last only on request.
+# The allow-list: nothing else about an input ever enters a record, and SOURCE_URI only on request.
 IMAGE, LABEL, ID, GROUP, SOURCE_URI = "image", "label", "id", "group", "source_uri"
-TEXTS = (GROUP, ID)  # of every record, in the order in which other tools are told of them
+TEXTS = (GROUP, ID)  # features of every record, in the order of the interchange files
 ID_LENGTH = 32  # hexadecimal characters, so that every record of a data set has the same size
 
 _FRAME_BYTES = 16
-_MAX_RECORD_BYTES = 1 << 30  # a length beyond this is damage, not a record to allocate
+_MAX_RECORD_BYTES = 1 << 30  # a record that claims to be longer is damaged; its length must not be allocated
 
 
 class DamagedRecord(ValueError):
@@ -34,9 +34,9 @@ class DamagedRecord(ValueError):
 
 @dataclass(frozen=True)
 class Example:
-    """One radiograph: `image` uint8 [height, width, channels], `label` the index of its class in the data set's
-    classes, or (in a data set with several labels per image) a 0 or 1 for each class; `id` and `group` pseudonyms of
-    ID_LENGTH hexadecimal characters, `source_uri` the origin of the image, None by default."""
+    """One radiograph. `image`: uint8 [height, width, channels]. `label`: the index of its class in the data set's
+    classes or, in a data set with several labels per image, a 0 or 1 for each class. `id` and `group`: pseudonyms of
+    ID_LENGTH hexadecimal characters. `source_uri`: the origin of the image, None by default."""
 
     image: npt.NDArray[np.uint8]
     label: Label
@@ -80,7 +80,7 @@ def frame_record(data: bytes) -> bytes:
 
 
 class Readable(Protocol):
-    """What is read front to back, such as a file."""
+    """A stream that is read from front to back, such as a file."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -104,8 +104,8 @@ def read_records(stream: Readable) -> Iterator[bytes]:
 
 
 def record_bytes(shape: tuple[int, int, int], label: Label = 0) -> int:
-    """The size in bytes of one framed record of `shape` with such a `label` (an index of 128 or more takes a byte more)
-    and without a source URI."""
+    """The size in bytes of one framed record with an image of `shape`, this `label` and no source URI. A class index of
+    128 or more takes one more byte."""
     pseudonym = "0" * ID_LENGTH
     return _FRAME_BYTES + len(encode_example(Example(np.zeros(shape, np.uint8), label, pseudonym, pseudonym)))
 
@@ -115,7 +115,7 @@ def _masked_crc(data: bytes) -> bytes:
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-@functools.lru_cache(256)  # nearly all are the lengths of the same few fields
+@functools.lru_cache(256)  # nearly all values are lengths of the same few fields
 def _varint(value: int) -> bytes:
     value &= (1 << 64) - 1  # int64 as protobuf writes it: two's complement
     out = bytearray()
@@ -150,7 +150,7 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The length-delimited fields of a message; these messages have no other kind."""
+    """Yields (number, data) of each field of a message. All fields of these messages are length-delimited."""
     at = 0
     while at < len(data):
         tag, at = _read_varint(data, at)

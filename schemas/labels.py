@@ -1,4 +1,4 @@
-"""What a label says, as people write it (`Mass|Nodule`) and as a record holds it (an index, or a vector).
+"""Labels as people write them (`Mass|Nodule`) and as records hold them (an index, or a vector).
 
 A data set has one kind of label. `class`: each image has one class, and its record holds the index of the class.
 `multi_hot`: an image has any number of findings, and its record holds a vector with a 1 for each, in the order of the
@@ -20,8 +20,8 @@ Label = int | tuple[int, ...]
 
 
 def canonical(cell: str) -> str:
-    """`cell` in a canonical form: `B|A|B` is `A|B`, so equal sets of findings are equal texts. `|` alone means no
-    finding; an empty cell means unlabelled."""
+    """`cell` in a canonical form: `B|A|B` becomes `A|B`, so that equal sets of findings are equal texts. `|` alone
+    means no finding; an empty cell means unlabelled."""
     if SEPARATOR not in cell:
         return cell.strip()
     return SEPARATOR.join(sorted({name for part in cell.split(SEPARATOR) if (name := part.strip())})) or SEPARATOR
@@ -33,7 +33,7 @@ def names_in(label: str) -> tuple[str, ...]:
 
 
 def kind_of(labels: Iterable[str]) -> str:
-    """MULTI_HOT if any of the canonical labels joins names."""
+    """MULTI_HOT if any of the canonical labels joins names, else CLASS."""
     return MULTI_HOT if any(SEPARATOR in label for label in labels) else CLASS
 
 
@@ -52,14 +52,14 @@ def encode_label(label: str, classes: Sequence[str], kind: str) -> Label:
 
 
 def can_be(label: Label, classes: int, kind: str) -> bool:
-    """Whether a record of a data set of this kind, with that many classes, may hold such a label."""
+    """Whether `label` is valid in a data set with this `kind` of label and this number of `classes`."""
     if isinstance(label, tuple):
         return kind == MULTI_HOT and len(label) == classes and set(label) <= {0, 1, UNCERTAIN}
     return kind == CLASS and 0 <= label < classes
 
 
 def positives(label: Label) -> tuple[int, ...]:
-    """The indices of the classes that a record's label names: one, or any number."""
+    """The indices of the classes that a record's label names: exactly one for an index, any number for a vector."""
     return tuple(index for index, value in enumerate(label) if value == 1) if isinstance(label, tuple) else (label,)
 
 
@@ -70,5 +70,5 @@ def label_text(label: Label, classes: Sequence[str]) -> str:
 
 
 def class_totals(counts: Mapping[str, int], classes: Sequence[str]) -> dict[str, int]:
-    """The number of images of each class, from the numbers by canonical label."""
+    """The number of images of each class, from the number of images with each canonical label."""
     return {name: sum(number for label, number in counts.items() if name in names_in(label)) for name in classes}

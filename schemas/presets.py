@@ -1,4 +1,4 @@
-"""What is known of public sets."""
+"""What is known about public data sets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """The CSV of a public set, in its published form, which names images by file name or by its stem.
+    """The CSV of a public set as it was published. It names images by file name or by the stem of the file name.
 
-    names: the CSV's possible names in --input. image, label and group: its columns. suffix: what the image column omits from
-    file names. codes: cells of the label column that stand for the classes, in label order. split_lists: files next to it
-    that list the file names of a split.
+    names: the names that the CSV may have in --input. image, label and group: its columns. suffix: what the image
+    column omits from file names. codes: the cells of the label column that stand for the classes, in label order.
+    split_lists: for each file in --input that lists the file names of a split, the name of that split.
     """
 
     names: tuple[str, ...]
@@ -24,8 +24,9 @@ class PublishedTable:
 
 @dataclass(frozen=True)
 class Preset:
-    """What is known about a public set: its classes in label order, the pattern of the patient in its file names, which
-    split is merged into which, whether an image may have several labels, and its table of labels, if there is one."""
+    """What is known about a public set: its classes in label order, the pattern that finds the patient in its file
+    names, which split is merged into which, whether an image may have several labels, and its table of labels if it has
+    one."""
 
     classes: tuple[str, ...]
     group_pattern: str
@@ -35,15 +36,16 @@ class Preset:
 
 
 PRESETS: Mapping[str, Preset] = {
-    # Kermany, Zhang, Goldbaum 2018. `person` numbers start again in test; val continues train's. The published val split
-    # has 16 images, too few to choose a model by, so it joins train and a validation split is carved by patient.
+    # Kermany, Zhang, Goldbaum 2018. The `person` numbers start again in test and continue from train to val. The
+    # published val split has 16 images, too few to choose a model, so it is merged into train and a validation split is
+    # carved by patient.
     "kermany": Preset(
         classes=("NORMAL", "PNEUMONIA"),
         group_pattern=r"(?:^|/)(?i:(?P<pool>test)|train|val)/[^/]+/(?P<group>person\d+|(?:NORMAL2-)?IM-\d+)",
         merge_splits={"validation": "train"},
     ),
-    # Wang et al. 2017. The order of the classes is that of the paper. The two lists split by patient, and the first is
-    # for training and validation both.
+    # Wang et al. 2017. The classes are in the order of the paper. The two lists split the images by patient, and the
+    # first one is for both training and validation.
     "nih14": Preset(
         classes=tuple(
             "Atelectasis Cardiomegaly Effusion Infiltration Mass Nodule Pneumonia Pneumothorax Consolidation Edema "
@@ -60,7 +62,8 @@ PRESETS: Mapping[str, Preset] = {
             split_lists={"train_val_list.txt": "train", "test_list.txt": "test"},
         ),
     ),
-    # Shih et al. 2019: a row for each box around an opacity, or one without a box. Each patient has one image.
+    # Shih et al. 2019: one row for each box around an opacity, or a single row without a box. Each patient has one
+    # image.
     "rsna": Preset(
         classes=("NORMAL", "PNEUMONIA"),
         group_pattern="",
@@ -74,7 +77,7 @@ PRESETS: Mapping[str, Preset] = {
             codes=("0", "1"),
         ),
     ),
-    # The same images, in the three classes of the radiologists.
+    # The same images, in the radiologists' three classes.
     "rsna3": Preset(
         classes=("Normal", "No Lung Opacity / Not Normal", "Lung Opacity"),
         group_pattern="",

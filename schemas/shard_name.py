@@ -1,4 +1,4 @@
-"""The names of shards, and nothing else that knows how they look."""
+"""The names of shards. No other module knows their format."""
 
 import re
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ _NAME = re.compile(
 
 @dataclass(frozen=True)
 class ShardName:
-    """The shard `index` of the `count` of a split, named as TensorFlow Datasets does: `str()` of it is
-    `cxr-train.tfrecord-00000-of-00016`, with the prefix `cxr`. Raises ValueError where there is no such shard."""
+    """Shard number `index` of the `count` shards of a split. `str()` gives its file name in the style of TensorFlow
+    Datasets: `cxr-train.tfrecord-00000-of-00016` for the prefix `cxr`. Raises ValueError unless 0 <= index < count."""
 
     prefix: str
     split: str
@@ -28,7 +28,7 @@ class ShardName:
 
     @classmethod
     def parse(cls, file: str) -> "ShardName | None":
-        """The inverse of `str()`, also for a file whose name goes on after that and a dot; None for any other file."""
+        """The inverse of `str()`. A dot and more text may follow the name. None for any other file name."""
         match = _NAME.fullmatch(file)
         if match is None or int(match["index"]) >= int(match["count"]):
             return None
@@ -36,5 +36,5 @@ class ShardName:
 
 
 def tfds_template(prefix: str) -> str:
-    """The same names as a `filepathTemplate` of TensorFlow Datasets (its ShardedFileTemplate)."""
+    """The same names as a `filepathTemplate` of TensorFlow Datasets (see its ShardedFileTemplate)."""
     return f"{prefix}-{{SPLIT}}.{{FILEFORMAT}}-{{SHARD_X_OF_Y}}"

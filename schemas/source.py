@@ -9,7 +9,7 @@ from schemas.presets import Preset
 
 UNASSIGNED = ""  # the split of a source if the input names none
 
-# What people call the three splits. Google's AutoML writes them in capitals, Kermany's folders say val.
+# Common names of the three splits. Google's AutoML writes them in capitals; Kermany's folder is named val.
 _SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "validation"),
@@ -17,8 +17,8 @@ _SPLIT_NAMES = {
     **dict.fromkeys(("", "unassigned"), UNASSIGNED),
 }
 
-# Files found next to images in published sets. Anything else is opened and judged by its content: DICOM files often
-# have no extension, or end in a number.
+# Suffixes of the other files in published sets. All other files are opened and judged by their content, because the
+# names of DICOM files often have no suffix or end in a number.
 _NOT_IMAGES = frozenset(
     ".csv .tsv .txt .md .json .jsonl .xml .yaml .yml .html .htm .pdf .doc .docx .xls .xlsx .parquet .npy .npz .pkl .h5 "
     ".zip .gz .tar .tgz .7z .rar .db .ini .log .py .ipynb .sh .md5 .sha256".split()
@@ -46,7 +46,7 @@ class Source(NamedTuple):
 
 
 class File(NamedTuple):
-    """One file of a listing; the fields are those of Source."""
+    """One file of a listing. The fields mean the same as those of Source."""
 
     uri: str
     path: str
@@ -56,7 +56,7 @@ class File(NamedTuple):
 
 
 def check_place(flag: str, place: str) -> str:
-    """`place`, if it can be a local or gs:// path. Raises UsageError for any other scheme."""
+    """Returns `place` if it can be a local or gs:// path. Raises UsageError for any other scheme."""
     scheme, separator, _ = place.partition("://")
     if separator and scheme.isidentifier() and scheme != "gs":
         raise UsageError(f"{flag} {place}: {scheme}:// is not supported; give a local path or gs://BUCKET/...")
@@ -64,7 +64,7 @@ def check_place(flag: str, place: str) -> str:
 
 
 def source_of(file: File, label: str, split: str, group: str | None, preset: Preset) -> Source:
-    """The Source of `file`. Without a `group` it is a group of its own."""
+    """The Source of `file`. Without a `group`, the file is a group of its own."""
     split = preset.merge_splits.get(split, split)
     return Source(file.uri, file.path, label, split, group or file.path, file.size, file.checksum, file.version)
 
@@ -80,7 +80,7 @@ def split_name(text: str) -> str | None:
 
 
 def skip_reason(path: str, size: int) -> str | None:
-    """Why the file at `path` is not an input, or None. Such files are counted, not opened."""
+    """The reason why the file at `path` is not an input, or None. Files with a reason are counted but not opened."""
     parts = path.split("/")
     if not parts[-1]:
         return "folder_marker" if size == 0 else "not_an_image_name"
@@ -97,7 +97,8 @@ def skip_reason(path: str, size: int) -> str | None:
 
 
 def split_and_label(path: str) -> tuple[str, str] | None:
-    """What the folders of `path` say: `[...]/split/label/[...]/file` or `[...]/label/file`; None for a file in neither."""
+    """The (split, label) that the folders of `path` name: `[...]/split/label/[...]/file` or `[...]/label/file`. None
+    for a file in neither layout."""
     folders = path.split("/")[:-1]
     for split_folder, label in itertools.pairwise(folders):
         if split := split_name(split_folder):
@@ -121,8 +122,9 @@ def compile_group_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def group_of(path: str, pattern: re.Pattern[str] | None) -> str | None:
-    """The patient in `path`: the pattern's group `group` (or its first group), after its group `pool` if it has one, for
-    sets in which patient numbers start again in each pool. None if the pattern does not match."""
+    """The patient in `path`, as `POOL/GROUP`. GROUP is what the pattern's group `group` (or its first group) captures.
+    POOL is what its group `pool` captures, if it has one, for sets in which patient numbers start again in each pool.
+    None if the pattern finds no patient."""
     match = pattern.search(path) if pattern else None
     if match is None:
         return None

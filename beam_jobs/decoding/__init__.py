@@ -1,1 +1,1 @@
-"""The decoders that a worker process has."""
+"""The decoders of a worker process."""

@@ -1,8 +1,8 @@
 """tensorflow-io's DICOM op (DCMTK inside) as a second decoder, for archives that were converted with it before.
 
-The one module of beam_jobs that imports TensorFlow, and only when --dicom_decoder tfio asks for it. The op would apply
-some transforms of PS3.3 C.11 and leave out others. So it gets a file with the pixels and nothing else, and what it gives
-is what the file stores; schemas/pixels/formats/dicom_levels.py does the rest, as for every decoder.
+This is the only module of beam_jobs that imports TensorFlow, and only if --dicom_decoder tfio asks for it. The op would
+apply some transforms of PS3.3 C.11 and leave out others. So it gets a file with the pixels and nothing else, and
+returns the pixels as stored; schemas/pixels/formats/dicom_levels.py does the rest, as for every decoder.
 """
 
 import functools
@@ -31,19 +31,19 @@ _KEPT = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "H
 
 
 def decoder() -> Callable[[bytes, ImageSettings], Decoded]:
-    """`decode`, with its op loaded. Raises UsageError if that does not work."""
+    """Returns `decode`, with its op loaded. Raises UsageError if the op does not work."""
     load()
     return decode
 
 
 def decode(data: bytes, settings: ImageSettings) -> Decoded:
-    """As schemas.pixels.decode.decode, with the op for DICOM files of one sample a pixel."""
+    """Like schemas.pixels.decode.decode, but uses the op for DICOM files with one sample per pixel."""
     return schemas_decode.decode(data, settings, load())
 
 
 @functools.cache
 def load() -> StoredValues:
-    """The op, tried on an image whose pixels are known. Raises UsageError if it does not work."""
+    """The op, tested on an image with known pixels. Raises UsageError if it does not work."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         with warnings.catch_warnings():
@@ -111,7 +111,7 @@ def _probe() -> Dataset:
 
 def _not_working(what: str) -> str:
     try:
-        here = f"here is TensorFlow {importlib.metadata.version('tensorflow')}"
+        here = f"but TensorFlow {importlib.metadata.version('tensorflow')} is installed"
     except importlib.metadata.PackageNotFoundError:
         here = "in an environment of its own"
     return (

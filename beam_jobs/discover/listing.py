@@ -48,7 +48,7 @@ class NamedRow(NamedTuple):
 
 @dataclass
 class Discover(beam.PTransform[PBegin, SourcesAndTally]):
-    """-> blocks of a Source for every input, with the tally of files that are none and of rows that cannot be right."""
+    """-> blocks of Sources, one for every input, and the tally of files that are not inputs and of invalid rows."""
 
     config: ConvertConfig
 
@@ -94,8 +94,8 @@ class Discover(beam.PTransform[PBegin, SourcesAndTally]):
 
 
 def list_prefixes(root: str, depth: int = 2, most: int = _MOST_PREFIXES) -> list[tuple[str, bool]]:
-    """Cuts `root` into up to `most` (folder, recursive) parts, or one more, that together hold every file once, for workers
-    to list in parallel."""
+    """Divides `root` into at most `most` + 1 (folder, recursive) parts, which workers list in parallel. Together the
+    parts hold every file exactly once."""
     above: list[str] = []
     whole: list[str] = []
     parts = [root]
@@ -139,7 +139,7 @@ def _pattern(config: ConvertConfig) -> re.Pattern[str] | None:
 
 
 def named_rows(uri: str, root: str) -> Iterator[Block[NamedRow] | Counted]:
-    """The rows of the table at `uri`, in blocks; relative URIs are in `root`."""
+    """The rows of the table at `uri`, in blocks. Relative URIs are relative to `root`."""
 
     def named() -> Iterator[NamedRow]:
         for row in read_rows(uri):
@@ -189,7 +189,7 @@ def stat_rows(rows: Block[NamedRow], config: ConvertConfig) -> Iterator[Block[So
         files = list(pool.map(lambda named: storage.stat(named.uri, named.path), labelled))
     sources = []
     for (uri, path, row), file in zip(labelled, files, strict=True):
-        # A patient named by the table is one person wherever the images are: no pool.
+        # A patient named by the table is the same person wherever the images are, so there is no pool.
         patient = f"/{row.group}" if row.group else group_of(path, _pattern(config))
         found = file or missing_file(uri, path)
         sources.append(source_of(found, row.label, split_name(row.split) or UNASSIGNED, patient, config.public_set))
@@ -197,7 +197,7 @@ def stat_rows(rows: Block[NamedRow], config: ConvertConfig) -> Iterator[Block[So
 
 
 def check_input(config: ConvertConfig) -> None:
-    """Raises UsageError if the input is missing or holds no file, before a pipeline starts."""
+    """Raises UsageError, before a pipeline starts, if the input is missing or holds no file."""
     table = config.public_set.table
     if config.manifest and not table:
         check_table(config.manifest)

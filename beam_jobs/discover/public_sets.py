@@ -1,4 +1,4 @@
-"""Step 1 for a public set with its own table, which names images by file name, wherever they are below --input.
+"""Step 1 for a public set with its own table, which names images by file name, whatever their folder below --input.
 
 The table, the official split lists and the listing are joined by file name. So a row costs no request, and none of the
 three is ever held in memory as a whole.
@@ -25,7 +25,7 @@ _FILES, _ROWS, _SPLITS = "files", "rows", "splits"
 
 
 class Named(NamedTuple):
-    """Something about a file of this name: a File, a Row or the name of a split, by `kind`."""
+    """What is known about a file of this name: a File, a Row or the name of a split, depending on `kind`."""
 
     name: str
     kind: str
@@ -33,7 +33,7 @@ class Named(NamedTuple):
 
 
 def by_table(root: PBegin, files: PCollection[Block[File]], config: ConvertConfig) -> SourcesAndTally:
-    """Blocks of Files -> blocks of Sources with the labels of the preset's table, and the tally of the others."""
+    """Blocks of Files -> blocks of Sources with the labels of the preset's table, and the tally of the other files."""
     table = config.public_set.table
     assert table
     rows = (
@@ -96,7 +96,7 @@ def rows_by_name(uri: str, config: ConvertConfig) -> Iterator[Block[Named] | Cou
 
 
 def names_of_split(listed: tuple[str, str], folder: str) -> Iterator[Block[Named]]:
-    """The file names in a published (list, split), if `folder` has the list."""
+    """The file names in a published (list, split), or nothing if `folder` does not have the list."""
     name, split = listed
     uri = storage.join(folder, name)
     if storage.exists(uri):
@@ -125,8 +125,8 @@ def join_partition(found: Iterable[Block[Named]], config: ConvertConfig) -> Iter
 
 
 def join(name: str, found: Mapping[str, list[Any]], config: ConvertConfig) -> Iterator[Source | str | Counted]:
-    """Joins the files of one name with the rows and lists that name them: a Source, the reason why there is none, or a
-    problem."""
+    """Joins the files of one name with the rows and lists that name them. Yields Sources, the reasons why files are
+    skipped, and problems."""
     files = []
     for file in sorted(found[_FILES]):
         reason = skip_reason(file.path, file.size)
@@ -149,6 +149,6 @@ def join(name: str, found: Mapping[str, list[Any]], config: ConvertConfig) -> It
         yield "unlabelled"
     else:
         file = files[0] if files else missing_file(storage.join(config.input, name), name)
-        # A patient named by the table is one person wherever the images are: no pool.
+        # A patient named by the table is the same person wherever the images are, so there is no pool.
         group = f"/{rows[0].group}" if rows[0].group else None
         yield source_of(file, rows[0].label, splits[0] if splits else UNASSIGNED, group, config.public_set)

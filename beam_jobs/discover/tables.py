@@ -24,8 +24,8 @@ _PARQUET_ROWS = 10_000  # in memory at a time
 
 
 class Row(NamedTuple):
-    """What a table says about one image, and the line number (for Parquet, the row, from 1). label is canonical, "" if there
-    is none; split and group are as written."""
+    """What a table says about one image. line: the line number (for Parquet, the row number, from 1). label: canonical,
+    "" if there is none. split and group: as written."""
 
     line: int
     image: str
@@ -48,7 +48,8 @@ def read_rows(uri: str) -> Iterator[Row]:
 
 
 def read_published(uri: str, table: PublishedTable, classes: Sequence[str]) -> Iterator[Row]:
-    """The rows of a public set's own table; image is a file name without folders, split is "". Raises UnreadableTable."""
+    """The rows of a public set's own table; image is a file name without folders, and split is "". Raises
+    UnreadableTable."""
     meaning = dict(zip(table.codes, classes, strict=False))
     for line, cells in _records(uri, (table.image, table.label, table.group)):
         image, label, group = (cells.get(name, "").strip() for name in (table.image, table.label, table.group))
@@ -56,7 +57,7 @@ def read_published(uri: str, table: PublishedTable, classes: Sequence[str]) -> I
 
 
 def check_table(uri: str, table: PublishedTable | None = None) -> None:
-    """Raises UsageError if the table at `uri` is missing, has no rows, lacks a column or has it twice."""
+    """Raises UsageError if the table at `uri` is missing, has no rows, lacks a column, or has a column twice."""
     wanted = (table.image, table.label, table.group) if table else COLUMNS
     try:
         columns = _columns(uri)
@@ -111,7 +112,7 @@ def _records(uri: str, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[st
     for cells, line in lines:
         if any(cell.strip() for cell in cells[len(names) :]):
             raise UnreadableTable(
-                f"not a table: line {line} has {len(cells)} cells but the header has {len(names)}; quote a cell with a comma"
+                f"not a table: line {line} has {len(cells)} cells but the header has {len(names)}; quote cells with commas"
             )
         yield line, dict(zip(names, cells, strict=False))
 
@@ -157,7 +158,7 @@ def _parquet_records(uri: str, columns: Sequence[str]) -> Iterator[tuple[int, Ma
     with storage.open_binary(uri) as file, _readable_parquet():
         table = pyarrow.parquet.ParquetFile(file)
         present = [name for name in dict.fromkeys(columns) if name in table.schema_arrow.names]
-        # One row group at a time: pyarrow cannot read lists of dictionary values across two.
+        # One row group at a time, because pyarrow cannot read lists of dictionary values across row groups.
         groups = (table.iter_batches(_PARQUET_ROWS, [n], present) for n in range(table.num_row_groups))
         rows = (row for batch in itertools.chain.from_iterable(groups) for row in batch.to_pylist())
         for line, row in enumerate(rows, start=1):

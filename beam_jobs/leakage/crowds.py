@@ -1,6 +1,6 @@
-"""Groups of records with equal signatures, so that a million pictures of one test card cost as much as one.
+"""Crowds: groups of records with equal signatures, so that a million pictures of one test card cost as much as one.
 
-Each group keeps the first MOST_NAMED ids of each split, and the number of all its records.
+Each crowd keeps the first MOST_NAMED ids of each split, and the number of all its records.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from beam_jobs.leakage.signature import SIGNATURE
 
 MOST_NAMED = 100
 
-# One record: its signature and its id, whose 32 hexadecimal digits are two numbers here, so that arrays sort as ids do.
+# One record: its signature, and the 32 hexadecimal digits of its id as two numbers, so that arrays sort like ids.
 HASHED = np.dtype([("signature", SIGNATURE), ("id_head", ">u8"), ("id_tail", ">u8")])
-# The same in the search, where a row may stand for several records.
+# A record in the search, where a row may stand for several records.
 ROW = np.dtype([*((name, HASHED[name]) for name in HASHED.names or ()), ("records", ">u8")])
 
 _WORD = np.dtype(">u8")
@@ -26,8 +26,9 @@ Rows = NDArray[np.void]
 
 
 class Crowds(NamedTuple):
-    """Distinct signatures with, for each split, the number of records and the position in `ids` of the first named one.
-    `where` has a bit for each split that has any."""
+    """Distinct signatures. For each split, `records` is the number of records, `named` the number of those whose ids
+    are in `ids`, and `first` the position of the first of these ids. `where` has a bit for each split that has any
+    records."""
 
     signatures: Rows
     where: Integers
@@ -38,8 +39,8 @@ class Crowds(NamedTuple):
 
 
 def shortened(records: Rows) -> Rows:
-    """ROWs of these HASHED records of one split: the first MOST_NAMED of each signature. The first row also counts those
-    that are left out."""
+    """These HASHED records of one split as ROWs: the first MOST_NAMED of each signature. The first row of a signature
+    also counts the records that are left out."""
     rows = np.zeros(len(records), ROW)
     for name in HASHED.names or ():
         rows[name] = records[name]
@@ -52,7 +53,7 @@ def shortened(records: Rows) -> Rows:
 
 
 def crowds(splits: Sequence[Rows]) -> Crowds:
-    """The crowds of these ROWs of each split."""
+    """The crowds of these ROWs, given for each split."""
     rows = np.concatenate(splits)
     split = np.repeat(np.arange(len(splits)), [len(of_split) for of_split in splits])
     order, starts = _runs(rows, split)
@@ -78,12 +79,14 @@ def crowds(splits: Sequence[Rows]) -> Crowds:
 
 
 def _runs(rows: Rows, split: Integers) -> tuple[Integers, Integers]:
-    """The order that puts rows of equal signature and split next to each other, by ids, and the start of each run."""
+    """The order that puts rows of equal signature and split next to each other, sorted by id, and the start of each
+    run."""
     mixed = np.zeros(len(rows), np.uint64)
     for word in np.ascontiguousarray(rows["signature"]).view(_WORD).reshape(len(rows), SIGNATURE.itemsize // 8).T:
         mixed = (mixed ^ word.astype(np.uint64)) * _MULTIPLIER
         mixed ^= mixed >> np.uint64(32)
-    # Two signatures of equal `mixed` may interrupt each other's runs: then there are more runs, of no other content.
+    # Two signatures with equal `mixed` may interrupt each other's runs. Then there are more runs, with the same
+    # content.
     order = np.lexsort((rows["id_tail"], rows["id_head"], split, mixed))
     same = (mixed[order][1:] == mixed[order][:-1]) & (split[order][1:] == split[order][:-1])
     at = np.flatnonzero(same) + 1

@@ -1,12 +1,14 @@
-"""Which records hold the same exposure: all pairs whose signatures (signature.py) differ in at most 30 of 256 signs.
+"""Finds records of the same exposure: all pairs whose signatures (signature.py) differ in at most 30 of 256 signs.
 
-The search does not compare every record with every other. Each record has 20 *values*, five for each of the four words of
-its signs: the word's 40 key signs as they are, with the weakest or the second weakest of them flipped, and those of the two
-cropped signatures. Records that share a value are compared, sign by sign. A pair that shares several is found at the lowest.
+The search does not compare every record with every other. Each record has 20 *values*, five for each of the four words
+of its signs: the word's 40 key signs as they are, the same with the weakest or the second weakest sign flipped, and the
+key signs of the two cropped signatures. Records that share a value are compared sign by sign. A pair that shares
+several values is found at the lowest one.
 
-The values are cut in parts that workers search one at a time; a record goes, whole, to the parts of its values. Records of
-equal signatures are one (crowds.py). Where more than MOST_MEETING different signatures have one value, each is compared
-with the next in the order of signatures, as many as make as much work, and the meetings that are left out are counted.
+The values are divided into parts, which workers search one at a time. A whole record is sent to each part that holds
+one of its values. Records with equal signatures are treated as one (crowds.py). If more than MOST_MEETING different
+signatures share a value, each is compared only with the next ones in the order of signatures, so many that the work is
+that of MOST_MEETING signatures. The comparisons that are left out are counted.
 """
 
 import itertools
@@ -32,14 +34,15 @@ _VALUES_IN_A_PART = 1 << 15  # about 30 MB while they are searched
 _NO_VALUE = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 _PAIR = np.dtype([("distance", "u1"), ("ids", "<u8", 4), ("splits", "u1", 2)])
-# Two crowds: their indices, and the first ids of both, to order them by.
+# Two crowds: their indices, and the first id of each, by which matches are ordered.
 _MATCH = np.dtype([("distance", "u1"), ("crowds", "<i8", 2), ("ids", "<u8", 4)])
 
 Values = NDArray[np.uint64]
 
 
 class Pair(NamedTuple):
-    """Two records of one exposure, in the order of a report. The splits are indices into SPLITS, the earlier first."""
+    """Two records of one exposure. Pairs sort in the order of the report. The splits are indices into SPLITS, with the
+    earlier split first."""
 
     distance: int
     first_id: str
@@ -58,18 +61,18 @@ class Found(NamedTuple):
 
 
 def hashed(signatures: Iterable[bytes], ids: Iterable[str]) -> Rows:
-    """HASHED rows of these records; none for one without a signature."""
+    """HASHED rows of these records, without those that have no signature."""
     content = b"".join(s + bytes.fromhex(i) for s, i in zip(signatures, ids, strict=True) if s)
     return np.frombuffer(content, HASHED)
 
 
 def part_count(records: int) -> int:
-    """The number of parts of bounded size in which this many records are searched."""
+    """The number of parts, each of bounded size, in which this many records are searched."""
     return max(1, -(-records * _VALUES // _VALUES_IN_A_PART))
 
 
 def spread(records: Rows, parts: int) -> Iterator[tuple[int, Rows]]:
-    """(part, the ROWs that have a value in it) of these HASHED records of one split."""
+    """Yields (part, the ROWs that have a value in it) for these HASHED records of one split."""
     if not len(records):
         return
     rows = shortened(records)
@@ -82,8 +85,8 @@ def spread(records: Rows, parts: int) -> Iterator[tuple[int, Rows]]:
 
 
 def search(part: int, parts: int, splits: list[Rows], most_meeting: int = MOST_MEETING) -> Found:
-    """The pairs across splits whose lowest common value is in `part`; `splits` holds the ROWs sent to it, for each of
-    SPLITS."""
+    """The pairs across splits whose lowest common value is in `part`; `splits` holds the ROWs that were sent to this
+    part, for each of SPLITS."""
     found = crowds(splits)
     every = _values(found.signatures)
     mine = _part_of(every, parts) == part
@@ -117,7 +120,7 @@ def merged(found: Iterable[Found]) -> Found:
 
 
 def pairs_of(found: Found) -> list[Pair]:
-    """The named pairs, by distance, then by ids."""
+    """The named pairs, sorted by distance, then by ids."""
     columns = (np.frombuffer(found.pairs, _PAIR)[name].tolist() for name in ("distance", "ids", "splits"))
     return [
         Pair(distance, f"{a:016x}{b:016x}", f"{c:016x}{d:016x}", *splits)
@@ -126,7 +129,7 @@ def pairs_of(found: Found) -> list[Pair]:
 
 
 def _values(signatures: Rows) -> Values:
-    """[signatures, _VALUES]: the values of each, those of the first word first."""
+    """[signatures, _VALUES]: the values of each signature, in the order of its words."""
     key, number = np.uint64(KEY_BITS), np.arange(WORDS, dtype=np.uint64)
     plain = signatures["plain"].astype(np.uint64) & key | number
     cropped = signatures["cropped"].astype(np.uint64) & key | number
@@ -142,7 +145,8 @@ def _part_of(values: Values, parts: int) -> Integers:
 
 
 def _meetings(found: Crowds, every: Values, mine: NDArray[np.bool_]) -> tuple[Values, Integers]:
-    """The values of this part, in order, and the crowds that have them; those of one value in the order of signatures."""
+    """The values of this part, sorted, and the crowd that has each of them. Crowds with equal values are in the order
+    of signatures."""
     rank = np.empty(len(every), np.int64)
     rank[np.lexsort(found.signatures["plain"].T[::-1])] = np.arange(len(every))
     member, column = np.nonzero(mine)
@@ -155,11 +159,11 @@ def _meetings(found: Crowds, every: Values, mine: NDArray[np.bool_]) -> tuple[Va
 
 
 def _reach(values: Values, most: int) -> tuple[Integers, int]:
-    """With how many of those that follow it each is compared, and how many meetings are left out."""
+    """With how many of the values after it each value is compared, and how many comparisons are left out in all."""
     starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]])[: len(values)])
     sizes = np.diff(starts, append=len(values))
     window = np.where(sizes <= most, sizes, (most**2 // 2 // sizes.clip(1)).clip(_LEAST_COMPARED))
-    beyond = (sizes - 1 - window).clip(0)  # how many the first of a value is not compared with; the next one less
+    beyond = (sizes - 1 - window).clip(0)  # left out for the first crowd of a value; one less for each crowd after it
     last = np.repeat(starts + sizes - 1, sizes)
     return np.minimum(last - np.arange(len(values)), np.repeat(window, sizes)), int((beyond * (beyond + 1) // 2).sum())
 
@@ -167,8 +171,8 @@ def _reach(values: Values, most: int) -> tuple[Integers, int]:
 def _near(
     found: Crowds, every: Values, values: Values, one: Integers, other: Integers
 ) -> tuple[Integers, Integers, Integers]:
-    """Those of the (one, other) that meet at `values`, are in different splits, have no lower value in common and are near;
-    and their distances."""
+    """Those pairs of crowds (one, other), which meet at `values`, that have records in different splits, have no lower
+    value in common and are near; and their distances."""
     where = found.where[one]
     across = np.flatnonzero((where != found.where[other]) | (where & (where - 1) > 0))
     one, other, values = one[across], other[across], values[across]
@@ -182,7 +186,8 @@ def _near(
 
 
 def _matches(found: Crowds, one: Integers, other: Integers, distance: Integers, by_distance: Integers) -> Rows:
-    """_MATCH rows of these near crowds, whose pairs across splits are added to `by_distance`; `one` may be the `other`."""
+    """_MATCH rows of these pairs of near crowds. Adds their pairs of records across splits to `by_distance`. A crowd
+    may be paired with itself."""
     here, there = found.records[one], found.records[other]
     pairs = here.sum(1) * there.sum(1) - (here * there).sum(1)
     pairs[one == other] //= 2
@@ -201,11 +206,12 @@ def _matches(found: Crowds, one: Integers, other: Integers, distance: Integers, 
 
 
 def _named(found: Crowds, matches: Rows) -> Rows:
-    """_PAIR rows of the named records of these crowds, until there are PAIRS_SHOWN."""
+    """_PAIR rows of the named records of these crowds, up to PAIRS_SHOWN."""
     one, other = matches["crowds"].T
     here, there = found.named[one], found.named[other]
     pairs = np.cumsum(here.sum(1) * there.sum(1) - (here * there).sum(1))
-    matches = matches[: np.searchsorted(pairs, 2 * PAIRS_SHOWN) + 1]  # of a crowd with itself half of them are others
+    # Twice as many, because a crowd paired with itself counts each pair twice.
+    matches = matches[: np.searchsorted(pairs, 2 * PAIRS_SHOWN) + 1]
     one, other = matches["crowds"].T
     named = [np.zeros(0, _PAIR)]
     for split, another in itertools.permutations(range(found.named.shape[1]), 2):
@@ -226,7 +232,7 @@ def _named(found: Crowds, matches: Rows) -> Rows:
 
 
 def _first(found: list[Rows]) -> Rows:
-    """The first PAIRS_SHOWN of these."""
-    rows = np.concatenate(found).astype(found[0].dtype)  # NumPy makes numbers native where it joins arrays
+    """The first PAIRS_SHOWN of these rows, sorted."""
+    rows = np.concatenate(found).astype(found[0].dtype)  # joining arrays makes the byte order native
     order = np.lexsort((*rows["ids"].T[::-1], rows["distance"]))
     return rows[order[:PAIRS_SHOWN]]

@@ -1,4 +1,4 @@
-"""What `leakage.json` tells of leaks between splits, of every kind."""
+"""The content of `leakage.json`: every kind of leak between splits."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ from schemas.dataset import SPLITS
 
 
 def report(found: Found, plan: Plan, overlap_allowed: bool, acted_on: Sequence[Ids] | None) -> dict[str, Any]:
-    """The content of leakage.json. `acted_on`: the pairs of --near_duplicates_of, if it was given, for the next
-    version. Byte-identical images in several splits or with several labels, and groups in several splits that were not
-    allowed, have failed the job before anything was written, so their counts are zero."""
+    """The content of leakage.json. `acted_on`: the pairs of --near_duplicates_of, if it was given; the next version
+    needs them. Byte-identical images in several splits or with several labels, and groups in several splits that were
+    not allowed, would have failed the job before anything was written, so their counts are zero."""
     pairs = near_duplicates.pairs_of(found)
     return {
         "groups_in_several_splits": {

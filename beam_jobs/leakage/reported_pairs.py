@@ -1,7 +1,7 @@
 """`--near_duplicates_of DATASET`: the pairs of near-duplicates that a published data set's leakage.json names.
 
-Pairs are pairs of ids, so the new version must use the same key as the old version, or none if that had none. Only a hash
-of the pairs travels in the config; each worker process reads the pairs itself, once.
+Pairs are pairs of ids, so the new version must use the same key as the old version, or no key if the old version had
+none. Only a hash of the pairs travels in the config; each worker process reads the pairs itself, once.
 """
 
 import functools
@@ -17,7 +17,7 @@ from beam_jobs.storage import storage
 from schemas.errors import JobFailed, UsageError
 
 LEAKAGE = "leakage.json"
-# Its key for the pairs that the data set was made with, which the next version needs too.
+# The key in leakage.json of the pairs that the data set was made with. The next version needs them too.
 ACTED_ON = "near_duplicates_acted_on"
 _ID = re.compile("[0-9a-f]{32}")
 
@@ -37,7 +37,8 @@ class ReportedPairs(NamedTuple):
 
 
 def reported_pairs(config: ConvertConfig) -> ReportedPairs:
-    """The pairs of this job, none without --near_duplicates_of. Raises JobFailed if they have changed."""
+    """The pairs of this job; none without --near_duplicates_of. Raises JobFailed if they have changed since the job
+    started."""
     if not config.near_duplicates_of:
         return ReportedPairs((), 0)
     return _same_pairs(config.near_duplicates_of, config.near_duplicates_check, bool(config.id_key_file))

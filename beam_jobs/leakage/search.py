@@ -1,4 +1,4 @@
-"""Wires the search for near-duplicates over all records."""
+"""The Beam transform that searches all records for near-duplicates."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

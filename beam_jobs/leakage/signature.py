@@ -1,9 +1,10 @@
-"""What an image looks like, in 104 bytes that stay nearly the same when it is saved again.
+"""A signature of what an image looks like: 104 bytes that stay nearly the same when the image is saved again.
 
-The stored pixels, without the bars of a letterbox, are averaged to 32 x 32 grays. Of their two-dimensional cosine transform
-(DCT-II) the signs of 256 coefficients are kept: those of the lowest orders, except the very lowest, in which all
-radiographs of a view are alike. Brightness and contrast do not change signs. Cropping moves everything, so the signs are
-computed again without the outer 1% and without the outer 2% of the pixels: a cropped copy has nearly these signs.
+The stored pixels, without the bars of a letterbox, are averaged to 32 x 32 grays. The signs of 256 coefficients of
+their two-dimensional cosine transform (DCT-II) are kept: those of the lowest orders, except the very lowest, in which
+all radiographs of a view are alike. Brightness and contrast do not change signs. Cropping moves everything, so the
+signs are computed again without the outer 1% and without the outer 2% of the pixels: a cropped copy has nearly these
+signs.
 
 All values are whole numbers, exact in float64, so the result is the same on every machine and in any order of summation.
 """
@@ -16,29 +17,31 @@ from numpy.typing import NDArray
 
 WORDS = 4  # of 64 signs each
 WEAK = 2  # per word: the signs that a copy is most likely to change
-MARGINS = (1, 2)  # of the cropped signatures, at each side, in _PARTS
+MARGINS = (1, 2)  # of the cropped signatures, at each side, in parts of 1/_PARTS
 _PARTS = 100
-_LEAST_SIDE = 16  # of the pixels: a smaller image does not have that many coefficients
-_PIXELS_AT_ONCE = 1 << 18  # as float64 they fit the cache of a core
+_LEAST_SIDE = 16  # in pixels; a smaller image does not have that many coefficients
+_PIXELS_AT_ONCE = 1 << 18  # as float64 they fit into the cache of a core
 _CELLS = 32
 _SIGNS = 64 * WORDS
-_LEAST_ORDER = 4  # horizontal and vertical order together
+_LEAST_ORDER = 4  # the sum of the horizontal and the vertical order
 _ORDERS = 18
-_UNIT = 256  # of the rounded cosines
-_MOST_ZEROS = 32  # an image with more coefficients that are exactly 0 is blank, or drawn: its signs say nothing
+_UNIT = 256  # the scale of the rounded cosines
+_MOST_ZEROS = 32  # an image with more coefficients that are exactly 0 is blank or a drawing, and its signs mean nothing
 
-# Of each word these signs make the key by which pairs are looked for. The free bits below hold the number of the word.
+# These signs of each word form the key by which pairs are found. The free low bits hold the number of the word.
 KEY_BITS = 0xF8F8_F8F8_F8F8_F8F8
 
-# Signs of all pixels and of the cropped ones; of each word the WEAK key signs nearest to 0, as shifts from the lowest bit.
+# The signs of all pixels, the signs of the cropped pixels and, for each word, the WEAK key signs nearest to 0, as
+# shifts from the lowest bit.
 SIGNATURE = np.dtype(
     [("plain", ">u8", WORDS), ("cropped", ">u8", (len(MARGINS), WORDS)), ("weak", "u1", (WORDS, WEAK))]
 )
 
 
 def signatures(images: Sequence[NDArray[np.uint8]], letterboxed: bool) -> list[bytes]:
-    """One SIGNATURE of each of these uint8 [height, width, channels] images of one shape, by its first channel. b"" for one
-    that is blank, or so regular that more than 32 of the 256 coefficients are 0, or has fewer than 16 rows or columns."""
+    """The SIGNATURE of each of these uint8 [height, width, channels] images, which all have one shape, from its first
+    channel. b"" for an image that is blank, is so regular that more than 32 of the 256 coefficients are 0, or has fewer
+    than 16 rows or columns."""
     if not images:
         return []
     grays = [_without_bars(image[:, :, 0]) if letterboxed else image[:, :, 0] for image in images]
@@ -50,7 +53,7 @@ def signatures(images: Sequence[NDArray[np.uint8]], letterboxed: bool) -> list[b
 
 
 def _signed(pixels: NDArray[np.uint8]) -> list[bytes]:
-    """The signatures of [images, height, width]."""
+    """The signatures of `pixels`, uint8 [images, height, width]."""
     if min(pixels.shape[1:]) < _LEAST_SIDE:
         return [b""] * len(pixels)
     coefficients = _coefficients(pixels)
@@ -65,7 +68,8 @@ def _signed(pixels: NDArray[np.uint8]) -> list[bytes]:
 
 
 def distance_of(one: NDArray[np.void], other: NDArray[np.void]) -> NDArray[np.int64]:
-    """Of SIGNATURE rows, in pairs: in how many signs they differ, or one and the other cropped, whichever is least."""
+    """The distance of each pair of SIGNATURE rows: the number of signs in which they differ or in which one differs
+    from the other cropped, whichever is least."""
     least = _differing(one["plain"], other["plain"])
     for margin in range(len(MARGINS)):
         least = np.minimum(least, _differing(one["plain"], other["cropped"][:, margin]))
@@ -74,8 +78,8 @@ def distance_of(one: NDArray[np.void], other: NDArray[np.void]) -> NDArray[np.in
 
 
 def _differing(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """The number of bits in which rows of words differ. Not np.bitwise_count: NumPy 1.26, which tensorflow-io needs, has
-    none. Source: H. Warren, Hacker's Delight, 2nd edition, section 5-1."""
+    """The number of bits in which rows of words differ. Does not use np.bitwise_count, because NumPy 1.26, which
+    tensorflow-io needs, lacks it. Source: H. Warren, Hacker's Delight, 2nd edition, section 5-1."""
     x = (one ^ other).astype(np.uint64)
     x -= (x >> np.uint64(1)) & np.uint64(0x5555_5555_5555_5555)
     x = (x & np.uint64(0x3333_3333_3333_3333)) + ((x >> np.uint64(2)) & np.uint64(0x3333_3333_3333_3333))
@@ -86,8 +90,9 @@ def _differing(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> NDArray[np
 
 
 def _without_bars(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The pixels that --resize_mode letterbox put between two black bars, the second of which may be a pixel wider. In black
-    bars all images are alike, and where one is a pixel narrower in a copy, everything between them has moved."""
+    """The pixels between the two black bars of --resize_mode letterbox; the second bar may be one pixel wider. All
+    images are alike in black bars, and if a bar is one pixel narrower in a copy, everything between the bars has
+    moved."""
     inside = [np.flatnonzero(pixels.any(axis)) for axis in (1, 0)]
     if not len(inside[0]):
         return pixels
@@ -112,7 +117,7 @@ def _coefficients(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         areas = (columns @ down.astype(columns.dtype)).reshape(images, _CELLS, _CELLS)
         # 0 to 4080. A quotient of numbers of this size rounds to a whole number only if it is one.
         gray = np.floor(areas * 16 / (cell_width * cell_height))
-        # Without their mean, which rounded cosines would let through.
+        # Remove the mean, which rounded cosines would let through.
         grays[:, index] = gray * _CELLS**2 - gray.sum((1, 2), keepdims=True)
     cosines = _cosines()
     found = (grays @ cosines.T).transpose(0, 1, 3, 2) @ cosines.T  # [image, margin, vertical, horizontal order]
@@ -128,8 +133,8 @@ def _exact(most: int) -> type[np.floating]:
 
 @functools.lru_cache(64)
 def _shares(side: int, margin: int) -> tuple[NDArray[np.float64], int]:
-    """[side, cells]: how much of each pixel lies in each of the equal cells that the side has without its margins, and the
-    width of a cell, both in the largest unit that makes them whole numbers."""
+    """[side, cells]: how much of each pixel lies in each of the equal cells into which the side without its margins is
+    divided; and the width of a cell. Both are in the largest unit that makes them whole numbers."""
     unit = _CELLS * _PARTS
     pixel = np.arange(side) * unit
     cell = (np.arange(_CELLS)[:, np.newaxis] * (_PARTS - 2 * margin) + margin * _CELLS) * side
@@ -147,7 +152,8 @@ def _cosines() -> NDArray[np.float64]:
 
 @functools.cache
 def _chosen() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The horizontal and the vertical orders of the coefficients: from the lowest up, dealt to the words in turn."""
+    """The horizontal and the vertical orders of the coefficients, from the lowest up, dealt out to the words in
+    turn."""
     orders = [(u, v) for u in range(_ORDERS) for v in range(_ORDERS) if u + v >= _LEAST_ORDER]
     orders.sort(key=lambda order: (order[0] ** 2 + order[1] ** 2, order))
     chosen = np.array(orders[:_SIGNS]).reshape(64, WORDS, 2).transpose(1, 0, 2).reshape(_SIGNS, 2)

@@ -1,1 +1,1 @@
-"""What a run on this machine takes."""
+"""What a run on this machine needs."""

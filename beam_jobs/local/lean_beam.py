@@ -1,7 +1,7 @@
 """Imports Beam for a local job, without the clients of services that such a job never calls.
 
-Beam imports every client that is installed, mainly Google's: half of the second that its own import takes. A local job
-accesses buckets and Secret Manager itself (bucket.py, id_key.py), never through Beam.
+Beam imports every client that is installed, mainly Google's, which takes half of the second that importing Beam takes.
+A local job accesses buckets and Secret Manager itself (bucket.py, id_key.py), never through Beam.
 """
 
 import functools
@@ -17,20 +17,21 @@ def load_beam() -> None:
     """Imports Beam as if these clients were not installed. They can still be imported afterwards, but Beam's own modules
     lack them in this process, so a job on a remote runner must not use this."""
     hidden = [name for name in _CLIENTS if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # None: Python then says that there is no such module
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # with None, Python says that there is no such module
     logging.disable(logging.WARNING)  # two of Beam's modules warn about missing clients
     gc.disable()  # a thousand modules, none of them garbage
     try:
         from apache_beam.runners.worker.statesampler import StateSampler
         from apache_beam.transforms import userstate
     finally:
-        gc.freeze()  # nor does a collection ever look at them again
+        gc.freeze()  # later collections do not look at them either
         gc.enable()
         logging.disable(logging.NOTSET)
         for name in hidden:
             del sys.modules[name]
-    # At the end of a bundle Beam waits for the thread that samples which step is active: a fifth of a second unless told to
-    # look more often, and it has no option for that.
+    # At the end of a bundle, Beam waits for the thread that samples which step is active. That takes a fifth of a
+    # second unless the thread looks more often, and Beam has no option for that.
     StateSampler.__init__.__defaults__ = (_SAMPLING_MILLISECONDS,)
-    # Beam inspects all methods of each DoFn, again and again, to find its state and timers: an eighth of a second.
+    # Beam inspects all methods of each DoFn, again and again, to find its state and timers. That takes an eighth of a
+    # second.
     userstate.get_dofn_specs = functools.cache(userstate.get_dofn_specs)

@@ -22,9 +22,9 @@ def scratch_folder() -> Iterator[str]:
         _delete_if_left(other)
     folder = tempfile.mkdtemp(prefix=_PREFIX)
     with open(os.path.join(folder, "new"), "wb") as lock:
-        with contextlib.suppress(OSError):  # a file system without locks: nobody else deletes it
+        with contextlib.suppress(OSError):  # on a file system without locks, no other run deletes it
             fcntl.flock(lock, fcntl.LOCK_EX)
-            os.rename(lock.name, os.path.join(folder, _LOCK))  # others can see it from now on, and it is locked
+            os.rename(lock.name, os.path.join(folder, _LOCK))  # other runs can see the lock from now on, and it is held
         try:
             yield folder
         finally:
@@ -39,7 +39,7 @@ def _delete_if_left(folder: Path) -> None:
 
 
 def _delete(folder: str) -> None:
-    # Worker processes of a killed run keep writing until they notice, which takes a moment.
+    # Worker processes of a killed run keep writing until they notice that it has ended, which takes a moment.
     for _ in range(_TRIES):
         shutil.rmtree(folder, ignore_errors=True)
         if not os.path.exists(folder):

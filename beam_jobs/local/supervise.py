@@ -1,8 +1,8 @@
 """Runs a local job in a child process, ends it on an interrupt, and reports if it is lost.
 
-The child is forked before anything large is imported and any thread is started. Only this process handles an interrupt: it
-kills the child and everything that the child started, because Beam would take the exception for an error of the pipeline.
-It also cleans up after the kill.
+The child is forked before anything large is imported and before any thread is started. Only this process handles an
+interrupt: it kills the child and everything that the child started, because Beam would take the exception for an error
+of the pipeline. It also cleans up after the kill.
 """
 
 import ctypes
@@ -28,24 +28,24 @@ _BEAMS_WATCH = "run_worker"  # the thread of Beam's local runner that fails toge
 
 
 def can_supervise() -> bool:
-    """Whether this system supports it. Elsewhere the user gives the same command again."""
+    """Whether this system supports supervision. On other systems the user has to run the same command again."""
     return sys.platform == "linux"
 
 
 def run_in_child(run: Callable[[], None], config: ConvertConfig, argv: Sequence[str]) -> int:
-    """The exit code of the command `run`.
+    """Runs the command `run` in a child process and returns its exit code.
 
-    Raises JobFailed if its process or a worker was lost, and KeyboardInterrupt, which says what is published, on SIGINT or
-    SIGTERM.
+    Raises JobFailed if its process or a worker was lost. On SIGINT or SIGTERM, raises a KeyboardInterrupt that says
+    what is published.
     """
     try:
         code, how = _in_child(run, argv)
     except KeyboardInterrupt:
-        print(file=sys.stderr)  # below the progress bar
+        print(file=sys.stderr)  # end the line of the progress bar
         raise KeyboardInterrupt("" if config.dry_run else releases.after_interrupt(config)) from None
     if code is not None:
         return code
-    print(file=sys.stderr)  # the bar's line is not ended
+    print(file=sys.stderr)  # end the line of the progress bar
     raise JobFailed(f"{how}; run the same command again to continue")
 
 
@@ -53,7 +53,7 @@ def _in_child(run: Callable[[], None], argv: Sequence[str]) -> tuple[int | None,
     """The exit code of `run`, or None if its process or a worker was lost, and a description of how it ended."""
     answers_end, tell = os.pipe()
     parent = os.getpid()
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # we adopt, and end, what a lost run leaves running
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # this process adopts, and ends, what a lost run leaves running
     sys.stdout.flush()
     sys.stderr.flush()
     with scratch_folder() as folder, open(answers_end, "rb") as answers:
@@ -87,7 +87,7 @@ def _run_and_tell(run: Callable[[], None], argv: Sequence[str], tell: int) -> No
         if failed.thread is None or failed.thread.name != _BEAMS_WATCH:
             threading.__excepthook__(failed)
             return
-        os.write(tell, _WORKER_LOST)  # the runner would wait for it forever
+        os.write(tell, _WORKER_LOST)  # the runner would wait for the worker forever
         os._exit(1)
 
     threading.excepthook = worker_lost

@@ -1,1 +1,1 @@
-"""How things travel between steps, and from the workers to the launcher."""
+"""How data moves between steps, and reports from the workers to the launcher."""

@@ -1,9 +1,9 @@
 """Blocks of thousands of references that move between the steps; a local run keeps them in files, not in memory.
 
-Beam's local engine keeps what its steps pass on in memory, every element for itself and until the job ends. So references
-move in blocks, and a block that leaves a worker is a place in a temporary file where the workers share a disk, or a few
-compressed bytes where they do not (`kept_in`). Steps that need everything of one kind together (of one size, of one
-patient) get it in partitions, and hold no more than one of them.
+Beam's local engine keeps every single element that its steps pass on in memory until the job ends. So references move
+in blocks. A block that leaves a worker is a position in a temporary file if the workers share a disk, or a few
+compressed bytes if they do not (`kept_in`). Steps that need all items of one kind together (of one size, of one
+patient) get them in partitions, and hold no more than one partition at a time.
 """
 
 import contextlib
@@ -28,10 +28,10 @@ T = TypeVar("T")
 
 BLOCK_ITEMS = 5_000  # about 5 MB while they are unpacked
 _PARTITIONS = 256
-_HELD_ITEMS = 20_000  # by a step that sorts items into blocks by key
+_HELD_ITEMS = 20_000  # items that a step holds while it sorts them into blocks by key
 _SMALL_BYTES = 1_000  # packed blocks up to this size are not written to a file; the blocks of large sets are larger
 _appending = threading.Lock()
-_folder = ""  # of this process
+_folder = ""  # where the blocks of this process wait
 
 
 @contextlib.contextmanager
@@ -46,10 +46,10 @@ def kept_in(folder: str) -> Iterator[None]:
 
 
 class Block(Generic[T]):
-    """Items that can be gone through any number of times. `noise`: they do not get smaller by packing.
+    """Items that can be iterated over any number of times. `noise`: compression does not make them smaller.
 
-    Beam pickles what it passes on, unless the next step runs in the same place at once. A block is packed only when it is
-    pickled, and unpacked again at each iteration.
+    Beam pickles what it passes on, unless the next step runs at once in the same worker. A block is packed only when it
+    is pickled, and unpacked again at each iteration.
     """
 
     __slots__ = ("_items", "_level", "_packed")
@@ -127,12 +127,13 @@ class InPartitions(beam.PTransform[PCollection[Block[Any]], PCollection[Iterable
 
 
 def _partition(key: object) -> int:
-    # Not hash(): the same in every process.
+    # Not hash(), because the result must be the same in every process.
     return zlib.crc32(str(key).encode("utf-8", "surrogatepass")) % _PARTITIONS
 
 
 class SortByKey(beam.DoFn):
-    """Blocks -> (key, block). Holds on to `held` items, because many small blocks would cost as much as items."""
+    """Blocks -> (key, block). Holds up to `held` items before it passes them on, because many small blocks would cost
+    as much as single items."""
 
     def __init__(self, key: Callable[..., Hashable], held: int = _HELD_ITEMS) -> None:
         self._key, self._most = key, held

@@ -1,7 +1,8 @@
 """What workers report to the launcher: why the job failed, what was planned, and the progress.
 
-Beam's runners have no common channel for this, so reports are small files in a folder that both sides can reach: next to
-the shards on a remote runner, a temporary folder if the workers run on this machine. Progress is reported locally only.
+Beam's runners have no common channel for this, so reports are small files in a folder that both sides can reach: next
+to the shards on a remote runner, or a temporary folder if the workers run on this machine. Progress is reported locally
+only.
 """
 
 import contextlib
@@ -50,7 +51,7 @@ def write_plan(folder: str, plan: dict[str, Any]) -> None:
 
 
 def read_plan(folder: str) -> dict[str, Any] | None:
-    """The plan that a worker reported, or None so far."""
+    """The plan that a worker reported, or None if there is none yet."""
     try:
         plan: dict[str, Any] = json.loads(storage.read_bytes(storage.join(folder, _PLAN)))
     except FileNotFoundError:
@@ -67,8 +68,8 @@ def count_done(folder: str, images: int) -> None:
 
 @contextlib.contextmanager
 def quiet_workers(quiet: bool) -> Iterator[TextIO]:
-    """Hides what Beam's workers (tracebacks of an error that is reported in one line) and image libraries (libtiff) print to
-    stderr. Gives the stream that still reaches the terminal."""
+    """Hides what Beam's workers print to stderr (tracebacks of an error that is reported in one line), and what image
+    libraries (libtiff) print. Yields the stream that still reaches the terminal."""
     if not quiet:
         yield sys.stderr
         return

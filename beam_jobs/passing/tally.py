@@ -12,16 +12,16 @@ from apache_beam.typehints.decorators import no_annotations
 from beam_jobs.passing.blocks import Block
 from schemas.source import Source
 
-TALLY: Final = "tally"  # the tag of that output, in every step
+TALLY: Final = "tally"  # the tag of this side output in every step
 IMAGES, SKIPPED, DUPLICATES, NOTES = "images", "skipped", "duplicates", "notes"
 PROBLEMS, OVERLAPS = "problems", "overlaps"
 
-_SHOWN = {PROBLEMS: 3, OVERLAPS: 1000}  # texts that are kept of these kinds, besides their total number
+_SHOWN = {PROBLEMS: 3, OVERLAPS: 1000}  # how many texts of these kinds are kept, besides their total number
 
 
 class Count(NamedTuple):
-    """`number` times `what` of a kind: (split, label) of an image, the reason of a skip, the text of a problem, of a note
-    or of an overlap."""
+    """How often (`number`) something of a `kind` was counted. `what`: the (split, label) of an image, the reason for a
+    skip, or the text of a problem, a note or an overlap."""
 
     kind: str
     what: Any
@@ -42,7 +42,8 @@ _Expand = TypeVar("_Expand", bound=Callable[..., Any])
 
 
 def several_collections(expand: _Expand) -> _Expand:
-    """For an `expand` of several collections: Beam reads the types of one alone, and warns of all others."""
+    """Marks an `expand` of several collections. Beam reads the types of a single collection only, and warns about all
+    others."""
     marked: _Expand = no_annotations(expand)
     return marked
 
@@ -55,7 +56,7 @@ def skipped(reasons: Mapping[str, int]) -> Iterator[Counted]:
 
 
 def note(reasons: Mapping[str, int]) -> Iterator[Counted]:
-    """Counts what users should know."""
+    """Counts remarks for users."""
     for reason, number in reasons.items():
         if number:
             yield TaggedOutput(TALLY, Count(NOTES, reason, number))
@@ -83,7 +84,7 @@ class AddUp(beam.CombineFn):
     """Counts -> {kind: {what: sum}}. Keeps only the first problems and overlaps, and their total number under ""."""
 
     def __init__(self) -> None:
-        """Takes nothing. Beam's own has no types."""
+        """Takes no arguments. Beam's own __init__ has no types."""
 
     def create_accumulator(self) -> Sums:
         return {}

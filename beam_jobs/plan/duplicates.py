@@ -22,7 +22,7 @@ from schemas.pixels.rejection import Decoded
 from schemas.source import Source
 
 _CHECKSUM_BLOCK = 500  # files per worker; small, so that all workers have something to read
-# Pixels of equal size and depth make files of equal size. Of large ones the ends are read before the whole.
+# Images of equal dimensions and depth may have files of equal size. Of large files, the ends are read before the whole.
 _LARGE_BYTES, _END_BYTES = 64 << 10, 4 << 10
 _ALONE = 0  # the key of sources that cannot be identical to another
 
@@ -33,8 +33,8 @@ Candidates = TaggedOutput[Literal["candidates"], Block[Source]]
 class DropDuplicates(beam.PTransform[PCollection[Block[Source]], SourcesAndTally]):
     """Blocks of Sources -> blocks with one of each set of byte-identical Sources, and the tally of the others.
 
-    Only files of equal size can be identical, so only those are read if the listing has no checksum; large files only if
-    their first and last bytes are equal too.
+    Only files of equal size can be identical, so only those are read if the listing has no checksum. Large files are
+    read only if their first and last bytes are equal too.
     """
 
     config: ConvertConfig
@@ -58,9 +58,9 @@ class DropDuplicates(beam.PTransform[PCollection[Block[Source]], SourcesAndTally
 
 
 def same_size(sources: Iterable[Block[Source]]) -> Iterator[Block[Source] | Candidates]:
-    """Separates sources that cannot be identical to another from those to compare, which have equal sizes and, if they are
-    large, equal ends. Empty files are not duplicates."""
-    # Iterated several times, not held in memory: all files of an archive may have one size.
+    """Separates the sources that cannot be identical to another from the candidates, which have equal sizes and, if
+    they are large, equal ends. Empty files are not duplicates."""
+    # Iterate several times instead of holding the sources in memory: all files of an archive may have the same size.
     sizes = Counter(source.size for source in itertools.chain.from_iterable(sources))
     with_checksum = {source.size for source in itertools.chain.from_iterable(sources) if source.checksum}
 
@@ -97,7 +97,7 @@ def _hash(size: int, ends: bytes) -> int:
 
 def with_checksums(sources: Block[Source], most: int) -> Block[Source]:
     """The sources with their MD5, computed if the listing has none. A file that cannot be read or is larger than `most`
-    bytes stays without."""
+    bytes gets none."""
     return Block([_with_checksum(source, most) for source in sources])
 
 
@@ -106,21 +106,21 @@ def _with_checksum(source: Source, most: int) -> Source:
         return source
     try:
         content = storage.read_bytes(source.uri, source.version)
-    except OSError:  # it is read again later, and rejected like any other
+    except OSError:  # the file is read again later, and rejected like any other
         return source
     return source._replace(checksum=f"md5:{hashlib.md5(content, usedforsecurity=False).hexdigest()}")
 
 
 def identity_of(source: Source) -> tuple[int, str]:
-    """Equal for identical sources. A source that could not be read equals no other."""
+    """A value that is equal for identical sources. A source that could not be read equals no other."""
     return source.size, source.checksum or f"unreadable:{source.path}"
 
 
 def keep_one_each(sources: Iterable[Block[Source]], config: ConvertConfig) -> Iterator[Block[Source] | Counted]:
-    """Keeps the source with the first path of each set of byte-identical sources in a partition. Two sources that disagree
-    are a problem if they are an image. Otherwise (the same error page saved under many names) all are kept, and quarantined
-    one by one."""
-    # Holds only the first of each label and split: an archive may hold one page a million times.
+    """Of each set of byte-identical sources in a partition, keeps the source with the first path. Sources that disagree
+    about label or split are a problem if they are an image. Otherwise (the same error page saved under many names) all
+    of them are kept, and quarantined one by one."""
+    # Hold only the first source of each label and split, because an archive may hold one page a million times.
     firsts: defaultdict[tuple[int, str], dict[tuple[str, str], Source]] = defaultdict(dict)
     number: Counter[tuple[int, str]] = Counter()
     for source in itertools.chain.from_iterable(sources):

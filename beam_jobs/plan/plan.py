@@ -43,7 +43,7 @@ NO_GROUP = "no_group_in_path"
 
 @dataclass
 class MakePlan(beam.PTransform[ReferencesAndTally, PCollection[Plan]]):
-    """References, and the tally of all steps -> the one Plan; fails the job where nothing may be written."""
+    """References, and the tally of all steps -> the only Plan. Fails the job if nothing may be written."""
 
     config: ConvertConfig
     status_folder: str
@@ -121,7 +121,8 @@ def plan_of(
 
 
 def _classes(config: ConvertConfig, counts: Mapping[tuple[str, str], int], kind: str, given: str) -> tuple[str, ...]:
-    """The classes in label order. Raises JobFailed for one that the config does not know, UsageError for fewer than two."""
+    """The classes in label order. Raises JobFailed for a class that the config does not know, and UsageError for fewer
+    than two classes."""
     names = class_names({label for _, label in counts}, kind)
     for name in sorted(names - set(config.class_order or names)):
         number = sum(count for (_, label), count in counts.items() if name in names_in(label))

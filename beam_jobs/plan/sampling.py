@@ -1,4 +1,4 @@
-"""Step 2, first: choose the part of the inputs that is converted."""
+"""Step 2, first part: choose which inputs are converted."""
 
 import math
 from collections.abc import Iterator

@@ -24,7 +24,7 @@ _EXACT_GROUPS = 10_000
 
 
 class ReferencesAndTally(TypedDict):
-    """What becomes of the Sources of a data set."""
+    """The References that the Sources become, and the tally."""
 
     references: PCollection[Block[Reference]]
     tally: PCollection[Count]
@@ -68,8 +68,8 @@ Groups = tuple[set[str], dict[str, set[str] | None]]
 
 
 class FewGroups(beam.CombineFn):
-    """Blocks of Sources -> (the splits that the input names, {label: its groups without a given split, in the order of their
-    hashes, or none where they are more than `exact`})."""
+    """Blocks of Sources -> (the splits that the input names, {label: its groups in train or in no split, in the order
+    of their hashes, or an empty list if there are more than `exact`})."""
 
     def __init__(self, seed: int, exact: int = _EXACT_GROUPS) -> None:
         self.seed, self.exact = seed, exact
@@ -82,7 +82,7 @@ class FewGroups(beam.CombineFn):
         for source in sources:
             given.add(source.split)
             if source.split in (UNASSIGNED, "train"):
-                # The first of several labels: there may be more combinations than patients.
+                # Only the first of several labels, because there may be more combinations than patients.
                 stratum = source.label.partition(SEPARATOR)[0]
                 few = groups.setdefault(stratum, set())
                 if few is not None:
@@ -111,8 +111,9 @@ class FewGroups(beam.CombineFn):
 
 
 def split_table(found: tuple[set[str], Mapping[str, list[str]]], config: ConvertConfig) -> SplitTable:
-    """How to carve what the input leaves open. Classes of few groups are cut exactly: at least one group for validation
-    (and for test), and one for train while any is left. A group with images of two classes follows the first class."""
+    """How to carve the splits that the input does not define. Classes with few groups are carved exactly: each of
+    train, validation and test, if it is asked for, gets at least one group, in this order while there are groups. A
+    group with images of two classes follows the first class."""
     given, groups = found
     validation = 0.0 if "validation" in given else config.validation_fraction
     test = 0.0 if "test" in given else config.test_fraction
@@ -134,7 +135,7 @@ def _share(fraction: float, count: int, most: int) -> int:
 def assign(
     sources: Iterable[Block[Source]], table: SplitTable, config: ConvertConfig
 ) -> Iterator[Block[Reference] | Counted]:
-    """Gives the sources of a partition their split: the one named in the input, or that of the group."""
+    """Gives the sources of a partition their split: the one that the input names, or the one carved for their group."""
     key = id_key(config)
     splits_of: defaultdict[str, set[str]] = defaultdict(set)
 

@@ -1,8 +1,8 @@
-"""Step 2b: act on reported near-duplicates, as `--near_duplicates_of` asks, before splits are given.
+"""Step 2b: act on reported near-duplicates, as `--near_duplicates_of` asks, before splits are assigned.
 
-Images that are connected by a chain of pairs are one exposure. If their split is carved, all images of their groups become
-one group. If the input puts some of them in validation or test, only those in the later split stay: there are fewer test
-images, and their number must not change.
+Images that are connected by a chain of pairs are one exposure. If their split is carved, all images of their groups
+become one group. If the input puts some of them in validation or test, only those in the later split are kept, because
+there are fewer test images and their number must not change.
 """
 
 from collections import defaultdict
@@ -31,7 +31,7 @@ _LATER = {UNASSIGNED: 0, "train": 0, "validation": 1, "test": 2}
 
 
 class Member(NamedTuple):
-    """What is needed of a source that is in a pair."""
+    """What must be known about a source that is in a pair."""
 
     id: str
     path: str
@@ -50,8 +50,8 @@ class Changes(NamedTuple):
 
 @dataclass
 class KeepTogether(beam.PTransform[PCollection[Block[Source]], SourcesAndTally]):
-    """Blocks of Sources -> the same without copies of images in later splits and with one group for all copies of an image,
-    and the tally of the copies left out."""
+    """Blocks of Sources -> the same Sources, without copies of images in later splits and with one group for all copies
+    of an image; and the tally of the copies left out."""
 
     config: ConvertConfig
     status_folder: str
@@ -73,7 +73,7 @@ class KeepTogether(beam.PTransform[PCollection[Block[Source]], SourcesAndTally])
 
 
 def members(sources: Block[Source], config: ConvertConfig, status_folder: str) -> Iterator[Member]:
-    """Those of the sources that are in a pair."""
+    """A Member for each source that is in a pair."""
     with status.failures(status_folder):
         key, ids = id_key(config), _ids(config)
     for source in sources:
@@ -87,13 +87,13 @@ def _ids(config: ConvertConfig) -> frozenset[str]:
 
 
 def plan_changes(found: list[Member], config: ConvertConfig, status_folder: str) -> Iterator[Changes | Counted]:
-    """One Changes, and what to note. Raises UsageError if the pairs belong to other inputs."""
+    """Yields one Changes, and counts for the notes. Raises UsageError if the pairs belong to other inputs."""
     with status.failures(status_folder):
         reported = reported_pairs(config)
         whole = config.sample_fraction == 1 and not config.limit
         if reported.pairs and not found and whole:
             raise UsageError(
-                f"--near_duplicates_of {config.near_duplicates_of}: its {LEAKAGE} names the id of no input; give the "
+                f"--near_duplicates_of {config.near_duplicates_of}: its {LEAKAGE} names none of the inputs; give the "
                 "--input and --id_key_file that it was made with"
             )
     changes = changes_of(found, reported.pairs)

@@ -13,7 +13,7 @@ from schemas.errors import JobFailed
 
 
 def account(results: list[ShardResult], plan: Plan, config: ConvertConfig, revision: int) -> Manifest:
-    """The manifest of these shards. Raises JobFailed where an input is not accounted for exactly once."""
+    """The manifest of these shards. Raises JobFailed unless every input is accounted for exactly once."""
     written = sum(result.shard.examples for result in results)
     quarantined = [entry for result in results for entry in result.quarantined]
     notes: collections.Counter[str] = collections.Counter(plan.notes)
@@ -53,7 +53,7 @@ def gate(manifest: Manifest, config: ConvertConfig, listed: str) -> None:
     """Raises JobFailed if too many images were rejected (the file `listed` names them), or if a split came out empty."""
     rejected, read = manifest.inputs["quarantined"], manifest.inputs["quarantined"] + manifest.inputs["written"]
     # Rounded up: one broken image in a small set must not fail the job.
-    if rejected > math.ceil(Fraction(str(config.max_reject_fraction)) * read):  # 0.07 of 100 is 7, in floats a bit more
+    if rejected > math.ceil(Fraction(str(config.max_reject_fraction)) * read):  # in floats, 0.07 * 100 is above 7
         reasons = ", ".join(f"{count} {reason}" for reason, count in _most_first(manifest.quarantined))
         raise JobFailed(
             f"{rejected} of {read} images were rejected ({reasons}), more than --max_reject_fraction "

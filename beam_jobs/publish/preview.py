@@ -12,8 +12,8 @@ from schemas.dataset import Manifest
 from schemas.labels import positives
 
 _MOST_COLUMNS, _LEAST_WIDTH, _GAP, _TITLE_HEIGHT = 12, 400, 2, 22
-_SHOWN_SIDE = 96  # small tensors are enlarged to this
-_MOST_SIDE = 256  # and large ones reduced to this
+_SHOWN_SIDE = 96  # in pixels; small tensors are enlarged to about this
+_MOST_SIDE = 256  # in pixels; large tensors are reduced to this
 _PREVIEW_EXAMPLES = 24  # of each class
 
 

@@ -1,4 +1,4 @@
-"""Step 4: account for every input, refuse what must not be used, and write the manifest last, as releases.py allows."""
+"""Step 5: account for every input, refuse what must not be used, and write the manifest last, as releases.py allows."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -35,7 +35,7 @@ def publish(
         ordered = sorted(results, key=lambda result: (result.split, result.index))
         manifest = account(ordered, plan, config, release.revision)
         listed = storage.join(release.work, reuse.QUARANTINE)
-        if manifest.inputs["quarantined"]:  # for whoever must look at them if the gate fails the job
+        if manifest.inputs["quarantined"]:  # for people to look at if the gate fails the job
             storage.write_bytes(listed, quarantine_lines(ordered).encode())
         gate(manifest, config, listed)
         with storage.writing(config.output):
@@ -65,12 +65,12 @@ def _write(
     before = storage.stat(target, MANIFEST)
     old = read_manifest(config.output)
     if old and old.to_json() == manifest.to_json():
-        return  # a runner that lost sight of a worker repeats the step
-    # Before the announcement too: it would name the winner's shards as replaced.
+        return  # a runner that loses contact with a worker repeats this step
+    # Check before the announcement too, because it would name the winner's shards as replaced.
     check_turn(old, config, release)
     claim(config, release)  # the job of a template has no launcher to do this
     announce(manifest, quarantine, old, config, release)
-    # A run that publishes later than this look finds our announcement, and none earlier escapes it.
+    # A run that publishes after this check finds our announcement, and one that published before is found by it.
     check_turn(read_manifest(config.output), config, release)
     for result in results:
         storage.move(shard_in_work(release.work, result.shard), storage.join(config.output, result.shard.file))
@@ -86,7 +86,6 @@ def _write(
         )
     except storage.AlreadyExistsError as error:
         now = read_manifest(config.output)
-        if (
-            now is None or now.to_json() != manifest.to_json()
-        ):  # else it is ours: an upload that was tried again finds itself
+        # An equal manifest is ours: a retried upload finds what the first attempt wrote.
+        if now is None or now.to_json() != manifest.to_json():
             raise published_by_another(config) from error

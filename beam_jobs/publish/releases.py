@@ -5,13 +5,13 @@ own work folder, `_work/r1` for the first. The whole protocol is:
 
     _work/r1/settings.json   made first, create-only: the settings of every run that works on this release (the job of a
                              Dataflow template, which has no launcher, makes it when it publishes)
-    _work/r1/SHARD.SHA       finished shards, named by their content, so that no run changes what another one wrote
-    _work/r1/release.json    made before anything moves into place, create-only: a hash of all that is to be published
-    manifest.json            written last, only over the manifest of the release before
+    _work/r1/SHARD.SHA       finished shards, named by their content, so that no run changes what another run wrote
+    _work/r1/release.json    made before anything moves into place, create-only: a hash of all that will be published
+    manifest.json            written last, only over the manifest of the previous release
 
-Runs with equal content help each other; any other run ends. A work folder whose release is published is garbage, whoever
-made it, and any run may delete it. Any other work folder is deleted only by the last launch that works in it, and only if
-no shard is finished.
+Runs with equal content help each other; any other run ends. The work folder of a published release is garbage, whoever
+made it, and any run may delete it. Any other work folder is deleted only by the last launch that works in it, and only
+if no shard is finished.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from schemas.shard_name import ShardName
 _CONTENT = "release.json"
 _CLAIM = "settings.json"
 _LAUNCH = "launch-"
-_OURS = "announced-"  # and the launch: this launch would publish what release.json says
+_OURS = "announced-"  # followed by the name of a launch that would publish what release.json says
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,21 @@ class Release:
 
 
 def release_of(config: ConvertConfig, revision: int) -> Release:
-    """The release of that number in the output folder."""
+    """Release number `revision` of the output folder."""
     prefix = config.name if revision == 1 else f"{config.name}-r{revision}"
     return Release(revision, prefix, storage.join(config.work, f"r{revision}"))
 
 
 def begin(config: ConvertConfig) -> Release | None:
-    """Claims the next release of the output folder for these settings. None if an earlier run of the same command published
-    and was stopped during its clean-up, which is finished now. Raises UsageError if a data set is already published there,
-    or if the folder holds an unfinished conversion with other settings."""
+    """Claims the next release of the output folder for these settings. None if an earlier run of the same command
+    published and was stopped during its clean-up, which this call finishes. Raises UsageError if a data set is already
+    published there, or if the folder holds an unfinished conversion with other settings."""
     published = _published(config)
     if published:
         last = release_of(config, published.revision)
         stopped_late = _read(storage.join(last.work, _CLAIM)) == _claim_of(config)
         tidy(config, last)
-        if stopped_late and not config.overwrite:  # which asks for a new conversion
+        if stopped_late and not config.overwrite:  # --overwrite asks for a new conversion
             return None
     release = _next_release(config, published)
     try:
@@ -94,7 +94,7 @@ def _published(config: ConvertConfig) -> Manifest | None:
     try:
         return read_manifest(config.output)
     except UsageError as error:
-        raise UsageError(f"--output: {error}, into a new version folder, or delete that file first") from error
+        raise UsageError(f"--output: {error}; give a new version folder, or delete that file first") from error
 
 
 def _next_release(config: ConvertConfig, published: Manifest | None) -> Release:
@@ -118,10 +118,8 @@ def claim(config: ConvertConfig, release: Release) -> None:
 
 
 def _check_claim(config: ConvertConfig, release: Release) -> None:
-    if _read(storage.join(release.work, _CLAIM)) not in (
-        _claim_of(config),
-        None,
-    ):  # None: unclaimed, or deleted in the meantime
+    # None: it is unclaimed, or the claim was deleted in the meantime.
+    if _read(storage.join(release.work, _CLAIM)) not in (_claim_of(config), None):
         raise UsageError(
             f"{config.work} holds an unfinished conversion with other settings; finish it with its own flags, "
             "or delete that folder if no run is using it"
@@ -129,15 +127,15 @@ def _check_claim(config: ConvertConfig, release: Release) -> None:
 
 
 def abandon(config: ConvertConfig, release: Release) -> bool:
-    """Cleans up after a failed run. Gives whether its release is published, by any run; the work folder is deleted then, and
-    also if this is the last launch that works in it and no shard is finished."""
+    """Cleans up after a failed run. Returns whether its release is published, by any run. The work folder is deleted if
+    it is, or if this is the last launch that works in the folder and no shard is finished."""
     try:
         published = read_manifest(config.output)
         if published and published.revision >= release.revision:
             tidy(config, release)
             return True
         own = _launch_file(config, release)
-        if not storage.exists(own):  # it had not started: nothing here belongs to it
+        if not storage.exists(own):  # this launch had not started, so nothing here belongs to it
             return False
         storage.delete(own)
         finished = any(ShardName.parse(file.path) for file in storage.list_files(release.work, release.work))
@@ -164,7 +162,8 @@ def after_interrupt(config: ConvertConfig) -> str:
     try:
         published = read_manifest(config.output)
         release = release_of(config, published.revision + 1 if published else 1)
-        if published and not storage.exists(storage.join(release.work, _CLAIM)):  # it had finished, or had not started
+        # Without a claim, the run had finished or had not started.
+        if published and not storage.exists(storage.join(release.work, _CLAIM)):
             return f"interrupted; {config.output} holds a published data set"
         abandon(config, release)
     except (RadrecordsError, OSError):

@@ -1,4 +1,5 @@
-"""Reads the shards of a data set, record by record: a shard may be larger than what a reader of some of it should hold."""
+"""Reads the shards of a data set, record by record, because a shard may be larger than what a reader of a part of it
+should hold."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from schemas.example import DamagedRecord, Example, decode_example, read_records
 
 
 class ShardReader:
-    """Reads a shard once, from its beginning; `bytes` and `sha256` are of what was read so far."""
+    """Reads a shard once, from its beginning; `bytes` and `sha256` cover what was read so far."""
 
     def __init__(self, file: BinaryIO, shape: tuple[int, int, int]) -> None:
         self._file, self._shape = file, shape
@@ -20,7 +21,7 @@ class ShardReader:
 
     @property
     def sha256(self) -> str:
-        """In hexadecimal."""
+        """The SHA-256 of what was read so far, in hexadecimal."""
         return self._digest.hexdigest()
 
     def read(self, size: int) -> bytes:
@@ -31,12 +32,13 @@ class ShardReader:
         return data
 
     def records(self) -> Iterator[tuple[bytes, Example]]:
-        """The data of each record, and what it holds. Raises DamagedRecord at the first that is damaged."""
+        """Yields the data of each record and the Example that it holds. Raises DamagedRecord at the first damaged
+        record."""
         for record in read_records(self):
             yield record, decode_example(record, self._shape)
 
     def skip_rest(self) -> None:
-        """Reads what is left."""
+        """Reads to the end of the shard."""
         while self.read(1 << 20):
             pass
 

@@ -1,1 +1,1 @@
-"""What a conversion was asked for, its secret key, and what each runner needs."""
+"""The settings of a conversion, its secret key, and what each runner needs."""

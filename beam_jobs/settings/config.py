@@ -17,13 +17,14 @@ from schemas.presets import PRESETS, Preset
 from schemas.source import compile_group_pattern
 
 DICOM_DECODERS = ("pydicom", "tfio")
-# The engine inside Beam's local runners. By name, because DirectRunner would first try to download another one.
+# The names of Beam's local runners. A job with any of them runs on the same engine, because DirectRunner would first
+# try to download another engine.
 LOCAL_RUNNERS = ("", "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "SwitchingDirectRunner")
 WORK_FOLDER = "_work"  # inside the output; holds unfinished work, and is deleted when the data set is published
 
-LEAST_MEMORY = 64  # MiB; less is of no use
+LEAST_MEMORY = 64  # MiB; less is useless
 
-# These never change what a shard holds, so finished shards stay valid when they change.
+# These settings never change what a shard holds, so finished shards stay valid when these settings change.
 _NOT_IN_SHARDS = (
     "max_reject_fraction",
     "dry_run",
@@ -45,13 +46,14 @@ _NOT_IN_SHARDS = (
 class ConvertConfig:
     """The settings of `python -m beam_jobs.convert`. The fields mean what the flags of the same names mean.
 
-    input and output: absolute local folders or gs:// URIs. shards: per split, 0 to choose by size. classes: in label order,
-    () for those of the preset or, sorted, those in the data. multi_label: an image may have several labels, even if none
-    has. limit: 0 for no limit. threads: reading threads, 0 to choose by machine and input. decoders: child processes per
-    worker, 0 for one per core. decoder_memory: of each, in MiB. decode_timeout: in seconds. local: the workers run on this
-    machine. launch: a unique name of this launch. id_key_file: only the location of the key, never the key itself.
-    id_key_check: a one-way value of the key, "" without one. near_duplicates_check: a hash of the pairs that
-    near_duplicates_of names, "" without it. Raises UsageError, naming the flag and the value, for an invalid setting.
+    input and output: absolute local folders or gs:// URIs. shards: per split, 0 to choose by size. classes: in label
+    order, () for those of the preset or else those in the data, sorted. multi_label: an image may have several labels,
+    even if none has. limit: 0 for no limit. threads: reading threads, 0 to choose by machine and input. decoders: child
+    processes per worker, 0 for one per core. decoder_memory: memory of each decoder in MiB. decode_timeout: seconds per
+    image. local: the workers run on this machine. launch: a unique name of this launch. id_key_file: only the location
+    of the key, never the key itself. id_key_check: a one-way check value of the key, "" without one.
+    near_duplicates_check: a hash of the pairs that near_duplicates_of names, "" without it. Raises UsageError, naming
+    the flag and the value, for an invalid setting.
     """
 
     input: str
@@ -147,7 +149,7 @@ class ConvertConfig:
 
     @property
     def public_set(self) -> Preset:
-        """What the preset knows about the data set; an empty Preset without one."""
+        """What is known about the data set; an empty Preset without --preset."""
         return PRESETS[self.preset] if self.preset else Preset((), self.group_pattern, {})
 
     @property

@@ -50,7 +50,7 @@ def read_key(place: str) -> bytes:
     except OSError as error:
         raise UsageError(f"--id_key_file {place} cannot be read: {error.strerror or type(error).__name__}") from error
     key = content.removesuffix(b"\n").removesuffix(b"\r")
-    if len(key.strip()) < _LEAST_BYTES:  # blanks alone are an accident
+    if len(key.strip()) < _LEAST_BYTES:  # a file of blanks alone is a mistake
         raise UsageError(
             f"--id_key_file {place} holds {len(key.strip())} bytes, but a key needs {_LEAST_BYTES}; "
             "make one with: openssl rand -hex 32"

@@ -21,7 +21,7 @@ from beam_jobs.settings.config import LOCAL_RUNNERS, ConvertConfig
 from beam_jobs.storage import storage
 from schemas.errors import UsageError
 
-# Their job servers know more options than Python does.
+# The job servers of these runners know more options than Beam's Python code does.
 _OPEN_ENDED_RUNNERS = ("PortableRunner", "FlinkRunner", "SparkRunner", "PrismRunner")
 
 
@@ -30,7 +30,7 @@ def beam_options(flags: list[str]) -> PipelineOptions:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for kind in PipelineOptions.__subclasses__():
         if "_add_argparse_args" in vars(kind):
-            kind._add_argparse_args(parser)  # type: ignore[arg-type] # Beam's own parser differs in what is not used here
+            kind._add_argparse_args(parser)  # type: ignore[arg-type] # Beam's own parser differs only in what is not used here
     _, unknown = parser.parse_known_args(flags)
     options = PipelineOptions(flags)
     runner = options.view_as(StandardOptions).runner or ""
@@ -40,7 +40,7 @@ def beam_options(flags: list[str]) -> PipelineOptions:
         raise UsageError("--template_location needs --runner=DataflowRunner: it stages a Dataflow template")
     if runner in LOCAL_RUNNERS:
         options.view_as(StandardOptions).runner = None
-        # It takes a sixth of a second; the tests check the types once, on the graph of a template.
+        # The check takes a sixth of a second. The tests check the types once, on the graph of a template.
         options.view_as(TypeOptions).pipeline_type_check = False
     setup = options.view_as(SetupOptions)
     setup.save_main_session = False  # every function is in an installed module
@@ -68,6 +68,6 @@ def local_runner(options: PipelineOptions, folder: str) -> FnApiRunner:
     if direct.direct_running_mode != "multi_processing":
         return FnApiRunner()
     direct.direct_running_mode = "in_memory"  # otherwise Beam would replace our command with its own
-    # "exec": the shell that Beam puts between would hide the launcher's end from the worker.
+    # "exec", because the shell that Beam puts in between would hide the end of the launcher from the worker.
     command = ["exec", sys.executable, "-m", "beam_jobs.local.workers", str(os.getpid()), folder]
     return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(shlex.join(command)))

@@ -1,7 +1,7 @@
 """Objects in a bucket of Google Cloud Storage.
 
-Pixels go through google-cloud-storage and not through Beam's own file systems: one request per image instead of three, a
-pinned generation, and create-only writes.
+Uses google-cloud-storage instead of Beam's own file systems: it needs one request per image instead of three, pins the
+generation, and has create-only writes.
 """
 
 import base64
@@ -42,7 +42,7 @@ class Bucket:
             pages = client().list_blobs(
                 bucket, prefix=_as_prefix(prefix), delimiter="/", fields="prefixes,nextPageToken"
             )
-            for _ in pages:  # prefixes are complete once every page was read
+            for _ in pages:  # prefixes are complete once every page has been read
                 pass
             return sorted(f"gs://{bucket}/{name.rstrip('/')}" for name in pages.prefixes)
 
@@ -102,7 +102,7 @@ class Bucket:
 
     @contextlib.contextmanager
     def new_file(self, folder: str) -> Iterator[IO[bytes]]:
-        # Local and nameless, so that a process that is killed leaves none either.
+        # A local file without a name, so that a killed process leaves no file behind either.
         with tempfile.TemporaryFile() as file:
             yield file
 
@@ -181,7 +181,7 @@ def _as_prefix(name: str) -> str:
 
 
 def _existing(uri: str) -> Any:
-    """The object as it is now, even if it is read in parts and replaced meanwhile."""
+    """The object as it is now, even if it is replaced while it is read in parts."""
     file = Bucket().stat(uri, "")
     if file is None:
         raise FileNotFoundError(uri)
@@ -190,7 +190,7 @@ def _existing(uri: str) -> Any:
 
 
 class _Parts(io.RawIOBase):
-    """An object that is read in parts, with errors as `read_bytes` has them."""
+    """An object that is read in parts, with the same errors as `read_bytes`."""
 
     def __init__(self, uri: str, content: BinaryIO) -> None:
         self._uri, self._content = uri, content

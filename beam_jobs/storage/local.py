@@ -62,8 +62,8 @@ class LocalFiles:
         try:
             Path(temporary).write_bytes(data)
             if over:
-                # A disk compares and replaces in two steps: a run that slept between them, while two others published,
-                # could still replace. A bucket does it in one.
+                # On a disk, comparing and replacing are two steps: a run that slept between them while two others
+                # published could still replace the file. A bucket does both in one step.
                 found = self.stat(uri, "")
                 if found is None or found.version != over:
                     raise AlreadyExistsError(uri)
@@ -71,7 +71,7 @@ class LocalFiles:
                 os.replace(temporary, uri)
                 return
             try:
-                os.link(temporary, uri)  # unlike a rename, refuses to replace
+                os.link(temporary, uri)  # unlike a rename, it refuses to replace a file
             except FileExistsError as error:
                 raise AlreadyExistsError(uri) from error
         finally:
@@ -88,9 +88,8 @@ class LocalFiles:
             Path(temporary).unlink(missing_ok=True)
 
     def keep(self, file: IO[bytes], uri: str) -> None:
-        os.fsync(
-            file.fileno()
-        )  # the mark written later, which says that it is finished, must not reach the disk before its bytes
+        # The mark of a finished file is written later, and must not reach the disk before the bytes of the file.
+        os.fsync(file.fileno())
         os.replace(file.name, uri)
 
     def move(self, source: str, target: str) -> None:
@@ -119,7 +118,7 @@ class LocalFiles:
 
 
 def _check_kind(uri: str) -> None:
-    """Raises OSError for a pipe, which would be waited for, and for a device, which has no end."""
+    """Raises OSError for a pipe, because reading it would block, and for a device, because it has no end."""
     if stat_module.S_IFMT(os.stat(uri).st_mode) not in (stat_module.S_IFREG, stat_module.S_IFDIR):
         raise OSError(errno.EINVAL, "not a regular file", uri)
 
@@ -130,14 +129,14 @@ def _identity(folder: str) -> tuple[int, int]:
 
 
 def _above(folder: str, root: str) -> frozenset[tuple[int, int]]:
-    """The folders from `root` down to the parent of `folder`."""
+    """The identities of the folders from `root` down to the parent of `folder`."""
     names = folder.removeprefix(root.rstrip("/")).strip("/").split("/")[:-1] if folder != root else []
     return frozenset(_identity(os.path.join(root, *names[:depth])) for depth in range(len(names) + (folder != root)))
 
 
 def _walk(folder: str, recursive: bool, above: frozenset[tuple[int, int]]) -> Iterator[str]:
-    """The files of a folder, one at a time, because there may be millions. Follows links to folders, except those that lead
-    back to one `above`."""
+    """The files of a folder, one at a time, because there may be millions. Follows links to folders, except those that
+    lead back to a folder in `above`."""
     folders = []
     try:
         here = _identity(folder)
@@ -173,5 +172,5 @@ def _file_of(local: str, path: str) -> File:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link in a circle
+    except OSError:  # a circular link
         return False

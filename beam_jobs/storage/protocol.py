@@ -8,30 +8,30 @@ from schemas.source import File
 
 
 class AlreadyExistsError(Exception):
-    """A write found the file there, or another version of it than it was to replace."""
+    """The file to create already exists, or the file to replace has another version than expected."""
 
 
 class Storage(Protocol):
     """A kind of storage. Places are its absolute paths or URIs; `folder` never ends in `/`.
 
-    Every method raises JobFailed, in one line that names the place, where a bucket refuses; a disk's refusals stay OSErrors,
-    except while folders are listed.
+    If a bucket refuses, every method raises JobFailed with one line that names the place. A disk's refusals stay
+    OSErrors, except while folders are listed.
     """
 
     shared: bool
-    """Whether workers on other machines reach it."""
+    """Whether workers on other machines can reach it."""
 
     reads_at_once: int
-    """How many reads keep it busy; 1 where one does."""
+    """How many parallel reads keep it busy; 1 if a single read does."""
 
     def absolute(self, place: str) -> str:
-        """`place` as workers in another folder find it. Raises UsageError where it cannot be a place."""
+        """`place` as workers in another folder find it. Raises UsageError if it cannot be a place."""
 
     def has_folder(self, folder: str) -> bool:
-        """Whether `folder` can be written in and listed as it is; in a bucket always."""
+        """Whether `folder` can be written to and listed as it is. Always true in a bucket."""
 
     def subfolders(self, folder: str, root: str) -> list[str]:
-        """The folders directly inside `folder`, sorted; without links that lead back to it or to one above it, up to
+        """The folders directly inside `folder`, sorted, without links back to it or to a folder above it, up to
         `root`."""
 
     def list_files(self, folder: str, root: str, recursive: bool) -> Iterator[File]:
@@ -41,8 +41,8 @@ class Storage(Protocol):
         """The file at `uri`, named `path`, or None."""
 
     def read_bytes(self, uri: str, version: int | None) -> bytes:
-        """The content of `uri`; in a bucket that of generation `version`. Raises FileNotFoundError, or OSError for
-        others."""
+        """The content of `uri`; in a bucket, that of generation `version`. Raises FileNotFoundError or another
+        OSError."""
 
     def open_text(self, uri: str) -> TextIO:
         """Opens UTF-8 text for reading line by line, with or without a byte order mark. Raises FileNotFoundError."""
@@ -51,25 +51,24 @@ class Storage(Protocol):
         """Opens a file that can be read in parts, in any order. Raises FileNotFoundError."""
 
     def write_bytes(self, uri: str, data: bytes, over: int | None, staging: str) -> None:
-        """Writes `data` whole or not at all. Raises AlreadyExistsError where `over` is given and is not the file's version
-        (0: no file). A local file takes shape in the folder `staging`, or beside `uri` where that is ""."""
+        """Writes `data` whole or not at all. Raises AlreadyExistsError if `over` is given and is not the file's version
+        (0: no file). A local file is first written to the folder `staging`, or next to `uri` if that is ""."""
 
     def new_file(self, folder: str) -> AbstractContextManager[IO[bytes]]:
-        """An empty file to fill and then to `keep` in `folder`; else nothing is left of it."""
+        """A new, empty file to fill. `keep` then gives it a name in `folder`; without that, nothing is left of it."""
 
     def keep(self, file: IO[bytes], uri: str) -> None:
         """Gives a filled and flushed `new_file` its name."""
 
     def move(self, source: str, target: str) -> None:
-        """Moves a file within the same disk or bucket. Moving again what an earlier, interrupted call moved does
-        nothing."""
+        """Moves a file within the same disk or bucket. Does nothing if an earlier, interrupted call has moved it."""
 
     def delete(self, uri: str) -> None:
         """Deletes the file at `uri` if it exists."""
 
     def delete_folder(self, folder: str, last: str) -> None:
-        """Deletes `folder` and all in it, if it is there; the file named `last`, if that is not "", after the others.
-        Several processes may do so at once."""
+        """Deletes `folder` with its content if it exists. The file named `last`, if that is not "", is deleted after
+        the others. Several processes may do so at once."""
 
     def delete_if_empty(self, folder: str) -> None:
-        """Removes a folder that has nothing in it; a bucket has no folders to remove."""
+        """Removes a folder if it is empty. A bucket has no folders to remove."""

@@ -1,7 +1,7 @@
 """Files on a local disk and objects in a bucket, behind the same few functions.
 
-Each finds the kind of storage by the scheme of the place, here and nowhere else; protocol.py says what a kind can do. What
-another one needs: a class beside LocalFiles and Bucket, and its scheme in _KINDS.
+Each function finds the kind of storage by the scheme of the place; no other module does. protocol.py says what a kind
+must be able to do. Another kind needs a class like LocalFiles or Bucket, and its scheme in _KINDS.
 """
 
 import contextlib
@@ -35,22 +35,22 @@ def join(folder: str, *names: str) -> str:
 
 
 def absolute(place: str) -> str:
-    """`place` as workers in another folder find it. Raises UsageError where it cannot be a place."""
+    """`place` as workers in another folder find it. Raises UsageError if it cannot be a place."""
     return _of(place).absolute(place)
 
 
 def is_shared(place: str) -> bool:
-    """Whether workers on other machines reach `place`."""
+    """Whether workers on other machines can reach `place`."""
     return _of(place).shared
 
 
 def reads_at_once(place: str) -> int:
-    """How many reads keep the storage of `place` busy."""
+    """How many parallel reads keep the storage of `place` busy."""
     return _of(place).reads_at_once
 
 
 def has_folder(folder: str) -> bool:
-    """Whether `folder` can be written in and listed as it is; in a bucket always."""
+    """Whether `folder` can be written to and listed as it is. Always true in a bucket."""
     return _of(folder).has_folder(folder)
 
 
@@ -96,7 +96,7 @@ def write_bytes(uri: str, data: bytes, create_only: bool = False, over: int | No
 
 
 def new_file(folder: str) -> AbstractContextManager[IO[bytes]]:
-    """An empty file to fill and then to `keep` in `folder`; else nothing is left of it."""
+    """A new, empty file to fill. `keep` then gives it a name in `folder`; without that, nothing is left of it."""
     return _of(folder).new_file(folder)
 
 
@@ -117,8 +117,8 @@ def delete(uri: str) -> None:
 
 
 def delete_folder(folder: str, last: str = "") -> None:
-    """Deletes `folder` with its content if it exists; the file named `last` goes last. Several processes may do so at
-    once."""
+    """Deletes `folder` with its content if it exists. The file named `last` is deleted last. Several processes may do
+    so at once."""
     _of(folder).delete_folder(folder, last)
 
 

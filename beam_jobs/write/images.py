@@ -73,7 +73,8 @@ def batches_of(references: list[Reference]) -> Iterator[list[Reference]]:
 
 
 def thread_count(config: ConvertConfig) -> int:
-    """The number of reading threads: one more than decoders for local files, and more if each read waits for the network."""
+    """The number of reading threads: one more than there are decoders for local files, and more if each read waits for
+    the network."""
     if config.threads:
         return config.threads
     local = (config.decoders or cores()) + 1

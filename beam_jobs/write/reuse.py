@@ -1,9 +1,9 @@
 """`--retry_quarantine DATASET`: a new version that reads again only what the old one quarantined.
 
-The new version is planned from the whole listing, so splits, shards, duplicates and labels are those of a full conversion.
-Only the writing differs. If the inputs of a shard, without those that were quarantined, are the inputs of an old shard, the
-old records are kept and merged, by id, with those of the images that are read again. If anything else has changed, the
-shard is made from its images.
+The new version is planned from the whole listing, so splits, shards, duplicates and labels are those of a full
+conversion. Only the writing differs. If the inputs of a shard, without those that were quarantined, are the inputs of
+an old shard, the old records are kept and merged, by id, with the records of the images that are read again. If
+anything else has changed, the shard is made from its images.
 """
 
 import argparse
@@ -110,7 +110,7 @@ def _setting(name: str, manifest: Manifest, dataset: str) -> Any:
 
 
 def check(config: ConvertConfig) -> None:
-    """Raises UsageError if nothing of the old data set could be used, before a pipeline starts."""
+    """Raises UsageError, before a pipeline starts, if nothing of the old data set could be used."""
     old = read_old_dataset(config.retry_quarantine)
     if old.fingerprint != config.fingerprint():
         raise UsageError(
@@ -157,7 +157,7 @@ def _old_dataset(folder: str, manifest: Manifest, content: Any, quarantined: lis
 def kept_records(folder: str, old: OldShard, image: PixelSettings) -> Iterator[Kept] | None:
     """The records of an old shard, in the order of their ids; None if it no longer matches the manifest."""
     try:
-        # Whole, because nothing of a shard is used before its SHA-256 is known, and it is fetched once.
+        # Read as a whole, because nothing of a shard is used before its SHA-256 is known, and it is fetched only once.
         data = storage.read_bytes(storage.join(folder, old.shard.file))
     except FileNotFoundError:
         return None

@@ -38,7 +38,7 @@ _AT_ONCE = 2
 class WriteShards(beam.DoFn):
     """((split, index), blocks of References) -> the ShardResult of `write_shard`.
 
-    Two shards at a time, so that the decoders have work while one shard ends and the next one starts.
+    Writes two shards at a time, so that the decoders have work while one shard ends and the next one starts.
     """
 
     def __init__(self, config: ConvertConfig, prefix: str, work: str, status_folder: str) -> None:
@@ -64,7 +64,7 @@ class WriteShards(beam.DoFn):
         try:
             return self._begun.popleft().result()
         except BaseException:
-            self._threads.shutdown(cancel_futures=True)  # wait for the running ones before the bundle ends
+            self._threads.shutdown(cancel_futures=True)  # wait for the running shards before the bundle ends
             raise
 
 
@@ -76,8 +76,9 @@ def write_shard(
     work: str,
     status_folder: str,
 ) -> ShardResult:
-    """Writes the shard of one ((split, index), references) into the folder `work` and gives the outcomes of its inputs.
-    Progress is reported in `status_folder`. A shard that an earlier run finished from the same inputs is kept."""
+    """Writes the shard of one ((split, index), references) into the folder `work` and returns the outcomes of its
+    inputs. Progress is reported in `status_folder`. A shard that an earlier run finished from the same inputs is
+    kept."""
     (split, index), references = keyed
     with status.failures(status_folder):
         ordered = sorted(itertools.chain.from_iterable(references), key=lambda reference: reference.id)
@@ -113,7 +114,7 @@ def shard_in_work(work: str, shard: Shard) -> str:
 
 def _inputs_hash(references: list[Reference], plan: Plan, config: ConvertConfig) -> str:
     """A hash of everything that determines the shard's bytes. It changes if a file is replaced under the same name."""
-    # Keyed like the ids: it is published, and without a key anyone could check a guessed input against it.
+    # Keyed like the ids, because the hash is published and without a key anyone could check a guessed input against it.
     digest = hmac.new(id_key(config), config.fingerprint().encode(), hashlib.sha256)
     digest.update(json.dumps([plan.label_kind, *plan.classes]).encode())
     for reference in references:
@@ -129,7 +130,7 @@ def _finished(mark: str, work: str, config: ConvertConfig) -> ShardResult | None
         np.frombuffer(result.signatures, HASHED)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-    # A run that was stopped while publishing has already moved some shards.
+    # A run that was stopped while publishing may have moved some shards already.
     for place in (shard_in_work(work, result.shard), storage.join(config.output, result.shard.file)):
         file = storage.stat(place, "")
         if file is not None and file.size == result.shard.bytes:

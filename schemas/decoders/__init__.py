@@ -1,1 +1,1 @@
-"""The child processes in which files are decoded."""
+"""The child processes that decode files."""

@@ -1,8 +1,8 @@
-"""A process that decodes and does nothing else: `python -m schemas.decoders.child SOCKET MEMORY`, for pool.py alone.
+"""The decoding process: `python -m schemas.decoders.child SOCKET MEMORY`. Only pool.py uses it.
 
-It holds no credentials and no key, but a hostile file may take it over. So its answers are frames with a fixed layout, never
-pickles, and the pool checks each field. If an image takes too long, a signal ends the process, which needs neither a
-responsive interpreter nor a living parent.
+It holds no credentials and no key, but a hostile file may take it over. So its answers are frames with a fixed layout,
+never pickles, and the pool checks each field. If an image takes too long, a signal ends the process, even if the
+interpreter hangs or the parent is dead.
 """
 
 import contextlib
@@ -24,11 +24,12 @@ from schemas.pixels.settings import ImageSettings
 from schemas.pixels.sniff import FORMATS, reader_of, sniff
 
 READY = b"ready"
-# Number of images, length of the task; then the length of each image, the task, the images. The task is the JSON of
-# [MODULE:FUNCTION, fields of the ImageSettings, seconds per image]. Without images the answer is READY, once everything that
-# the task needs is loaded.
+# A request is the number of images, the length of the task, the length of each image, the task, and the images. The
+# task is the JSON of [MODULE:FUNCTION, fields of the ImageSettings, seconds per image]. A request without images is
+# answered with READY once everything that the task needs is loaded.
 REQUEST, LENGTH = struct.Struct("<II"), struct.Struct("<Q")
-# Kind; index of the reason, or the notes as bits; index of the format; length of what follows: pixels, or UTF-8 for people.
+# An answer is its kind, the index of the reason or the notes as bits, the index of the format, and the length of what
+# follows: pixels, or a UTF-8 text for people.
 ANSWER = struct.Struct("<BBBI")
 DECODED, REJECTED, SKIPPED = range(3)
 REASONS, SKIP_REASONS, SEEN_FORMATS = tuple(Reason), tuple(SkipReason), (*FORMATS, "unknown")
@@ -36,9 +37,9 @@ MOST_DETAIL = 2000  # bytes
 
 
 def serve(descriptor: int, memory: int) -> None:
-    """Answers each image with what became of it, in order, until the line is closed."""
+    """Answers each image with its outcome, in order, until the socket is closed."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold an image of a patient
-    # What most files need, while the parent is still getting ready.
+    # Load what most files need while the parent is still starting.
     importlib.import_module("schemas.pixels.decode")
     reader_of("jpeg")
     with socket.socket(fileno=descriptor) as line, line.makefile("rb") as requests:
@@ -59,14 +60,15 @@ def serve(descriptor: int, memory: int) -> None:
                 signal.setitimer(signal.ITIMER_REAL, seconds)
                 answer = _answer(decode, images.pop(), image_settings)
                 signal.setitimer(signal.ITIMER_REAL, 0)
-                if not images:  # after the last answer the parent may send more, which raises the signal too
+                if not images:  # after the last answer the parent may send more, which would raise the signal too
                     fcntl.fcntl(line, fcntl.F_SETFL, 0)
                 line.sendall(answer)
 
 
 @functools.cache
 def _decoder(name: str, memory: int) -> Callable[[bytes, ImageSettings], Decoded]:
-    """The result of calling `module:function`, with a limit on the memory that it may take beyond what is loaded then."""
+    """Calls `module:function` and returns its result, after limiting this process to `memory` bytes beyond what is
+    loaded by then."""
     module, _, function = name.partition(":")
     decode: Callable[[bytes, ImageSettings], Decoded] = getattr(importlib.import_module(module), function)()
     if sys.platform == "linux":  # other systems ignore the limit
@@ -77,7 +79,7 @@ def _decoder(name: str, memory: int) -> Callable[[bytes, ImageSettings], Decoded
 
 
 def _load_decoder_of(data: bytes) -> None:
-    """Loads what only some images need, outside of their time limit."""
+    """Loads the decoder that this image needs, outside its time limit."""
     with contextlib.suppress(ImageRejected, MemoryError):
         reader_of(sniff(data))
 

@@ -1,9 +1,9 @@
 """Decoding in child processes: a file that crashes, hangs or bloats a decoder affects no other file.
 
-The children (child.py) live long, are given the bytes of some dozen images at a time, and inherit nothing but the
-import path. The parent never decodes and never unpickles: it checks the frames that a child sends against what they
-can be (process.py). A child that is lost is begun again, and the images of its batch are decoded once more, each
-alone.
+The children (child.py) are long-lived, get the bytes of a few dozen images at a time, and inherit only the import path
+and a few environment variables. The parent neither decodes nor unpickles: it checks each field of the frames that a
+child sends (process.py). If a child is lost, a new one is started, and the images of its batch are decoded again, one
+at a time.
 """
 
 import json
@@ -22,27 +22,29 @@ from schemas.pixels.rejection import ImageRejected, Reason
 from schemas.pixels.settings import ImageSettings
 from schemas.pixels.sniff import sniff
 
-BATCH_IMAGES, BATCH_BYTES = 32, 4 << 20  # per message: some dozen images, which save a round trip each
+BATCH_IMAGES, BATCH_BYTES = 32, 4 << 20  # per message, so that a few dozen images share one round trip
 DEFAULT_MEMORY, DEFAULT_SECONDS = 1 << 30, 60.0
 DECODER = "schemas.pixels.decode:decoder"
-_STARTS = 10  # of a child that is killed again and again before it is ready
+_STARTS = 10  # attempts, if a child is killed again and again before it is ready
 
 
 def most_bytes(memory: int) -> int:
-    """The size in bytes of the largest file for decoders with this much memory, which also holds the decoded image."""
+    """The size in bytes of the largest file for decoders with this much memory, which must also hold the decoded
+    image."""
     return memory * 2 // 3
 
 
 class DecoderPool:
     """`children` processes (0: one per core) that decode for all threads of this process, started on demand.
 
-    `memory`: bytes that decoding may take in each child, including the files but not the libraries; enforced on Linux only.
-    Close the pool, or use it in a `with`.
+    `memory`: bytes that decoding may take in each child, including the files but not the libraries; enforced on Linux
+    only. Close the pool, or use it in a `with` statement.
     """
 
     def __init__(self, children: int = 0, memory: int = DEFAULT_MEMORY) -> None:
         self._memory = memory
-        # None: not started yet, or lost. The last one used comes first: few images need few children.
+        # None stands for a child that is not started yet or was lost. The child used last comes first, so that few
+        # images need few children.
         self._free: queue.LifoQueue[DecoderProcess | None] = queue.LifoQueue()
         for _ in range(children or cores()):
             self._free.put(None)
@@ -84,11 +86,11 @@ class DecoderPool:
     ) -> list[Answer]:
         """The outcome of each image, in order: its tensor, or the ImageRejected or ImageSkipped that says why there is none.
 
-        Images are the bytes of whole files. `timeout`: seconds that each may take. `decoder`: the `module:function` that
-        loads what it needs and gives a function such as `decode` in schemas/pixels/decode.py. Best called with about
-        BATCH_IMAGES images or BATCH_BYTES; from any thread. An image in whose turn a child is lost twice, the second
-        time alone, is DECODER_CRASHED; one that takes too long is DECODER_TIMEOUT. Raises JobFailed where no child gets
-        ready.
+        Images are the bytes of whole files. `timeout`: seconds that each image may take. `decoder`: a `module:function`
+        that loads what it needs and returns a function such as `decode` in schemas/pixels/decode.py. May be called from
+        any thread, best with about BATCH_IMAGES images or BATCH_BYTES bytes. An image is DECODER_CRASHED if a child is
+        lost twice while it decodes that image alone, and DECODER_TIMEOUT if it takes too long. Raises JobFailed if no
+        child becomes ready.
         """
         task = json.dumps([decoder, asdict(settings), timeout]).encode()
         answers, failure = self._ask(images, settings, timeout, task)
@@ -101,16 +103,15 @@ class DecoderPool:
 
     def _alone(self, image: bytes, settings: ImageSettings, timeout: float, task: bytes) -> Answer:
         answers, failure = self._ask([image], settings, timeout, task)
-        if (
-            failure and failure.reason is Reason.DECODER_CRASHED
-        ):  # once may be due to others: a system that is short of memory
+        # A single crash may have another cause, such as a system that is short of memory.
+        if failure and failure.reason is Reason.DECODER_CRASHED:
             answers, failure = self._ask([image], settings, timeout, task)
         return failure or answers[0]
 
     def _ask(
         self, images: Sequence[bytes], settings: ImageSettings, timeout: float, task: bytes
     ) -> tuple[list[Answer], ImageRejected | None]:
-        """The answers of one child, and why the next image has none."""
+        """The answers of one child and, if there are not enough, the rejection of the first image without an answer."""
         each, back = self._prepared(task), None
         answers: list[Answer] = []
         try:
@@ -121,13 +122,13 @@ class DecoderPool:
         except (ProcessLost, OSError) as error:
             return answers, self._blamed(error, self._end(each), images[len(answers)], timeout)
         finally:
-            if back is None:  # nobody waits for its remaining answers
+            if back is None:  # nobody will read its remaining answers
                 self._end(each)
             self._free.put(back)
         return answers, None
 
     def _prepared(self, task: bytes) -> DecoderProcess:
-        """A child that is ready for images."""
+        """Returns a child that is ready for images."""
         each = self._free.get()
         try:
             for _ in range(_STARTS):
@@ -138,7 +139,7 @@ class DecoderPool:
                     return each
                 except (ProcessLost, OSError) as error:
                     late, code, each = isinstance(error, TimeoutError), self._end(each), None
-                if fresh and (late or code > 0):  # it would again; a kill may be due to others, short of memory
+                if fresh and (late or code > 0):  # it would fail again; a kill may come from a system short of memory
                     break
             raise JobFailed(
                 f"the decoding process does not start: it {'was not ready in time' if late else _how(code)}"

@@ -1,4 +1,5 @@
-"""The parent's side of a decoding process (child.py): begins it, asks it, and checks each field that it answers."""
+"""The parent's side of a decoding process (child.py): starts it, sends it images, and checks each field of its
+answers."""
 
 import contextlib
 import os
@@ -17,21 +18,22 @@ from schemas.errors import JobFailed, one_line
 from schemas.pixels.rejection import NOTES, Decoded, ImageRejected, ImageSkipped
 from schemas.pixels.settings import PixelSettings
 
-# What Python and its libraries need of the environment to start at all and to compute the same; no credentials.
+# The environment variables that Python and its libraries need to start at all and to compute the same. None is a
+# credential.
 _INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "LANG", "TZ")
 _START_SECONDS = 300.0
 GRACE_SECONDS = 10.0  # the child enforces the limit itself; the parent steps in if it cannot
-_END_SECONDS = 1.0  # from a closed line to the end of the process
+_END_SECONDS = 1.0  # for the process to end after it closed its socket
 
 Answer = Decoded | ImageRejected | ImageSkipped
 
 
 class ProcessLost(Exception):
-    """The process ended, or its answer is invalid. Holds a description, which is empty if its exit status says more."""
+    """The process ended, or its answer is invalid. The message is empty if the exit status says more."""
 
 
 class DecoderProcess:
-    """A child process, started at once and ready later. Only `end` may be called from another thread.
+    """A child process. It is started at once but becomes ready later. Only `end` may be called from another thread.
 
     `memory`: bytes that decoding may take, beyond its libraries. Raises JobFailed if the system cannot start a process.
     """
@@ -45,8 +47,8 @@ class DecoderProcess:
         self._ending = threading.Lock()
 
     def prepare(self, task: bytes) -> None:
-        """Waits until the process has loaded what the task takes. Raises ProcessLost or OSError if it is unusable,
-        TimeoutError if that takes too long."""
+        """Waits until the process has loaded what the task needs. Raises ProcessLost or OSError if the process is
+        unusable, and TimeoutError if loading takes too long."""
         if task == self._task:
             self._check_silence()
             return
@@ -85,8 +87,8 @@ class DecoderProcess:
         raise ProcessLost("gave an answer that cannot be one")
 
     def end(self) -> int:
-        """Kills the process and its children, unless it has ended by itself, and gives its exit code. May be called from any
-        thread, repeatedly; a thread that waits for an answer gets ProcessLost."""
+        """Kills the process and its children, unless it has ended by itself, and returns its exit code. May be called
+        repeatedly and from any thread; a thread that waits for an answer gets ProcessLost."""
         with self._ending:
             if self._process.poll() is None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):  # it ended just now
@@ -98,7 +100,7 @@ class DecoderProcess:
             return code
 
     def _check_silence(self) -> None:
-        """Checks that the process is alive and has sent nothing unasked: there is nothing to read."""
+        """Raises ProcessLost if the process has ended or has sent anything unasked."""
         self._line.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             self._line.recv(1)
@@ -132,7 +134,7 @@ class DecoderProcess:
 def _begun(memory: int) -> tuple[socket.socket, subprocess.Popen[bytes]]:
     environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, sys.path))
-    # More threads than one are address space, and no faster for images of this size.
+    # More than one thread would take address space and be no faster for images of this size.
     environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     ours, theirs = socket.socketpair()
     with theirs:
@@ -145,8 +147,8 @@ def _begun(memory: int) -> tuple[socket.socket, subprocess.Popen[bytes]]:
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # the last words of a decoder can quote attributes
-                start_new_session=True,  # an interrupt at the terminal is for the parent to handle
+                stderr=subprocess.DEVNULL,  # a decoder's messages can quote attributes
+                start_new_session=True,  # only the parent handles an interrupt at the terminal
             )
         except BaseException:
             ours.close()

@@ -1,9 +1,9 @@
-"""From the bytes of a raw image to its tensor, for conversion and prediction alike.
+"""Turns the bytes of a raw image into its tensor, for conversion and prediction alike.
 
-`decode` is that way: sniff the format by content (sniff.py) -> check what the header says and read one gray channel (the
-module of the format in formats/) -> orient, crop, resize, levels -> uint8 (resize.py). Each failure is an ImageRejected
-with a reason of a closed set. It runs in the children of decoders/pool.py only, and loads the decoders of a format with
-its first file.
+The steps of `decode`: sniff the format by content (sniff.py) -> check what the header says and read one gray channel
+(the format's module in formats/) -> orient, crop, resize, levels -> uint8 (resize.py). Each failure is an ImageRejected
+with a reason from a closed set. `decode` runs only in the children of decoders/pool.py, and the decoder of a format is
+loaded with its first file.
 """
 
 import re
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 
 def decoder() -> Callable[[bytes, ImageSettings], Decoded]:
-    """`decode`, for a decoders/pool.py that is given no other."""
+    """Returns `decode`; this is the default decoder of decoders/pool.py."""
     return decode
 
 
 def decode(data: bytes, settings: ImageSettings, stored_values: "StoredValues | None" = None) -> Decoded:
     """The tensor of one image file: uint8 [H, W, C]. It depends only on `data` and `settings`.
 
-    Eight-bit images keep their levels. Deeper ones (16-bit PNG and TIFF, float TIFF) are scaled from their own least
-    to their own greatest value, because a 10- or 12-bit radiograph in such a file says its depth nowhere; a constant
-    one is black. For DICOM see formats/dicom.py; `stored_values` reads its pixels instead of pydicom. Alpha is flattened
-    on black. Colour becomes ITU-R 601 luma.
+    Eight-bit images keep their levels. Deeper images (16-bit PNG and TIFF, float TIFF) are scaled from their own least
+    to their own greatest value, because such a file does not say if its radiograph has only 10 or 12 bits; a constant
+    image becomes black. For DICOM see formats/dicom.py; `stored_values`, if given, reads its pixels instead of pydicom.
+    Alpha is flattened onto black. Colour becomes ITU-R 601 luma.
 
-    Raises ImageRejected where the file cannot or must not be used, ImageSkipped for DICOM objects that are no images,
-    and nothing else whatever the bytes, unless it ends or stops the process: see decoders/pool.py.
+    Raises ImageRejected if the file cannot or must not be used, ImageSkipped for DICOM objects that are not images, and
+    nothing else, whatever the bytes are. Some files may still crash or hang the process: see decoders/pool.py.
     """
     _quiet_warnings()
     format = sniff(data)
@@ -53,7 +53,7 @@ def decode(data: bytes, settings: ImageSettings, stored_values: "StoredValues | 
     except ImageRejected as rejected:
         rejected.format = format
         raise
-    # The libraries' own messages are dropped from here on, chained ones included: they can quote attributes.
+    # From here on the libraries' own messages, including chained ones, are dropped, because they can quote attributes.
     except MemoryError:
         raise _out_of_memory(format) from None
     except Image.DecompressionBombError:
@@ -87,15 +87,15 @@ def _room() -> float:
     return limit - int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-# Warnings are raised in these modules, or (stacklevel) in those that call them: ours.
+# Python attributes a warning to one of these libraries or, by its `stacklevel`, to the module of ours that called it.
 _NOISY = re.compile(r"(PIL|pydicom|pylibjpeg|libjpeg|openjpeg|schemas)\b")
 
 
 def _quiet_warnings() -> None:
-    """Keeps the decoders' warnings about odd files (they quote values of attributes) from stderr and from `-W error`.
+    """Hides the decoders' warnings about odd files, which quote values of attributes, from stderr and from `-W error`.
 
-    A filter by module is added once and stays; it is moved back to the front if others were set since, as pytest does for
-    each test.
+    The filter is added once and stays. It is moved back to the front if other filters were added since, as pytest does
+    for each test.
     """
     if warnings.filters[:1] != [("ignore", None, Warning, _NOISY, 0)]:
         warnings.filterwarnings("ignore", module=_NOISY.pattern)

@@ -1,4 +1,4 @@
-"""What the reader of a format gives, whatever the format: one channel, and which of its values are black and white."""
+"""What the readers of all formats return: one channel, and which of its values are black and white."""
 
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
@@ -12,8 +12,9 @@ SMALLEST_SIDE = 2
 
 
 class Gray(NamedTuple):
-    """One channel, not yet oriented: `image` has mode L, I;16, I or F; `low`, which may be the greatest value, becomes
-    black and `high` white. `orientation` is EXIF's (CIPA DC-008, tag 0x0112): 1 to 8, 1 for upright."""
+    """One channel, not yet oriented. `image` has mode L, I;16, I or F. `low` becomes black and `high` becomes white;
+    `low` may be the greater of the two. `orientation` is EXIF's (CIPA DC-008, tag 0x0112): 1 to 8, where 1 is
+    upright."""
 
     image: Image.Image
     low: float = 0.0
@@ -29,7 +30,7 @@ class Admit(Protocol):
 
 
 class Admission:
-    """The Admit of one image. `pixels`: the most that it was asked for."""
+    """The Admit of one image. `pixels`: the greatest number of pixels that it has admitted."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -47,13 +48,14 @@ class Admission:
 
 
 def strips(width: int, height: int) -> Iterator[slice]:
-    """The rows of an image in parts of about 131,000 pixels, so that no second copy of it in a larger type is needed."""
+    """The rows of an image in strips of about 131,000 pixels, so that no second copy of the image in a larger type is
+    needed."""
     step = (1 << 17) // width + 1
     for top in range(0, height, step):
         yield slice(top, min(top + step, height))
 
 
 def rows_of(image: Image.Image, rows: slice) -> Image.Image:
-    """A copy of these rows. Not by `crop`, which heeds Pillow's process-wide limit on pixels."""
+    """A copy of these rows. Does not use `crop`, which obeys Pillow's process-wide pixel limit."""
     size = image.width, rows.stop - rows.start
     return image.resize(size, Image.Resampling.NEAREST, (0, rows.start, image.width, rows.stop))

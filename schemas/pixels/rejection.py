@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NO_FILE_META, NO_USABLE_WINDOW = "dicom_without_file_meta", "dicom_window_unusable"
-NOTES = (NO_FILE_META, NO_USABLE_WINDOW)  # what is worth counting about an image that is used
+NOTES = (NO_FILE_META, NO_USABLE_WINDOW)  # remarks about images that are used; they are counted
 
 
 class Decoded(NamedTuple):
@@ -50,8 +50,8 @@ class SkipReason(str, Enum):
 
 
 class ImageRejected(Exception):
-    """The image must not be used. `detail` is for people and holds numbers, names of formats and of error types, never
-    a value from the file's metadata; `format` is what its content looks like, or "unknown"."""
+    """The image must not be used. `detail` is for people: it holds numbers and the names of formats and error types,
+    but never a value from the file's metadata. `format` is the format that the content looks like, or "unknown"."""
 
     def __init__(self, reason: Reason, detail: str, format: str = "unknown") -> None:
         super().__init__(reason, detail, format)
@@ -62,7 +62,7 @@ class ImageRejected(Exception):
 
 
 class ImageSkipped(Exception):
-    """A valid DICOM object that is not an image: to be counted as skipped, not quarantined."""
+    """A valid DICOM object that is not an image. It is counted as skipped, not quarantined."""
 
     def __init__(self, reason: SkipReason) -> None:
         super().__init__(reason)

@@ -1,4 +1,5 @@
-"""From one channel of any size and depth to the tensor: orient -> crop -> resize with antialias -> levels -> uint8."""
+"""Turns one channel of any size and depth into the tensor: orient -> crop -> resize with antialiasing -> levels ->
+uint8."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +9,7 @@ from schemas.pixels.gray import Gray
 from schemas.pixels.rejection import ImageRejected, Reason
 from schemas.pixels.settings import PixelSettings
 
-# The turn or mirroring that makes an image of each EXIF orientation upright.
+# The rotation or reflection that turns an image of each EXIF orientation upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -21,7 +22,8 @@ _UPRIGHT = {
 
 
 def tensor_of(gray: Gray, settings: PixelSettings) -> NDArray[np.uint8]:
-    """uint8 [H, W, C], as the settings say. Raises ImageRejected for pixels that are not finite numbers."""
+    """The tensor that the settings describe: uint8 [H, W, C]. Raises ImageRejected for pixels that are not finite
+    numbers."""
     image, side = gray.image, settings.image_size
     if gray.orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[gray.orientation])
@@ -33,8 +35,8 @@ def tensor_of(gray: Gray, settings: PixelSettings) -> NDArray[np.uint8]:
         scale = side / max(width, height)
         size = max(1, round(width * scale)), max(1, round(height * scale))
     left, top = (image.width - width) / 2, (image.height - height) / 2
-    # The filter is a triangle as wide as the reduction: every source pixel counts, no halo beside bones as Lanczos
-    # leaves, and after the DCT scaling it costs 2% more than a plain box.
+    # The filter is a triangle as wide as the reduction: every source pixel counts, it leaves no halos beside bones as
+    # Lanczos does, and after the DCT scaling it costs only 2% more than a plain box.
     small = image.resize(size, Image.Resampling.BILINEAR, (left, top, left + width, top + height))
 
     result = np.zeros(settings.shape, np.uint8)

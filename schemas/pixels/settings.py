@@ -9,7 +9,7 @@ RESIZE_MODES = ("stretch", "letterbox", "crop")
 
 @dataclass(frozen=True)
 class PixelSettings:
-    """What changes the tensor. A model is for images that were made with the same.
+    """The settings that change the tensor. A model works only with images that were made with the same settings.
 
     image_size: height and width of the result, in pixels.
     channels: 1, or 3 to repeat the gray channel three times.
@@ -42,15 +42,15 @@ class PixelSettings:
 
     @property
     def letterboxed(self) -> bool:
-        """Whether there may be black bars beside the image."""
+        """Whether the result may have black bars beside the image."""
         return self.resize_mode == "letterbox"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Which images are admitted. Of an image that is, the tensor is the same with any limits.
+    """Which images are admitted. The limits do not change the tensor of an admitted image.
 
-    max_pixels: larger images are rejected from their header.
+    max_pixels: larger images are rejected as soon as their header is read.
     allow_burned_in: accept DICOM images whose BurnedInAnnotation is YES (text, often a name, in the pixels).
     max_aspect: images are rejected if the longer side is more than this many times the shorter.
     """
@@ -67,7 +67,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class ImageSettings(Limits, PixelSettings):
-    """Both, with the fields of PixelSettings first, as the manifest and a model's run folder store them."""
+    """All settings, with the fields of PixelSettings first, as the manifest and a model's run folder store them."""
 
     def __post_init__(self) -> None:
         PixelSettings.__post_init__(self)
@@ -75,7 +75,7 @@ class ImageSettings(Limits, PixelSettings):
 
     @property
     def pixels(self) -> PixelSettings:
-        """Without the limits."""
+        """These settings without the limits."""
         return PixelSettings(**{field.name: getattr(self, field.name) for field in fields(PixelSettings)})
 
 

@@ -1,4 +1,4 @@
-"""The formats that are read, and which of them a file is, by its content alone."""
+"""The formats that can be read, and which of them a file has, judged by its content alone."""
 
 import importlib
 import re
@@ -9,9 +9,9 @@ from schemas.pixels.rejection import ImageRejected, Reason
 
 
 class Format(NamedTuple):
-    """A format: the pattern that its files begin with, the suffixes of their names, and `module:function` of the reader in
-    schemas.pixels.formats: (bytes, ImageSettings, Admit) -> Gray. `mute_bytes`: where its decoder does not say that it
-    ran out of memory, how much that takes for a pixel, as measured."""
+    """A format: the pattern that its files begin with, the suffixes of their names, and its reader as `module:function`
+    in schemas.pixels.formats: (bytes, ImageSettings, Admit) -> Gray. `mute_bytes`: for a decoder that does not report
+    that it ran out of memory, the bytes of memory that it takes per pixel, as measured."""
 
     begins: re.Pattern[bytes]
     suffixes: tuple[str, ...]
@@ -29,8 +29,8 @@ FORMATS = {
     "bmp": Format(
         re.compile(rb"BM.{8}....[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL), (".bmp", ".dib"), "raster:read_bmp"
     ),
-    # A data set without preamble begins with an element of group 0002 or 0008: explicit VR, or implicit with a length that
-    # fits in two bytes, or big endian.
+    # A DICOM data set without a preamble begins with an element of group 0002 or 0008: explicit VR, implicit VR with a
+    # length that fits in two bytes, or big endian.
     "dicom": Format(
         re.compile(rb"[\x02\x08]\0.[\0-\x30](?:[A-Z]{2}|..\0\0)|\0[\x02\x08][\0-\x30].[A-Z]{2}", re.DOTALL),
         (".dcm", ".dicom"),
@@ -41,10 +41,10 @@ FORMATS = {
 
 
 def sniff(data: bytes) -> str:
-    """The format by the first bytes, whatever the file's name. Raises ImageRejected for unknown content."""
+    """The format that the first bytes show, whatever the file is called. Raises ImageRejected for unknown content."""
     if not data:
         raise ImageRejected(Reason.EMPTY, "0 bytes")
-    if data[128:132] == b"DICM":  # whatever the preamble is: it may be the header of a TIFF
+    if data[128:132] == b"DICM":  # whatever the preamble holds: it may be the header of a TIFF
         return "dicom"
     for name, format in FORMATS.items():
         if format.begins.match(data):

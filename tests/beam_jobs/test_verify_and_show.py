@@ -67,7 +67,7 @@ def swap(path: Path) -> None:
         (lambda path: path.write_bytes(b""), "0 bytes instead of"),
         (Path.unlink, "missing"),
         (lambda path: (path.unlink(), path.mkdir()), "cannot be read (Is a directory)"),
-        (swap, "SHA-256 is not the manifest"),
+        (swap, "SHA-256 differs from the manifest"),
     ],
     ids=["flipped", "cut at a record", "cut inside a record", "empty", "missing", "a folder", "swapped"],
 )

@@ -61,7 +61,7 @@ def test_the_json_holds_inputs_and_split_totals() -> None:
         ("{}", "not a radrecords manifest"),
         (changed(format_version=3), "format version 3.*upgrade radrecords"),
         (changed(format_version="x"), "format version x"),
-        (changed(splits__train__examples=6), "split train claims 6 examples, its shards hold 5"),
+        (changed(splits__train__examples=6), "split train claims 6 examples, but its shards hold 5"),
         (changed(splits__train__shards__0__label_counts=[1, 1]), "label counts of cxr-train-0"),
         (changed(splits__train__shards__0__file="../secret"), "points outside the folder"),
         (changed(splits__train__shards__0={"file": "x"}), "damaged"),

@@ -1,1 +1,1 @@
-"""One module for each family of formats: its checks before decoding, and its `read` functions, which give a Gray."""
+"""One module for each family of formats: its checks before decoding, and its `read` functions, which return a Gray."""

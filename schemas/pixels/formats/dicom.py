@@ -1,8 +1,8 @@
-"""DICOM files to gray images: which parts of the standard are followed, and what is refused.
+"""Reads DICOM files as gray images: which parts of the standard are followed, and what is refused.
 
-Only the elements that dicom_elements.py lists are ever parsed, so no name, date or identifier of a patient is in memory
-as such. The gray levels (dicom_levels.py) are one table over stored values, so an image of 100 megapixels costs no more
-than its 16-bit pixels twice.
+Only the elements that dicom_elements.py lists are ever parsed, so no name, date or identifier of a patient becomes a
+value in memory. The gray levels (dicom_levels.py) are one table over the stored values, so an image of 100 megapixels
+takes no more memory than its 16-bit pixels twice.
 """
 
 import io
@@ -24,15 +24,16 @@ from schemas.pixels.gray import Admit, Gray, strips
 from schemas.pixels.rejection import NO_USABLE_WINDOW, ImageRejected, Reason
 from schemas.pixels.settings import ImageSettings
 
-# A second decoder: from elements with one sample a pixel, checked, to integers [rows, columns] as stored.
+# A second decoder. It takes checked elements with one sample per pixel and returns the integers [rows, columns] as
+# stored.
 StoredValues = Callable[[Dataset], NDArray[Any]]
 
 
 def read(data: bytes, settings: ImageSettings, admit: Admit, stored_values: StoredValues | None = None) -> Gray:
-    """The one frame of a DICOM file as 16-bit gray, black 0 and white 65535 (colour: 8 bits).
+    """The only frame of a DICOM file as 16-bit gray, with black 0 and white 65535, or as 8-bit gray if it is in colour.
 
-    `stored_values` is used instead of pydicom where there is one sample a pixel. Raises ImageRejected, ImageSkipped for
-    objects that are not images, and whatever pydicom and its plugins raise about damaged files.
+    `stored_values`, if given, is used instead of pydicom for images with one sample per pixel. Raises ImageRejected,
+    ImageSkipped for objects that are not images, and whatever pydicom and its plugins raise about damaged files.
     """
     dataset, stream, notes = read_elements(data, settings.max_pixels)
     if "YES" in str(dataset.get("BurnedInAnnotation", "")).upper() and not settings.allow_burned_in:
@@ -49,10 +50,10 @@ def read(data: bytes, settings: ImageSettings, admit: Admit, stored_values: Stor
 
 
 def _shown(pixels: NDArray[Any], dataset: Dataset, notes: tuple[str, ...]) -> Gray:
-    """Stored values as they are to be shown."""
-    # They have 65,536 levels at most, so their transforms are computed once a level, not once a pixel.
-    # Without a window black and white are the ends of this range: as 8-bit files of other formats keep their levels,
-    # so do 8 bits here; deeper ones span their own values, because many writers say 16 bits where 10 or 12 are used.
+    """The stored values as gray levels for display."""
+    # There are at most 65,536 different values, so the transforms are computed once per value, not once per pixel.
+    # Without a window, black and white are the ends of this range. 8-bit images keep their levels, as 8-bit files of
+    # other formats do; deeper images span their own values, because many writers declare 16 bits but use only 10 or 12.
     padding, limits = _padding(pixels, dataset), np.iinfo(pixels.dtype)
     real = True if padding is None else ~padding
     least = int(pixels.min(where=real, initial=limits.max))
@@ -73,8 +74,8 @@ def _shown(pixels: NDArray[Any], dataset: Dataset, notes: tuple[str, ...]) -> Gr
 def _stored_values(
     stream: io.BytesIO, dataset: Dataset, rows: int, columns: int, admit: Admit, other: StoredValues | None
 ) -> tuple[NDArray[Any], str]:
-    """Integers [rows, columns] as stored, or uint8 [rows, columns, 3] or the luma of these; and the photometric
-    interpretation that the decoder gives."""
+    """The pixels, and the photometric interpretation that the decoder reports. The pixels are integers [rows, columns]
+    as stored or, in colour, uint8 [rows, columns, 3] or their luma."""
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
     bits, samples = int(dataset.BitsAllocated), int(dataset.SamplesPerPixel)
     if (samples, bits) not in ((1, 1), (1, 8), (1, 16), (3, 8)):
@@ -86,12 +87,12 @@ def _stored_values(
         _check_length(dataset, rows, columns)
     else:
         frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-        # Before the decoder, which would take memory for whatever size the frame claims.
+        # Check this before decoding: the decoder would allocate memory for whatever size the frame claims.
         inside = _frame_size(frame)
         if inside not in (None, (columns, rows)):
             raise ImageRejected(Reason.SIZE_MISMATCH, f"{columns}x{rows} holds a frame of {inside[0]}x{inside[1]}")
         if syntax == JPEGBaseline8Bit and second is None:
-            # Strict, where pydicom's decoder fills damaged parts with gray.
+            # This decoder is strict; pydicom's fills damaged parts with gray.
             strict = jpeg.read_stream(frame, admit, max(rows, columns), longer_only=False)
             if samples == 1 or dataset.PhotometricInterpretation != "RGB":
                 return np.asarray(strict.image), ""
@@ -103,8 +104,9 @@ def _stored_values(
 
 
 def _decoder(syntax: UID, needed: bool) -> Decoder:
-    """pydicom's, with whichever plugin is there. Raises ImageRejected where there is none and it is needed."""
-    # A UID that is not in the standard's list could be any text.
+    """pydicom's decoder for `syntax`, with whichever plugin is installed. Raises ImageRejected if pydicom does not know
+    the syntax, or if the decoder is needed and no plugin is installed."""
+    # A UID that is not in the standard's list could be any text, so the message must not quote it.
     name = syntax.name if syntax.name != str(syntax) else "not one of the standard's"
     try:
         decoder = get_decoder(syntax)
@@ -117,7 +119,7 @@ def _decoder(syntax: UID, needed: bool) -> Decoder:
 
 
 def _check_length(dataset: Dataset, rows: int, columns: int) -> None:
-    """Of pixels that are not compressed."""
+    """Raises ImageRejected if uncompressed pixels do not have the length that the image needs."""
     samples, bits = int(dataset.SamplesPerPixel), int(dataset.BitsAllocated)
     bits_a_pixel = 16 if dataset.PhotometricInterpretation == "YBR_FULL_422" else samples * bits
     expected = (rows * columns * bits_a_pixel + 7) // 8
@@ -127,8 +129,8 @@ def _check_length(dataset: Dataset, rows: int, columns: int) -> None:
 
 
 def _low_bits_to_drop(dataset: Dataset) -> int:
-    """How many bits lie below the stored ones, in files older than PS3.5-2014, whose high bit could be any. pydicom clears
-    what is above the stored bits as if there were none, so it is told that these are stored, too."""
+    """The number of bits below the stored ones, in files older than PS3.5-2014, which may have any high bit. pydicom
+    clears all bits above BitsStored as if there were no such low bits, so BitsStored is changed to include them."""
     stored, high = int(dataset.BitsStored), int(dataset.get("HighBit", dataset.BitsStored - 1))
     if dataset.SamplesPerPixel != 1 or not stored <= high < dataset.BitsAllocated:
         return 0
@@ -139,7 +141,7 @@ def _low_bits_to_drop(dataset: Dataset) -> int:
 def _luma(pixels: NDArray[np.uint8], photometric: str) -> NDArray[np.uint8]:
     if pixels.ndim == 2:
         return pixels
-    if photometric.startswith("YBR"):  # Y is the luma (PS3.3 C.7.6.3.1.2); also of YBR_ICT and YBR_RCT, nearly
+    if photometric.startswith("YBR"):  # Y is the luma (PS3.3 C.7.6.3.1.2), and nearly so in YBR_ICT and YBR_RCT
         return np.ascontiguousarray(pixels[:, :, 0])
     rows, columns, _ = pixels.shape
     luma = np.empty((rows, columns), np.uint8)
@@ -149,7 +151,8 @@ def _luma(pixels: NDArray[np.uint8], photometric: str) -> NDArray[np.uint8]:
 
 
 def _padding(pixels: NDArray[Any], dataset: Dataset) -> NDArray[np.bool_] | None:
-    """Which pixels are around the image and not of it (PS3.3 C.7.5.1.1.2); None without such, or if it were all."""
+    """A mask of the pixels that only pad the image (PS3.3 C.7.5.1.1.2). None without a padding value, or if all pixels
+    were padding."""
     value, limit = (first_number(dataset.get(f"PixelPadding{part}")) for part in ("Value", "RangeLimit"))
     if value is None:
         return None
@@ -161,7 +164,7 @@ def _padding(pixels: NDArray[Any], dataset: Dataset) -> NDArray[np.bool_] | None
 
 
 def _frame_size(frame: bytes) -> tuple[int, int] | None:
-    """Width and height that a JPEG, JPEG-LS or JPEG 2000 frame claims; None for RLE, which claims nothing."""
+    """The width and height that a JPEG, JPEG-LS or JPEG 2000 frame claims; None for RLE, which claims no size."""
     if frame[:4] == b"\xff\x4f\xff\x51":  # SIZ: extent and offset of the image, ITU-T T.800 A.5.1
         right, bottom, left, top = (int.from_bytes(frame[at : at + 4], "big") for at in (8, 12, 16, 20))
         return right - left, bottom - top

@@ -1,4 +1,4 @@
-"""Reads only the elements of a DICOM file that make the image: names, dates and identifiers are never parsed."""
+"""Reads only those elements of a DICOM file that make the image: names, dates and identifiers are never parsed."""
 
 import io
 import logging
@@ -42,8 +42,8 @@ _READ: list[BaseTag | int] = [
 
 
 def read_elements(data: bytes, max_pixels: int) -> tuple[Dataset, io.BytesIO, tuple[str, ...]]:
-    """The elements before the pixels, the stream at these, and notes. Raises ImageSkipped for objects that are not images,
-    and ImageRejected if there are no pixels or the file is truncated."""
+    """The elements before the pixels, the stream positioned at the pixels, and notes. Raises ImageSkipped for objects
+    that are not images, and ImageRejected if there are no pixels or the file is truncated."""
     stream = io.BytesIO(data)
     stream.seek(132 if data[128:132] == b"DICM" else 0)
     meta = FileMetaDataset()
@@ -80,8 +80,8 @@ def read_elements(data: bytes, max_pixels: int) -> tuple[Dataset, io.BytesIO, tu
 def _elements(
     stream: io.BytesIO, data: bytes, implicit: bool, little_endian: bool, until: Callable[[int], bool], **options: Any
 ) -> tuple[Dataset, int | None]:
-    """The elements until one whose tag is not wanted, and this tag; None at the end of the file. Raises ImageRejected if
-    the file ends within an element, which pydicom ignores."""
+    """The elements before the first tag for which `until` is true, and that tag, or None at the end of the file. Raises
+    ImageRejected if the file ends within an element, which pydicom would ignore."""
     end, stopped_at = stream.tell(), None
 
     def stop(tag: BaseTag, _vr: str | None, length: int) -> bool:
@@ -99,7 +99,8 @@ def _elements(
 
 
 def read_pixels(stream: io.BytesIO, dataset: Dataset) -> None:
-    """Adds PixelData, which is held in memory as a whole. Raises ImageRejected if it is empty or has no end."""
+    """Adds PixelData to the dataset; it is held in memory as a whole. Raises ImageRejected if it is empty or has no
+    end."""
     past = read_dataset(
         stream,
         *_encoding(dataset.file_meta.TransferSyntaxUID),
@@ -114,7 +115,7 @@ def read_pixels(stream: io.BytesIO, dataset: Dataset) -> None:
 
 
 def _encoding(syntax: str) -> tuple[bool, bool]:
-    """Whether value representations are implicit, and the byte order little endian."""
+    """Whether value representations are implicit, and whether the byte order is little endian."""
     return syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
 
 

@@ -1,6 +1,6 @@
-"""The gray levels of DICOM's stored values, by PS3.3 C.11: modality transform, then VOI LUT or window, then inversion.
+"""The gray levels of DICOM's stored values by PS3.3 C.11: modality transform, then VOI LUT or window, then inversion.
 
-All of it works on the few levels that a stored value can have, never on pixels.
+These functions work on the few values that pixels can have, never on the pixels themselves.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ COLOURS = ("Red", "Green", "Blue")
 
 
 def display_levels(stored: NDArray[np.int64], dataset: Dataset) -> tuple[NDArray[np.float64], bool]:
-    """Levels from 0 (black) to 1 (white) of consecutive stored values, and whether any window there was usable."""
+    """The levels of consecutive stored values, from 0 (black) to 1 (white), and whether the window, if there is one, is
+    usable."""
     photometric = dataset.PhotometricInterpretation
     if photometric == "PALETTE COLOR":
         red, green, blue = (_Table.of_palette(dataset, colour).levels(stored) for colour in COLOURS)
@@ -46,14 +47,15 @@ def display_levels(stored: NDArray[np.int64], dataset: Dataset) -> tuple[NDArray
 
 
 def first_number(value: Any) -> float | None:
-    """The first of several values, as a number; None where the element is absent or empty."""
+    """The first of several values, as a number. None if the element is absent or empty."""
     if value is None or isinstance(value, (str, float, int)):
         return float(value) if value not in (None, "") else None
     return float(value[0]) if len(value) else None
 
 
 def _window(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64] | None:
-    """PS3.3 C.11.2.1.2 and C.11.2.1.3: 0 to 1 of each value, None for a window that the standard forbids."""
+    """The level of each value, from 0 to 1, by PS3.3 C.11.2.1.2 and C.11.2.1.3. None for a window that the standard
+    forbids."""
     least_width = 1 if function == "LINEAR" else 0
     if not (np.isfinite((centre, width)).all() and width >= least_width and width > 0):
         return None
@@ -68,7 +70,8 @@ def _window(values: NDArray[np.float64], centre: float, width: float, function: 
 
 @dataclass(frozen=True)
 class _Table:
-    """A look-up table of PS3.3 C.11.1.1, C.11.2.1.1 or C.7.6.3.1.5: `data[0]` is for input `first` and all below."""
+    """A look-up table of PS3.3 C.11.1.1, C.11.2.1.1 or C.7.6.3.1.5: `data[0]` is the entry for the input `first` and
+    for all lower inputs."""
 
     first: int
     data: NDArray[Any]
@@ -85,7 +88,7 @@ class _Table:
 
     @classmethod
     def of_palette(cls, dataset: Dataset, colour: str) -> "_Table":
-        """One colour of a palette, with entries of 8 or 16 bits; segmented palettes are not read."""
+        """One colour of a palette, with entries of 8 or 16 bits. Segmented palettes are not supported."""
         prefix = f"{colour}PaletteColorLookupTable"
         if f"{prefix}Data" not in dataset:
             raise ImageRejected(Reason.UNSUPPORTED, "a palette image without a plain palette")
@@ -96,11 +99,11 @@ class _Table:
 
     def entries(self, values: NDArray[Any]) -> NDArray[Any]:
         """What the table holds for each of `values`."""
-        # The first input is signed where the values are, and some files say otherwise.
+        # The first input is signed if the values are, although some files declare it unsigned.
         first = self.first - 65536 if self.first > 32767 and values.min() < 0 else self.first
         found: NDArray[Any] = self.data[np.clip(values - first, 0, len(self.data) - 1).astype(np.intp)]
         return found
 
     def levels(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """The same as fractions of white."""
+        """The same entries as fractions of white, from 0 to 1."""
         return np.clip(self.entries(values) / self.white, 0, 1)

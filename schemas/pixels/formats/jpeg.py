@@ -1,6 +1,6 @@
-"""JPEG files, by libjpeg-turbo, which shrinks large images while it decodes them.
+"""Reads JPEG files with libjpeg-turbo, which shrinks large images while it decodes them.
 
-Strict: what libjpeg repairs with a warning (a missing end, bytes that do not decode) is an error here.
+Decoding is strict: what libjpeg repairs with a warning (a missing end, bytes that do not decode) is an error here.
 """
 
 import struct
@@ -26,8 +26,8 @@ def read(data: bytes, settings: ImageSettings, admit: Admit) -> Gray:
 
 
 def read_stream(data: bytes, admit: Admit, side: int, longer_only: bool) -> Gray:
-    """libjpeg shrinks by eighths in the DCT, for a fraction of the time, as long as each side (`longer_only`: the longer
-    one) keeps `side` pixels."""
+    """A JPEG stream. libjpeg shrinks it by eighths in the DCT as long as each side (`longer_only`: the longer one)
+    keeps `side` pixels. This takes a fraction of the time."""
     header = _header(data)
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
@@ -52,7 +52,7 @@ class _Header(NamedTuple):
 
 
 def _header(data: bytes) -> _Header:
-    """Raises ImageRejected where no scan begins, or where it is of a process that libjpeg does not decode to eight bits."""
+    """Raises ImageRejected if no scan begins, or if libjpeg does not decode the JPEG process to eight bits."""
     orientation, adobe, scanned = 1, False, False
     for marker, payload in segments(data):
         if marker == 0xE1 and payload[:6] == b"Exif\0\0":
@@ -67,7 +67,7 @@ def _header(data: bytes) -> _Header:
 
 
 def _without_inks(pixels: NDArray[np.uint8], adobe: bool) -> Image.Image:
-    # Adobe writes the four inks inverted, and its marker is how every reader knows.
+    # Adobe writes the four inks inverted; readers recognise its files by its marker.
     size = pixels.shape[1], pixels.shape[0]
     inks = Image.frombuffer("CMYK", size, pixels, "raw", "CMYK;I" if adobe else "CMYK", 0, 1)
     return inks.convert("RGB").convert("L")
@@ -82,7 +82,8 @@ def _reason(message: str) -> Reason:
 def segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Marker code and payload of each segment of a JPEG or JPEG-LS stream, through the first scan's header (SOS, 0xDA).
 
-    ITU-T T.81 B.1. A stream that breaks off, or has anything but a marker where one belongs, just ends.
+    ITU-T T.81 B.1. Stops without an error where the stream breaks off or has anything but a marker where a marker
+    belongs.
     """
     at = 2
     for _ in range(2000):
@@ -101,7 +102,8 @@ def segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def is_frame(marker: int) -> bool:
-    """Whether the segment is a frame header (SOF0 to SOF15, or JPEG-LS's SOF55): precision, height, width, ..."""
+    """Whether the segment is a frame header (SOF0 to SOF15, or JPEG-LS's SOF55), which holds precision, height, width,
+    ..."""
     return (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7
 
 

@@ -1,4 +1,4 @@
-"""PNG files, by Pillow, after the checks that it leaves out."""
+"""Reads PNG files with Pillow, after the checks that Pillow leaves out."""
 
 import struct
 import zlib
@@ -14,10 +14,10 @@ from schemas.pixels.gray import Admit, Gray, rows_of
 from schemas.pixels.rejection import ImageRejected, Reason
 from schemas.pixels.settings import ImageSettings
 
-# Where Adam7 takes its pixels from: first column and row, and steps (PNG specification, 8.2).
+# The passes of Adam7: first column and row, and steps across and down (PNG specification, 8.2).
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of each colour type
-_BIT_DEPTH, _INTERLACED = 24, 28  # where these bytes of the header are
+_BIT_DEPTH, _INTERLACED = 24, 28  # offsets of these bytes in the file
 
 
 def read(data: bytes, settings: ImageSettings, admit: Admit) -> Gray:
@@ -31,7 +31,7 @@ def read(data: bytes, settings: ImageSettings, admit: Admit) -> Gray:
     else:
         image.load()
         if image.mode == "L" and "transparency" in image.info and data[_BIT_DEPTH] < 8:
-            image.info["transparency"] *= 255 // ((1 << data[_BIT_DEPTH]) - 1)  # Pillow scales the pixels only
+            image.info["transparency"] *= 255 // ((1 << data[_BIT_DEPTH]) - 1)  # Pillow scales only the pixels
         gray = raster.flattened(image)
     last_row = rows_of(image, slice(image.height - 1, image.height))
     if data[_INTERLACED] or not np.asarray(last_row).any():
@@ -40,7 +40,7 @@ def read(data: bytes, settings: ImageSettings, admit: Admit) -> Gray:
 
 
 def _check_chunks(data: bytes, admit: Admit) -> None:
-    """Walks the chunks (PNG specification, 5.3): Pillow does not check the CRC of image data or notice a missing end."""
+    """Checks all chunks (PNG specification, 5.3): Pillow ignores the CRC of image data and a missing end."""
     for at, name, end in _chunks(data):
         if name == b"IHDR" and at == 8 and end <= len(data):
             admit(*struct.unpack_from(">LL", data, 16))
@@ -51,7 +51,7 @@ def _check_chunks(data: bytes, admit: Admit) -> None:
 
 
 def _check_rows(data: bytes) -> None:
-    """Inflates the whole image for its length alone: Pillow leaves missing rows black."""
+    """Inflates the whole image only to check its length, because Pillow leaves missing rows black."""
     width, height, bits, kind, _, _, interlaced = struct.unpack_from(">LLBBBBB", data, 16)
     missing = sum(
         rows * (1 + ceil(columns * bits * _SAMPLES.get(kind, 1) / 8))
@@ -69,7 +69,7 @@ def _check_rows(data: bytes) -> None:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """Start, name and end of each chunk, through IEND or the first that is not whole."""
+    """The start, name and end of each chunk, up to and including IEND or the first incomplete chunk."""
     end, name = 8, b""
     while name != b"IEND" and end <= len(data):
         at, name = end, data[end + 4 : end + 8]

@@ -1,4 +1,4 @@
-"""BMP, GIF and WebP files, by Pillow, and what all readers that use Pillow share."""
+"""Reads BMP, GIF and WebP files with Pillow. Also holds what all readers that use Pillow share."""
 
 import io
 import logging
@@ -14,7 +14,8 @@ from schemas.pixels.settings import ImageSettings
 # Pillow logs the values of TIFF tags at DEBUG.
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
-# WebP takes 15 bytes a pixel: the canvases of libwebp's animation decoder, which Pillow always uses, then Pillow's own.
+# WebP takes 15 bytes per pixel: the canvases of libwebp's animation decoder, which Pillow always uses, then Pillow's
+# own.
 WEBP_PIXELS = 30_000_000
 
 
@@ -43,8 +44,8 @@ def _read(image: ImageFile, admit: Admit) -> Gray:
 
 def opened(plugin: type[ImageFile], data: bytes) -> ImageFile:
     """The image, not loaded yet. Raises ImageRejected for samples that Pillow does not read."""
-    # The plugin's class instead of Image.open: no other format can be taken, and Pillow's process-wide pixel limit,
-    # which warns at 89 megapixels, stays out of the way of ours.
+    # The plugin's class is used instead of Image.open: it accepts no other format, and Pillow's process-wide pixel
+    # limit, which warns at 89 megapixels, does not get in the way of ours.
     try:
         return plugin(io.BytesIO(data))
     except SyntaxError as error:
@@ -54,15 +55,16 @@ def opened(plugin: type[ImageFile], data: bytes) -> ImageFile:
 
 
 def check_single(image: ImageFile, admit: Admit, several: Reason = Reason.ANIMATED) -> None:
-    """Asks for the size that Pillow found. Raises ImageRejected for a file of more than one image, of which Pillow loads
-    the first."""
+    """Calls `admit` with the size that Pillow found. Raises ImageRejected for a file with more than one image, because
+    Pillow loads only the first."""
     admit(*image.size)
     if getattr(image, "is_animated", False):
         raise ImageRejected(several, "the file holds more than one image")
 
 
 def flattened(image: ImageFile) -> Gray:
-    """A loaded image as gray, alpha on black; in strips, so that no second copy of it in colour is needed."""
+    """A loaded image as gray, with alpha flattened onto black. Converts it in strips, so that no second copy in colour
+    is needed."""
     if image.mode in ("I", "F"):
         low, high = np.ravel(image.getextrema()).tolist()
         return Gray(image, low, high)
@@ -80,12 +82,13 @@ def flattened(image: ImageFile) -> Gray:
 
 
 def oriented(gray: Gray, image: ImageFile) -> Gray:
-    """With the orientation that the EXIF tags of a loaded image say."""
+    """`gray` with the orientation that the EXIF tags of the loaded `image` give."""
     return gray._replace(orientation=image.getexif().get(0x0112, 1))
 
 
 def _check_webp(data: bytes, admit: Admit) -> None:
-    """Size from the first chunk (RFC 9649): Pillow's reader allocates the canvas before its size can be read."""
+    """Checks the size in the first chunk (RFC 9649), because Pillow's reader allocates the canvas before its size can
+    be read."""
     missing = int.from_bytes(data[4:8], "little") + 8 - len(data)
     if missing > 0:
         raise ImageRejected(Reason.TRUNCATED, f"the file needs {missing} bytes more")

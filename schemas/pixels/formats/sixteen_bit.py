@@ -1,4 +1,5 @@
-"""Samples of more than eight bits, scaled by their own range: gray, and colour or alpha, of which Pillow keeps a half."""
+"""Samples of more than eight bits, scaled by their own range: gray, and colour or alpha, whose lower bytes Pillow
+drops."""
 
 import re
 import sys
@@ -16,7 +17,7 @@ _WHITE_IS_ZERO, _UNSIGNED, _SEPARATE_PLANES = 0, 1, 2
 _GRAY_MODES = ("I;16", "I;16B", "I", "F")
 _LAYOUT = re.compile(r"(LA|RGB|RGBX|RGBA|RGBa);16([BLN])")
 
-# Layouts that Pillow has no name for; those of gray and alpha are taken apart here.
+# Layouts that Pillow does not know. Those of gray and alpha are taken apart in this module.
 for _order, _letter in ((b"II", "L"), (b"MM", "B")):
     TiffImagePlugin.OPEN_INFO.setdefault((_order, 1, (1,), 1, (16, 16), (2,)), ("RGBA", f"LA;16{_letter}"))
 TiffImagePlugin.OPEN_INFO.setdefault((b"MM", 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
@@ -28,8 +29,9 @@ def has_16_bit_samples(image: ImageFile) -> bool:
 
 
 def read_16_bit_samples(image: ImageFile, again: ImageFile) -> Gray:
-    """The channel of `image`, opened and not loaded, from its least value to its greatest; alpha flattened on black.
-    `again` is the same image opened once more: Pillow gives one byte of each sample of a colour image at a time."""
+    """One gray channel of `image`, which is opened but not loaded, scaled from its least to its greatest value and with
+    alpha flattened onto black. `again` is the same image, opened a second time: of a colour image, Pillow reads only
+    one byte of each sample at a time."""
     layout = _LAYOUT.fullmatch(_layout(image))
     if layout is None:
         return _gray(image)
@@ -39,9 +41,9 @@ def read_16_bit_samples(image: ImageFile, again: ImageFile) -> Gray:
     if order == "N":
         order = "L" if sys.byteorder == "little" else "B"
     if channels == "LA":
-        _load_as(image, "RGBA")  # its four bytes
+        _load_as(image, "RGBA")  # the four bytes of each pixel
     else:
-        # Premultiplied colours (RGBa) are over black already. A reader for the other byte order gives the lower bytes.
+        # Premultiplied colours (RGBa) are already over black. Reading with the other byte order gives the lower bytes.
         raw = "RGBA" if channels == "RGBa" else channels
         _load_as(image, f"{raw};16{order}")
         _load_as(again, f"{raw};16{'B' if order == 'L' else 'L'}")
@@ -86,7 +88,7 @@ def _gray(image: ImageFile) -> Gray:
     if image.mode == "I;16B":
         gray = Image.fromarray(np.asarray(image).astype(np.uint16))
     elif image.mode == "I" and tags and _first(tags, _SAMPLE_FORMAT, _UNSIGNED) == _UNSIGNED:
-        gray = Image.fromarray(np.asarray(image).view(np.uint32).astype(np.float32))  # Pillow has signed ones only
+        gray = Image.fromarray(np.asarray(image).view(np.uint32).astype(np.float32))  # Pillow reads them as signed
     low, high = np.ravel(gray.getextrema()).tolist()
     if "transparency" in image.info and image.mode == "I;16":
         gray = Image.fromarray(_hidden(np.array(image), image.info["transparency"], int(low)))
@@ -105,7 +107,7 @@ def _first(tags: dict[int, int], tag: int, otherwise: int) -> int:
 
 
 def _layout(image: ImageFile) -> str:
-    """How the file holds its pixels, in Pillow's words."""
+    """Pillow's name for the layout of the pixels in the file."""
     arguments = image.tile[0].args if image.tile else ""
     return arguments if isinstance(arguments, str) else str((arguments or ("",))[0])
 

@@ -1,4 +1,4 @@
-"""TIFF and BigTIFF files, by Pillow, after the checks that it leaves out."""
+"""Reads TIFF and BigTIFF files with Pillow, after the checks that Pillow leaves out."""
 
 import struct
 from math import ceil
@@ -11,7 +11,7 @@ from schemas.pixels.gray import Admit, Gray
 from schemas.pixels.rejection import ImageRejected, Reason
 from schemas.pixels.settings import ImageSettings
 
-# TIFF tags, and the layout of their numbers by type.
+# TIFF tags, and the struct codes of TIFF's integer types.
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION = 256, 257, 258, 259
 _STRIPS, _SAMPLES_PER_PIXEL, _ROWS_PER_STRIP, _STRIP_BYTES, _PLANAR = 273, 277, 278, 279, 284
 _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES = 322, 323, 324, 325
@@ -33,8 +33,8 @@ def read(data: bytes, settings: ImageSettings, admit: Admit) -> Gray:
 
 
 def _check_strips(data: bytes, admit: Admit) -> None:
-    """The first directory and all strips or tiles that it needs are there (TIFF 6.0, sections 2, 3 and 15; BigTIFF):
-    Pillow ignores truncated entries, and leaves missing strips black."""
+    """Checks that the first directory and all strips or tiles that it needs are there (TIFF 6.0, sections 2, 3 and 15;
+    BigTIFF), because Pillow ignores truncated entries and leaves missing strips black."""
     tags = _tags(data)
 
     def first(tag: int, otherwise: int) -> int:
@@ -46,7 +46,7 @@ def _check_strips(data: bytes, admit: Admit) -> None:
     if _TILES in tags:
         offsets, counts = tags[_TILES], tags.get(_TILE_BYTES, ())
         columns, rows = first(_TILE_WIDTH, 0) or width, first(_TILE_HEIGHT, 0) or height
-        admit(columns, rows)  # libtiff takes memory for a whole one
+        admit(columns, rows)  # libtiff allocates memory for a whole tile
     else:
         offsets, counts = tags.get(_STRIPS, ()), tags.get(_STRIP_BYTES, ())
         columns, rows = width, min(first(_ROWS_PER_STRIP, height) or height, height)
@@ -54,7 +54,7 @@ def _check_strips(data: bytes, admit: Admit) -> None:
     if len(offsets) < expected:
         raise ImageRejected(Reason.TRUNCATED, f"{len(offsets)} of {expected} strips or tiles are there")
     most = len(data)
-    if first(_COMPRESSION, 1) == 1:  # some writers' counts are too large
+    if first(_COMPRESSION, 1) == 1:  # some writers give byte counts that are too large
         most = rows * ceil(columns * first(_BITS, 1) * samples // planes / 8)
     ends = (offset + min(count, most) for offset, count in zip(offsets, counts, strict=False))
     behind = max(ends, default=0) - len(data)
@@ -63,7 +63,7 @@ def _check_strips(data: bytes, admit: Admit) -> None:
 
 
 def _tags(data: bytes) -> dict[int, tuple[int, ...]]:
-    """The whole numbers of the first directory by tag."""
+    """The integers of the first directory, by tag."""
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     head, entry = (f"{order}Q", f"{order}HHQ8s") if big else (f"{order}H", f"{order}HHL4s")

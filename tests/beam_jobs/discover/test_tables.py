@@ -112,7 +112,7 @@ def test_spaces_quotes_file_uris_and_blank_rows_are_handled(tmp_path: Path) -> N
         ('a.png,A\n"b.png,B\nc.png,A\n', r"not CSV text \(line 4: .*; is a quote unclosed\?\)"),
         (
             "a.png,A\nb.png,B, viral\n",
-            "not a table: line 3 has 3 cells but the header has 2; quote a cell with a comma",
+            "not a table: line 3 has 3 cells but the header has 2; quote cells with commas",
         ),
         ("a.png,A\nb\0.png,B\n", "not CSV text"),
     ],

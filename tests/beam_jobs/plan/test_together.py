@@ -221,7 +221,7 @@ def test_pairs_that_cannot_be_acted_on_are_refused(given: Path, tmp_path: Path, 
     (tmp_path / "key").write_bytes(KEY)
     assert "has unkeyed ids; omit --id_key_file" in refusal("--id_key_file", tmp_path / "key")
     shutil.copytree(given, tmp_path / "elsewhere/raw")
-    assert "its leakage.json names the id of no input" in refusal(source=tmp_path / "elsewhere")
+    assert "its leakage.json names none of the inputs" in refusal(source=tmp_path / "elsewhere")
     same = convert(given, tmp_path / "1", "--near_duplicates_of", tmp_path / "1", "--overwrite")
     assert (same.code, "is also --output" in same.error) == (2, True)
     (tmp_path / "1/leakage.json").unlink()
@@ -238,7 +238,7 @@ def test_pairs_of_keyed_ids_need_the_same_key(given: Path, tmp_path: Path, conve
     refused = convert(given, tmp_path / "2", *near)
     assert (refused.code, "has keyed ids; give the same --id_key_file" in refused.error) == (2, True)
     refused = convert(given, tmp_path / "2", *near, "--id_key_file", tmp_path / "other")
-    assert (refused.code, "its leakage.json names the id of no input" in refused.error) == (2, True)
+    assert (refused.code, "its leakage.json names none of the inputs" in refused.error) == (2, True)
 
 
 def test_pairs_from_an_older_release_are_refused(given: Path, tmp_path: Path, convert: Convert) -> None:

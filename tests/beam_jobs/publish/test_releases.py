@@ -240,6 +240,6 @@ def test_a_damaged_manifest_in_the_output_is_reported_with_what_to_do(
     result = convert(raw, tmp_path / "out", "--overwrite")
     assert result.code == 2
     assert f"error: --output: {manifest} is damaged" in result.error
-    assert result.error.endswith("into a new version folder, or delete that file first")
+    assert result.error.endswith("; give a new version folder, or delete that file first")
     manifest.unlink()
     assert convert(raw, tmp_path / "out", "--overwrite").code == 0
