@@ -11,13 +11,17 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from schemas.errors import UsageError
-from schemas.labels import CLASS, KINDS, MULTI_HOT
+from schemas.labels import CLASS, KINDS, MULTI_HOT, MULTI_HOT_UNCERTAIN
 from schemas.pixels.settings import ImageSettings
 from schemas.shard_name import FILE_FORMAT
 
 MANIFEST = "manifest.json"
-FORMAT, FORMAT_VERSION = "radrecords", 2
-_SINCE_VERSION = {CLASS: 1, MULTI_HOT: 2}  # the format version that introduced each label kind; older readers refuse it
+FORMAT, FORMAT_VERSION = "radrecords", 3
+_SINCE_VERSION = {
+    CLASS: 1,
+    MULTI_HOT: 2,
+    MULTI_HOT_UNCERTAIN: 3,
+}  # the format version that introduced each label kind; older readers refuse it
 SPLITS = ("train", "validation", "test")
 
 OUTCOMES = ("written", "quarantined", "duplicates", "skipped")
@@ -175,9 +179,7 @@ class Manifest:
 
     def _counts_can_be(self, shard: Shard) -> bool:
         counts = shard.label_counts
-        total = (
-            max(counts, default=0) <= shard.examples if self.label_kind == MULTI_HOT else sum(counts) == shard.examples
-        )
+        total = sum(counts) == shard.examples if self.label_kind == CLASS else max(counts, default=0) <= shard.examples
         return total and len(counts) == len(self.classes) and min(counts, default=0) >= 0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from schemas.dataset import Manifest
 from schemas.example import IMAGE, LABEL, SOURCE_URI, TEXTS
-from schemas.labels import MULTI_HOT
+from schemas.labels import CLASS, MULTI_HOT_UNCERTAIN, UNCERTAIN
 from schemas.shard_name import FILE_FORMAT, tfds_template
 
 _TFDS_FEATURES = "tensorflow_datasets.core.features"
@@ -39,7 +39,7 @@ def _features(manifest: Manifest) -> str:
     }
     if manifest.settings.get("include_source_uri"):
         features[SOURCE_URI] = text
-    if manifest.label_kind == MULTI_HOT:  # TensorFlow Datasets has no feature of named zeros and ones
+    if manifest.label_kind != CLASS:  # TensorFlow Datasets has no feature of named zeros and ones
         vector = {"dtype": "int64", "encoding": "none", "shape": {"dimensions": [str(len(manifest.classes))]}}
         features[LABEL] = feature("tensor_feature.Tensor", tensor=vector, description=_one_of_each(manifest))
     content = feature("features_dict.FeaturesDict", featuresDict={"features": features})
@@ -76,9 +76,10 @@ def _schema(manifest: Manifest) -> str:
 
     domain = f'int_domain {{ name: "{LABEL}" min: 0 max: {len(manifest.classes) - 1} is_categorical: true }} '
     label = feature(LABEL, "INT", domain)
-    if manifest.label_kind == MULTI_HOT:
+    if manifest.label_kind != CLASS:
+        most = UNCERTAIN if manifest.label_kind == MULTI_HOT_UNCERTAIN else 1
         comment = json.dumps(_one_of_each(manifest), ensure_ascii=False)  # quoted as the text format quotes
-        domain = f'int_domain {{ name: "{LABEL}" min: 0 max: 1 }} annotation {{ comment: {comment} }} '
+        domain = f'int_domain {{ name: "{LABEL}" min: 0 max: {most} }} annotation {{ comment: {comment} }} '
         label = feature(LABEL, "INT", domain, len(manifest.classes))
     uri = (feature(SOURCE_URI, "BYTES"),) if manifest.settings.get("include_source_uri") else ()
     texts = (feature(name, "BYTES") for name in TEXTS)
@@ -86,4 +87,5 @@ def _schema(manifest: Manifest) -> str:
 
 
 def _one_of_each(manifest: Manifest) -> str:
-    return f"0 or 1 for each of: {', '.join(manifest.classes)}"
+    values = "0, 1 or 2 (uncertain)" if manifest.label_kind == MULTI_HOT_UNCERTAIN else "0 or 1"
+    return f"{values} for each of: {', '.join(manifest.classes)}"

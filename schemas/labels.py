@@ -2,19 +2,20 @@
 
 A data set has one kind of label. `class`: each image has one class, and its record holds the index of the class.
 `multi_hot`: an image has any number of findings, and its record holds a vector with a 1 for each, in the order of the
-classes."""
+classes. `multi_hot_uncertain`: as `multi_hot`, with a 2 for each finding that may be present or absent."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
-CLASS, MULTI_HOT = "class", "multi_hot"
-KINDS = (CLASS, MULTI_HOT)
+CLASS, MULTI_HOT, MULTI_HOT_UNCERTAIN = "class", "multi_hot", "multi_hot_uncertain"
+KINDS = (CLASS, MULTI_HOT, MULTI_HOT_UNCERTAIN)
 
 SEPARATOR = "|"  # between the findings of one image, as in NIH ChestX-ray14
 NO_FINDING = "No Finding"  # NIH's name for an image without findings; it is not a class if images have several labels
 
-# In a multi-hot vector: the finding may be present or absent. Neither the loss nor a metric counts it. It is as long as
-# 0 and 1 in a record, so that all records of a data set have one length.
+# In a vector, the value of an uncertain finding, which neither the loss nor a metric counts. In a record it is as long as 0
+# and 1, so that all records of a data set have the same length.
 UNCERTAIN = 2
+UNCERTAIN_MARK = "?"  # before the name of an uncertain finding in a canonical label of that kind: `Mass|?Nodule`
 
 Label = int | tuple[int, ...]
 
@@ -40,21 +41,26 @@ def kind_of(labels: Iterable[str]) -> str:
 def class_names(labels: Iterable[str], kind: str) -> set[str]:
     """The classes that these canonical labels name."""
     names = {name for label in labels for name in names_in(label)}
-    return names - {NO_FINDING} if kind == MULTI_HOT else names
+    if kind == MULTI_HOT_UNCERTAIN:
+        names = {name.removeprefix(UNCERTAIN_MARK) for name in names}
+    return names if kind == CLASS else names - {NO_FINDING}
 
 
 def encode_label(label: str, classes: Sequence[str], kind: str) -> Label:
-    """What a record holds for a canonical label: the index of its class, or a 0 or 1 for each of `classes`."""
+    """What a record holds for a canonical label: the index of its class, or a 0 or 1 (or UNCERTAIN, if
+    the kind allows it) for each of `classes`."""
     if kind == CLASS:
         return classes.index(label)
     names = names_in(label)
-    return tuple(int(name in names) for name in classes)
+    uncertain = {name for name in classes if UNCERTAIN_MARK + name in names} if kind == MULTI_HOT_UNCERTAIN else set()
+    return tuple(UNCERTAIN if name in uncertain else int(name in names) for name in classes)
 
 
 def can_be(label: Label, classes: int, kind: str) -> bool:
     """Whether `label` is valid in a data set with this `kind` of label and this number of `classes`."""
     if isinstance(label, tuple):
-        return kind == MULTI_HOT and len(label) == classes and set(label) <= {0, 1, UNCERTAIN}
+        values = {0, 1, UNCERTAIN} if kind == MULTI_HOT_UNCERTAIN else {0, 1}
+        return kind != CLASS and len(label) == classes and set(label) <= values
     return kind == CLASS and 0 <= label < classes
 
 
@@ -64,9 +70,12 @@ def positives(label: Label) -> tuple[int, ...]:
 
 
 def label_text(label: Label, classes: Sequence[str]) -> str:
-    """A record's label for people: `1 PNEUMONIA`, or `Mass|Nodule`, or `No Finding`."""
-    names = SEPARATOR.join(classes[index] for index in positives(label))
-    return names or NO_FINDING if isinstance(label, tuple) else f"{label} {names}"
+    """A record's label for people: `1 PNEUMONIA`, or `Mass|?Nodule`, or `No Finding`."""
+    if not isinstance(label, tuple):
+        return f"{label} {classes[label]}"
+    marks = {0: None, 1: "", UNCERTAIN: UNCERTAIN_MARK}
+    named = (mark + name for name, value in zip(classes, label, strict=True) if (mark := marks[value]) is not None)
+    return SEPARATOR.join(named) or NO_FINDING
 
 
 def class_totals(counts: Mapping[str, int], classes: Sequence[str]) -> dict[str, int]:

@@ -8,13 +8,13 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions
 from beam_jobs.settings.config import ConvertConfig
 from schemas.dataset import Manifest
 from schemas.example import record_bytes
-from schemas.labels import MULTI_HOT, class_totals
+from schemas.labels import CLASS, class_totals
 
 
 def print_plan(config: ConvertConfig, planned: dict[str, Any]) -> None:
     """Prints the plan for --dry_run: counts by split and class, shards and bytes."""
     classes = tuple(planned["classes"])
-    size = record_bytes(config.image.shape, (0,) * len(classes) if planned["label_kind"] == MULTI_HOT else 0)
+    size = record_bytes(config.image.shape, 0 if planned["label_kind"] == CLASS else (0,) * len(classes))
     print(f"would write {config.name} {config.version} to {config.output}")
     for split, labels in planned["counts"].items():
         examples = sum(labels.values())

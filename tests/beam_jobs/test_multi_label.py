@@ -1,5 +1,6 @@
 """Data sets whose images have several labels each, and how the commands handle them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,13 +69,12 @@ def test_a_label_of_another_kind_is_reported_as_damage(dataset: Path) -> None:
         assert f"record 0 has label {label}" in str(verify.check_shard(str(other), shard, manifest))
 
 
-def test_training_refuses_several_labels_in_one_line(dataset: Path, command: Command, tmp_path: Path) -> None:
+def test_a_converted_set_of_several_labels_can_be_trained(dataset: Path, command: Command, tmp_path: Path) -> None:
     from training.train import main
 
-    result = command(main, "--data", dataset, "--recipe", "model1", "--output", tmp_path / "run")
-    assert result.code == 2
-    assert "images with several labels (A, B, C); the models classify two classes" in result.error
-    assert not (tmp_path / "run").exists()
+    result = command(main, "--data", dataset, "--recipe", "model1", "--output", tmp_path / "run", "--epochs", "1")
+    assert result.code == 0, result.err
+    assert json.loads((tmp_path / "run/config.json").read_text())["label_kind"] == "multi_hot"
 
 
 def test_a_dry_run_counts_every_label_and_the_bytes_of_the_vectors(

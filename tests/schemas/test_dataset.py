@@ -59,7 +59,7 @@ def test_the_json_holds_inputs_and_split_totals() -> None:
         ("{", "not JSON"),
         ("[]", "not a radrecords manifest"),
         ("{}", "not a radrecords manifest"),
-        (changed(format_version=3), "format version 3.*upgrade radrecords"),
+        (changed(format_version=4), "format version 4.*upgrade radrecords"),
         (changed(format_version="x"), "format version x"),
         (changed(splits__train__examples=6), "split train claims 6 examples, but its shards hold 5"),
         (changed(splits__train__shards__0__label_counts=[1, 1]), "label counts of cxr-train-0"),

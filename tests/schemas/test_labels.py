@@ -1,10 +1,13 @@
 """What label cells mean, and how records hold their labels."""
 
+import numpy as np
 import pytest
 
 from schemas.labels import (
     CLASS,
     MULTI_HOT,
+    MULTI_HOT_UNCERTAIN,
+    UNCERTAIN,
     can_be,
     canonical,
     class_names,
@@ -54,6 +57,8 @@ def test_no_finding_is_a_class_only_if_each_image_has_one_class() -> None:
         ("A|C", MULTI_HOT, (1, 0, 1), "A|C"),
         ("No Finding", MULTI_HOT, (0, 0, 0), "No Finding"),
         ("|", MULTI_HOT, (0, 0, 0), "No Finding"),
+        ("A|?C", MULTI_HOT_UNCERTAIN, (1, 0, UNCERTAIN), "A|?C"),
+        ("?B", MULTI_HOT_UNCERTAIN, (0, UNCERTAIN, 0), "?B"),
     ],
 )
 def test_a_label_is_encoded_as_its_kind_requires(
@@ -61,9 +66,11 @@ def test_a_label_is_encoded_as_its_kind_requires(
 ) -> None:
     assert encode_label(label, ("A", "B", "C"), kind) == value
     assert label_text(value, ("A", "B", "C")) == text
-    assert [("A", "B", "C")[index] for index in positives(value)] == [n for n in names_in(label) if n != "No Finding"]
+    certain = [name for name in names_in(label) if name in "ABC"]
+    assert [("A", "B", "C")[index] for index in positives(value)] == certain
     assert can_be(value, 3, kind)
     assert not can_be(value, 3, MULTI_HOT if kind == CLASS else CLASS)
+    assert can_be(value, 3, MULTI_HOT) == (kind != CLASS and UNCERTAIN not in np.atleast_1d(value))
 
 
 @pytest.mark.parametrize(
@@ -71,6 +78,11 @@ def test_a_label_is_encoded_as_its_kind_requires(
 )
 def test_an_invalid_label_is_recognised(value: int | tuple[int, ...], kind: str) -> None:
     assert not can_be(value, 3, kind)
+
+
+def test_the_classes_of_uncertain_findings_are_their_names() -> None:
+    assert class_names(["A|?B", "?A", "No Finding"], MULTI_HOT_UNCERTAIN) == {"A", "B"}
+    assert class_totals({"A|?B": 2, "B": 3}, ("A", "B")) == {"A": 2, "B": 3}  # those that are certain
 
 
 def test_totals_count_an_image_for_each_of_its_labels() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from schemas.dataset import MANIFEST, Manifest, Shard
 from schemas.errors import run_command
 from schemas.example import Example, encode_example, frame_record
-from schemas.labels import CLASS, MULTI_HOT, Label, positives
+from schemas.labels import CLASS, MULTI_HOT_UNCERTAIN, Label, positives
 from schemas.pixels.settings import ImageSettings
 from schemas.shard_name import ShardName
 from training import train
@@ -61,7 +61,7 @@ def write_dataset(
     label: Callable[[int], Label] = lambda index: index % 2,
 ) -> DataSet:
     """Images that are bright in the middle if their label is 1, or names the first class."""
-    kind = MULTI_HOT if isinstance(label(0), tuple) else CLASS
+    kind = MULTI_HOT_UNCERTAIN if isinstance(label(0), tuple) else CLASS
     folder.mkdir(parents=True)
     start, splits = 0, {}
     written: dict[str, list[Example]] = {}

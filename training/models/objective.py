@@ -13,7 +13,7 @@ from keras import ops
 from schemas.labels import UNCERTAIN
 from training.task import BINARY, MULTICLASS, Task
 
-_THRESHOLDS = 1000  # of the areas under the curve; assessment/metrics.py computes them exactly
+_STEPS = 1000  # of probabilities, for the areas while training; assessment/metrics.py computes them exactly
 
 # What keras.ops takes and gives, a tensor of the backend.
 Tensor = Any
@@ -36,7 +36,7 @@ def metrics_of(task: Task) -> list[keras.metrics.Metric]:
     if task.kind == BINARY:
         return [
             keras.metrics.BinaryAccuracy(name="accuracy"),
-            keras.metrics.AUC(num_thresholds=_THRESHOLDS, name="auc"),
+            keras.metrics.AUC(num_thresholds=_STEPS, name="auc"),
         ]
     if task.kind == MULTICLASS:
         return [keras.metrics.SparseCategoricalAccuracy(name="accuracy"), MacroAUC(task.outputs, one_hot=True)]
@@ -74,31 +74,37 @@ class MaskedAccuracy(keras.metrics.Mean):  # type: ignore[misc] # untyped
         super().update_state(right, mask)
 
 
-class MacroAUC(keras.metrics.AUC):  # type: ignore[misc] # untyped
+class MacroAUC(keras.metrics.Metric):  # type: ignore[misc] # untyped
     """The mean of the areas under the ROC curves of the classes that have both positive and negative examples.
 
-    `one_hot`: the labels are indices of classes, and each class is compared with all others.
+    `one_hot`: the labels are indices of classes, and each class is compared with all others. Probabilities are rounded to
+    _STEPS equal steps: the area is the share of pairs of a positive and a negative example in which the positive one is in
+    a higher step, ties counting half.
     """
 
     def __init__(self, classes: int, one_hot: bool) -> None:
-        super().__init__(num_thresholds=_THRESHOLDS, name="auc", multi_label=True, num_labels=classes)
+        super().__init__(name="auc")
+        self._direction = "up"
         self._classes, self._one_hot = classes, one_hot
+        self._positive, self._negative = (
+            self.add_variable((classes * _STEPS,), "zeros", name=name) for name in ("positive", "negative")
+        )
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> None:  # noqa: ARG002
         if self._one_hot:
             y_true = ops.one_hot(ops.reshape(ops.cast(y_true, "int32"), (-1,)), self._classes)
         y_true, mask = _masked(y_true)
-        super().update_state(y_true, y_pred, mask)
+        step = ops.clip(ops.floor(ops.cast(y_pred, "float32") * _STEPS), 0, _STEPS - 1)
+        place = ops.reshape(ops.cast(step + _STEPS * ops.arange(self._classes, dtype="float32"), "int32"), (-1,))
+        for counts, of_kind in ((self._positive, y_true), (self._negative, 1 - y_true)):
+            counts.assign_add(ops.segment_sum(ops.reshape(of_kind * mask, (-1,)), place, self._classes * _STEPS))
 
     def result(self) -> Tensor:
-        positive, negative = self.true_positives + self.false_negatives, self.true_negatives + self.false_positives
-        hits, false_alarms = (
-            ops.divide_no_nan(self.true_positives, positive),
-            ops.divide_no_nan(self.false_positives, negative),
-        )
-        areas = ops.sum((false_alarms[:-1] - false_alarms[1:]) * (hits[:-1] + hits[1:]) / 2, axis=0)
-        defined = ops.cast(ops.logical_and(positive[0] > 0, negative[0] > 0), "float32")
-        return ops.divide_no_nan(ops.sum(areas * defined), ops.sum(defined))
+        positive, negative = (ops.reshape(each, (self._classes, _STEPS)) for each in (self._positive, self._negative))
+        below = ops.cumsum(negative, axis=1) - negative / 2
+        pairs = ops.sum(positive, axis=1) * ops.sum(negative, axis=1)
+        areas = ops.divide_no_nan(ops.sum(positive * below, axis=1), pairs)
+        return ops.divide_no_nan(ops.sum(areas), ops.sum(ops.cast(pairs > 0, "float32")))
 
 
 def _masked(y_true: Tensor) -> tuple[Tensor, Tensor]:
