@@ -11,17 +11,12 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from schemas.errors import UsageError
-from schemas.labels import CLASS, KINDS, MULTI_HOT, MULTI_HOT_UNCERTAIN
+from schemas.labels import CLASS, KINDS
 from schemas.pixels.settings import ImageSettings
 from schemas.shard_name import FILE_FORMAT
 
 MANIFEST = "manifest.json"
 FORMAT, FORMAT_VERSION = "radrecords", 3
-_SINCE_VERSION = {
-    CLASS: 1,
-    MULTI_HOT: 2,
-    MULTI_HOT_UNCERTAIN: 3,
-}  # the format version that introduced each label kind; older readers refuse it
 SPLITS = ("train", "validation", "test")
 
 OUTCOMES = ("written", "quarantined", "duplicates", "skipped")
@@ -29,15 +24,17 @@ OUTCOMES = ("written", "quarantined", "duplicates", "skipped")
 
 @dataclass(frozen=True)
 class Shard:
-    """One finished TFRecord file: its name inside the data set folder, size in bytes, SHA-256 in hexadecimal, number of
-    examples, and the number of examples of each class in the order of the data set's classes (if images can have
-    several labels, the sum may differ from the number of examples)."""
+    """One finished TFRecord file: its name inside the data set folder, size in bytes, SHA-256 and CRC32C (RFC 3720) in
+    hexadecimal ("" in manifests before format version 3), number of examples, and the number of examples of each class
+    in the order of the data set's classes (if images can have several labels, the sum may differ from the number of
+    examples)."""
 
     file: str
     bytes: int
     sha256: str
     examples: int
     label_counts: tuple[int, ...]
+    crc32c: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,8 @@ class Manifest:
 
     `inputs` counts the inputs as listed, written, quarantined, duplicates and skipped; `listed` is the sum of the
     others. `skipped`, `quarantined` and `notes` count by reason. `label_kind` (schemas/labels.py) is "class" in
-    manifests without it. `settings` holds the other settings of the conversion, for people and for new versions of the
+    manifests without it. `record_bytes`: the length of every framed record; None if they differ, or in manifests
+    without it. `settings` holds the other settings of the conversion, for people and for new versions of the
     data set.
     """
 
@@ -62,6 +60,7 @@ class Manifest:
     splits: Mapping[str, tuple[Shard, ...]]
     settings: Mapping[str, Any]
     label_kind: str = CLASS
+    record_bytes: int | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -99,13 +98,14 @@ class Manifest:
         }
         content = {
             "format": FORMAT,
-            "format_version": _SINCE_VERSION[self.label_kind],
+            "format_version": FORMAT_VERSION,
             "name": self.name,
             "version": self.version,
             "revision": self.revision,
             "classes": list(self.classes),
             "label_kind": self.label_kind,
             "image": asdict(self.image),
+            "record_bytes": self.record_bytes,
             "inputs": dict(self.inputs),
             "skipped": dict(sorted(self.skipped.items())),
             "quarantined": dict(sorted(self.quarantined.items())),
@@ -136,6 +136,7 @@ class Manifest:
             manifest = cls(
                 classes=tuple(content["classes"]),
                 label_kind=content.get("label_kind", CLASS),
+                record_bytes=content.get("record_bytes"),
                 image=ImageSettings(**content["image"]),
                 splits={
                     split: tuple(
@@ -146,7 +147,7 @@ class Manifest:
                 **{
                     field.name: content[field.name]
                     for field in fields(cls)
-                    if field.name not in ("classes", "label_kind", "image", "splits")
+                    if field.name not in ("classes", "label_kind", "record_bytes", "image", "splits")
                 },
             )
             manifest._check({split: entry["examples"] for split, entry in content["splits"].items()})
@@ -168,6 +169,8 @@ class Manifest:
                     raise ValueError(f"label counts of {shard.file} do not add up")
                 if not isinstance(shard.bytes, int) or shard.bytes < 0:
                     raise ValueError(f"{shard.file} has {shard.bytes!r} bytes")
+                if self.record_bytes is not None and shard.bytes != shard.examples * self.record_bytes:
+                    raise ValueError(f"{shard.file} does not have {self.record_bytes} bytes per example")
                 if "/" in shard.file or shard.file.startswith("."):
                     raise ValueError(f"shard name {shard.file!r} points outside the folder")
         if self.inputs["listed"] != sum(self.inputs[outcome] for outcome in OUTCOMES):

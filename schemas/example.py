@@ -10,8 +10,8 @@ Sources of the two formats:
 import functools
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import google_crc32c
 import numpy as np
@@ -24,7 +24,9 @@ IMAGE, LABEL, ID, GROUP, SOURCE_URI = "image", "label", "id", "group", "source_u
 TEXTS = (GROUP, ID)  # features of every record, in the order of the interchange files
 ID_LENGTH = 32  # hexadecimal characters, so that every record of a data set has the same size
 
-_FRAME_BYTES = 16
+ONE_BYTE_LABELS = 128  # a class with a higher index takes a byte more
+
+FRAME_BYTES = 16
 _MAX_RECORD_BYTES = 1 << 30  # a record that claims to be longer is damaged; its length must not be allocated
 
 
@@ -107,7 +109,41 @@ def record_bytes(shape: tuple[int, int, int], label: Label = 0) -> int:
     """The size in bytes of one framed record with an image of `shape`, this `label` and no source URI. A class index of
     128 or more takes one more byte."""
     pseudonym = "0" * ID_LENGTH
-    return _FRAME_BYTES + len(encode_example(Example(np.zeros(shape, np.uint8), label, pseudonym, pseudonym)))
+    return FRAME_BYTES + len(encode_example(Example(np.zeros(shape, np.uint8), label, pseudonym, pseudonym)))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the values of a framed record begin, in bytes, if all records have the same length: then a shard is an
+    array, and record i begins at i * record_bytes. A label is one byte, or one for each class."""
+
+    record_bytes: int
+    image: int
+    label: int
+    id: int
+    group: int
+
+
+@functools.lru_cache(16)
+def layout_of(shape: tuple[int, int, int], label_width: int | None) -> Layout:
+    """The layout of records without a source URI. `label_width`: the length of a label vector; None if a label is the
+    index of a class, which must be below ONE_BYTE_LABELS."""
+    zero, one = (0, 1) if label_width is None else ((0,) * label_width, (1,) + (0,) * (label_width - 1))
+    blank = Example(np.zeros(shape, np.uint8), zero, "0" * ID_LENGTH, "0" * ID_LENGTH)
+    record = frame_record(encode_example(blank))
+
+    def first_difference(**change: Any) -> int:
+        changed = frame_record(encode_example(replace(blank, **change)))
+        return next(at for at, (mine, other) in enumerate(zip(record, changed, strict=True)) if mine != other)
+
+    name = "1" * ID_LENGTH
+    return Layout(
+        len(record),
+        image=first_difference(image=np.ones(shape, np.uint8)),
+        label=first_difference(label=one),
+        id=first_difference(id=name),
+        group=first_difference(group=name),
+    )
 
 
 def _masked_crc(data: bytes) -> bytes:

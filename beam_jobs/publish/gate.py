@@ -10,6 +10,8 @@ from beam_jobs.elements import Plan, ShardResult
 from beam_jobs.settings.config import ConvertConfig
 from schemas.dataset import Manifest
 from schemas.errors import JobFailed
+from schemas.example import ONE_BYTE_LABELS, layout_of
+from schemas.labels import CLASS
 
 
 def account(results: list[ShardResult], plan: Plan, config: ConvertConfig, revision: int) -> Manifest:
@@ -45,8 +47,16 @@ def account(results: list[ShardResult], plan: Plan, config: ConvertConfig, revis
         quarantined=collections.Counter(entry.reason for entry in quarantined),
         notes=notes,
         splits={split: tuple(r.shard for r in results if r.split == split) for split in plan.counts},
+        record_bytes=_record_bytes(plan, config),
         settings={**config.settings(), "keyed_ids": bool(config.id_key_file)},
     )
+
+
+def _record_bytes(plan: Plan, config: ConvertConfig) -> int | None:
+    if config.include_source_uri or (plan.label_kind == CLASS and len(plan.classes) > ONE_BYTE_LABELS):
+        return None
+    width = None if plan.label_kind == CLASS else len(plan.classes)
+    return layout_of(config.image.shape, width).record_bytes
 
 
 def gate(manifest: Manifest, config: ConvertConfig, listed: str) -> None:

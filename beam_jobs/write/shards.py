@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import apache_beam as beam
+import google_crc32c
 import numpy as np
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
@@ -130,6 +131,8 @@ def _finished(mark: str, work: str, config: ConvertConfig) -> ShardResult | None
         np.frombuffer(result.signatures, HASHED)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
+    if not result.shard.crc32c:  # of an earlier release
+        return None
     # A run that was stopped while publishing may have moved some shards already.
     for place in (shard_in_work(work, result.shard), storage.join(config.output, result.shard.file)):
         file = storage.stat(place, "")
@@ -191,7 +194,7 @@ def _write(
     notes: collections.Counter[str] = collections.Counter()
     skipped: collections.Counter[str] = collections.Counter()
     quarantined = []
-    digest = hashlib.sha256()
+    digest, crc = hashlib.sha256(), google_crc32c.Checksum()
     signatures: list[bytes] = []
     ids: list[str] = []
     with storage.writing(storage.join(work, str(name))), storage.new_file(work) as file:
@@ -203,12 +206,13 @@ def _write(
             else:
                 file.write(outcome.record)
                 digest.update(outcome.record)
+                crc.update(outcome.record)
                 for index in positives(outcome.label):
                     labels[index] += 1
                 notes.update(outcome.notes)
                 signatures.append(outcome.signature)
                 ids.append(outcome.id)
-        shard = Shard(str(name), file.tell(), digest.hexdigest(), len(ids), tuple(labels))
+        shard = Shard(str(name), file.tell(), digest.hexdigest(), len(ids), tuple(labels), crc.digest().hex())
         storage.keep(file, shard_in_work(work, shard))
     bad = {entry.uri for entry in quarantined}
     inputs = _inputs_hash([reference for reference in references if reference.source.uri not in bad], plan, config)

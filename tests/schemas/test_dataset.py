@@ -80,18 +80,29 @@ def test_an_invalid_manifest_is_refused(text: str, says: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_manifest_without_a_label_kind_has_one_class_per_image() -> None:
-    content = json.loads(MANIFEST.to_json())
-    assert content["format_version"] == 1
-    del content["label_kind"]
+def test_a_manifest_of_the_first_release_has_one_class_per_image_and_no_arrays() -> None:
+    content = json.loads(MANIFEST.to_json()) | {"format_version": 1}
+    del content["label_kind"], content["record_bytes"]
+    for entry in content["splits"].values():
+        for shard in entry["shards"]:
+            del shard["crc32c"]
     assert Manifest.from_json(json.dumps(content), "folder") == MANIFEST
 
 
-def test_several_labels_per_image_are_all_counted_and_need_a_newer_reader() -> None:
+def test_records_of_one_length_must_fill_their_shards() -> None:
+    splits = {"train": (Shard("cxr-train-0", 210, "aa", 3, (1, 2), "12345678"),)}
+    inputs = {**MANIFEST.inputs, "listed": MANIFEST.inputs["listed"] - 4, "written": 3}
+    arrays = dataclasses.replace(MANIFEST, splits=splits, record_bytes=70, inputs=inputs)
+    assert Manifest.from_json(arrays.to_json(), "folder") == arrays
+    wrong = dataclasses.replace(arrays, record_bytes=71)
+    with pytest.raises(UsageError, match="cxr-train-0 does not have 71 bytes per example"):
+        Manifest.from_json(wrong.to_json(), "folder")
+
+
+def test_several_labels_per_image_are_all_counted() -> None:
     splits = {"train": (Shard("cxr-train-0", 100, "aa", 7, (7, 0)),)}
     several = dataclasses.replace(MANIFEST, label_kind="multi_hot", splits=splits)
     content = json.loads(several.to_json())
-    assert content["format_version"] == 2
     assert Manifest.from_json(several.to_json(), "folder") == several
     for counts in ([8, 0], [7], [-1, 3]):
         content["splits"]["train"]["shards"][0]["label_counts"] = counts

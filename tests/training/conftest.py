@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from schemas.dataset import MANIFEST, Manifest, Shard
 from schemas.errors import run_command
-from schemas.example import Example, encode_example, frame_record
+from schemas.example import Example, encode_example, frame_record, layout_of
 from schemas.labels import CLASS, MULTI_HOT_UNCERTAIN, Label, positives
 from schemas.pixels.settings import ImageSettings
 from schemas.shard_name import ShardName
@@ -79,12 +80,14 @@ def write_dataset(
             name = str(ShardName("toy", split, number, shards))
             (folder / name).write_bytes(data)
             counts = tuple(sum(index in positives(row.label) for row in part) for index in range(len(classes)))
-            entries.append(Shard(name, len(data), hashlib.sha256(data).hexdigest(), len(part), counts))
+            crc = f"{google_crc32c.value(data):08x}"
+            entries.append(Shard(name, len(data), hashlib.sha256(data).hexdigest(), len(part), counts, crc))
             written[split] += part
         splits[split] = tuple(entries)
     inputs = {"listed": start, "written": start, "quarantined": 0, "duplicates": 0, "skipped": 0}
     settings = ImageSettings(image_size=size)
-    manifest = Manifest("toy", "1.0.0", 1, classes, settings, inputs, {}, {}, {}, splits, {}, kind)
+    length = layout_of(settings.shape, None if kind == CLASS else len(classes)).record_bytes
+    manifest = Manifest("toy", "1.0.0", 1, classes, settings, inputs, {}, {}, {}, splits, {}, kind, length)
     (folder / MANIFEST).write_text(manifest.to_json())
     return DataSet(folder, manifest, written)
 

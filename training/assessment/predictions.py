@@ -44,7 +44,7 @@ def scored_batches(model: keras.Model, split: Split) -> Iterator[Scored]:
     """Every example of `split` once, in stored order, with a progress bar on a terminal. Raises JobFailed for damaged
     shards."""
     with naming_damaged_shards([split]):
-        found = identified_batches(split, BATCH).as_numpy_iterator()
+        found = identified_batches(split, BATCH)
         for images, labels, ids in tqdm(found, split.name, steps(split, BATCH), unit="batch", disable=None):
             yield Scored(images, labels, [id.decode("ascii") for id in ids], _probabilities(model, images))
 

@@ -1,17 +1,32 @@
 """From a data set folder to batches on the device. Only shards that the manifest names are read.
 
+    shards as arrays (arrays.py), in the order of the epoch -> batches -> prefetch -> device prefetch
+
+The order of the examples depends only on the seed and the epoch, and every example comes exactly once per epoch.
+
+Data sets whose records differ in length, and those of earlier releases, are read record by record:
+
     seeded file order -> interleave -> shuffle -> batch -> one vectorised parse -> prefetch -> device prefetch
 
-A split that fits into memory is parsed once, kept as uint8, and then shuffled as a whole each epoch. Either way the
-order of the examples depends only on the seed and the epoch, and every example comes exactly once per epoch.
+or, if the split fits into memory, parsed once and kept as uint8.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
 
-from training.reading.records import READ_AT_ONCE, READ_BYTES, Split, naming_damaged_shards, parse_records
+from schemas.example import layout_of
+from training.reading.arrays import CHUNK_BYTES, Arrays, Chunk, Rows, windows
+from training.reading.records import (
+    READ_AT_ONCE,
+    READ_BYTES,
+    Split,
+    arrays_of,
+    naming_damaged_shards,
+    parse_records,
+)
 
 SHUFFLE_EXAMPLES = 16_384  # shuffled at a time, of a split that does not fit into memory
 CACHE_BYTES = 2 << 30
@@ -50,7 +65,11 @@ def batches(
     Endless, and with the count given to Keras by its steps_per_epoch, because a dataset on a GPU has no cardinality:
     the op that asserts one has a CPU kernel only and would fetch every batch back (tensorflow/tensorflow#56508).
     """
-    if split.image_bytes <= cache_bytes:
+    fits = split.image_bytes <= cache_bytes
+    arrays = arrays_of(split)
+    if arrays:
+        dataset = (_from_kept_arrays if fits else _from_arrays)(split, arrays, batch_size, order)
+    elif fits:
         dataset = _from_memory(split, batch_size, order)
     else:
         dataset = _from_shards(split, batch_size, order)
@@ -63,16 +82,96 @@ def batches(
     return _to_device(dataset.map(for_keras).prefetch(tf.data.AUTOTUNE))
 
 
-def identified_batches(split: Split, batch_size: int) -> tf.data.Dataset:
-    """Images uint8 [batch, height, width, channels], labels int64 [batch] or [batch, label_width] and ids string
-    [batch], once, as stored."""
+def identified_batches(split: Split, batch_size: int) -> Iterator[Chunk]:
+    """Chunks of at most `batch_size` examples, which hold every example once, in an order that is always the same."""
+    arrays = arrays_of(split)
+    if arrays is None:
+        yield from (Chunk(*batch) for batch in _parsed(split, batch_size).as_numpy_iterator())
+        return
+    for chunk in arrays.chunks(None, 0, batch_size):
+        for at in range(0, len(chunk.ids), batch_size):
+            yield chunk.part(at, at + batch_size)
+
+
+def _from_kept_arrays(split: Split, arrays: Arrays, batch_size: int, order: Order | None) -> tf.data.Dataset:
+    """Batches of a split that is kept in memory as two tensors."""
+    with naming_damaged_shards([split]), tf.device("CPU"):
+        parts = zip(*((chunk.images, chunk.labels) for chunk in arrays.chunks(None, 0)), strict=True)
+        images, labels = (tf.constant(np.concatenate(part)) for part in parts)
+    starts = np.cumsum([0, *(shard.examples for shard in split.shards)])
+
+    def rows(epoch: int) -> Iterator[Rows]:
+        """The order of an epoch, by window, as rows of the two tensors."""
+        for window in windows(split.shards, _seed(order), int(epoch)):
+            of_window = [np.arange(starts[index], starts[index + 1]) for index in window.shards]
+            yield np.concatenate(of_window)[window.rows]
+
+    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        found = tf.data.Dataset.from_generator(rows, args=(epoch,), output_signature=tf.TensorSpec([None], tf.int64))
+        taken = _in_chunks(found, split, lambda some: (tf.gather(images, some), tf.gather(labels, some)))
+        return taken.rebatch(batch_size)
+
+    return _epochs(order).flat_map(one_epoch)
+
+
+def _from_arrays(split: Split, arrays: Arrays, batch_size: int, order: Order | None) -> tf.data.Dataset:
+    """Batches of a split whose windows are read one after the other, each while the one before is used."""
+    paths = tf.constant([split.path(shard) for shard in split.shards])
+    layout, width = layout_of(split.shape, split.label_width), split.label_width or 1
+    images, labels = (layout.image, layout.image + int(np.prod(split.shape))), (layout.label, layout.label + width)
+
+    def plan(epoch: int) -> Iterator[tuple[Rows, Rows, bool]]:
+        for window in windows(split.shards, _seed(order), int(epoch)):
+            yield np.array(window.shards), window.rows, arrays.are_new(window.shards)
+
+    def read(shards: tf.Tensor, rows: tf.Tensor, are_new: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        contents = tf.map_fn(tf.io.read_file, tf.gather(paths, shards), tf.string, parallel_iterations=READ_AT_ONCE)
+        checked = tf.cond(
+            are_new, lambda: tf.numpy_function(arrays.check, [shards, contents], tf.bool), lambda: tf.constant(True)
+        )
+        with tf.control_dependencies([checked]):
+            content = tf.io.decode_raw(tf.strings.reduce_join(contents), tf.uint8)
+        return tf.reshape(content, [-1, layout.record_bytes]), rows
+
+    def take(matrix: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        records = tf.gather(matrix, rows)
+        found = tf.cast(records[:, labels[0] : labels[1]], tf.int64)
+        of_kind = found if split.label_width else found[:, 0]
+        return tf.reshape(records[:, images[0] : images[1]], [-1, *split.shape]), of_kind
+
+    signature = (tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.bool))
+
+    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        found = tf.data.Dataset.from_generator(plan, args=(epoch,), output_signature=signature).map(read).prefetch(1)
+        taken = found.flat_map(
+            lambda matrix, rows: _in_chunks(tf.data.Dataset.from_tensors(rows), split, lambda some: take(matrix, some))
+        )
+        return taken.rebatch(batch_size)
+
+    return _epochs(order).flat_map(one_epoch)
+
+
+def _in_chunks(
+    rows: tf.data.Dataset, split: Split, take: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+) -> tf.data.Dataset:
+    """What `take` gives for the rows, many at a time: one call costs as much as copying a hundred small images."""
+    size = max(1, CHUNK_BYTES // int(np.prod(split.shape)))
+    parts = rows.flat_map(lambda some: tf.data.Dataset.from_tensor_slices(some).batch(size))
+    return parts.map(take, num_parallel_calls=2, deterministic=True).prefetch(1)
+
+
+def _seed(order: Order | None) -> int | None:
+    return None if order is None else order.seed
+
+
+def _parsed(split: Split, batch_size: int) -> tf.data.Dataset:
     records = _records(split, _paths(split)).batch(batch_size)
     return records.map(lambda r: parse_records(r, split), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 def _from_memory(split: Split, batch_size: int, order: Order | None) -> tf.data.Dataset:
     with tf.device("CPU"), naming_damaged_shards([split]):
-        parts = [(image, label) for image, label, _ in identified_batches(split, 4096)]
+        parts = [(image, label) for image, label, _ in _parsed(split, 4096)]
         images, labels = (tf.concat(column, axis=0) for column in zip(*parts, strict=True))
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:

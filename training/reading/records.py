@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +14,8 @@ import tensorflow as tf
 from schemas import example
 from schemas.dataset import MANIFEST, Manifest, Shard
 from schemas.errors import JobFailed, UsageError
+from schemas.example import layout_of
+from training.reading.arrays import Arrays, DamagedShard
 from training.task import task_of
 
 READ_AT_ONCE = 16  # shards open at a time
@@ -26,13 +29,16 @@ DAMAGE = (_errors.DataLossError, _errors.FailedPreconditionError, _errors.Invali
 @dataclass(frozen=True)
 class Split:
     """One split of a data set: its folder (local or gs://), its name, its shards, the shape of its images.
-    `label_width`: the length of a label vector; None if a label is the index of one class."""
+
+    label_width: the length of a label vector; None if a label is the index of one class. record_bytes: the length of every
+    record; None if they differ or the manifest does not say."""
 
     folder: str
     name: str
     shards: tuple[Shard, ...]
     shape: tuple[int, int, int]
     label_width: int | None = None
+    record_bytes: int | None = None
 
     @property
     def examples(self) -> int:
@@ -67,7 +73,9 @@ def open_dataset(folder: str) -> Manifest:
 
 def open_split(folder: str, manifest: Manifest, name: str) -> Split:
     """The split `name` of the data set. Raises UsageError if it does not exist or is empty."""
-    split = Split(folder, name, manifest.shards(name), manifest.shape, task_of(manifest).label_width)
+    split = Split(
+        folder, name, manifest.shards(name), manifest.shape, task_of(manifest).label_width, manifest.record_bytes
+    )
     if not split.examples:
         raise UsageError(f"split {name} of {folder} is empty")
     return split
@@ -76,7 +84,27 @@ def open_split(folder: str, manifest: Manifest, name: str) -> Split:
 def all_splits(folder: str, manifest: Manifest) -> list[Split]:
     """Every split of the data set, including empty ones."""
     width = task_of(manifest).label_width
-    return [Split(folder, name, shards, manifest.shape, width) for name, shards in manifest.splits.items()]
+    length = manifest.record_bytes
+    return [Split(folder, name, shards, manifest.shape, width, length) for name, shards in manifest.splits.items()]
+
+
+def arrays_of(split: Split) -> Arrays | None:
+    """The shards as arrays; None if their manifest does not say that they are arrays."""
+    layout = layout_of(split.shape, split.label_width)
+    if split.record_bytes != layout.record_bytes or not all(shard.crc32c for shard in split.shards):
+        return None
+    return Arrays(split.shards, split.shape, split.label_width, lambda shard: _content(split.path(shard)))
+
+
+def _content(path: str) -> bytes:
+    if "://" not in path:
+        return Path(path).read_bytes()
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            content: bytes = file.read()
+            return content
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from error
 
 
 def unlisted_shards(folder: str, manifest: Manifest) -> list[str]:
@@ -100,12 +128,16 @@ def check_shards(splits: Sequence[Split], checksums: bool = False) -> None:
 
 @contextmanager
 def naming_damaged_shards(splits: Sequence[Split]) -> Iterator[None]:
-    """Turns TensorFlow's error for a damaged shard, which does not name it, into a JobFailed that does."""
+    """Turns an error for a damaged shard into a JobFailed that names it: TensorFlow's errors do not."""
     try:
         yield
-    except DAMAGE:
-        _report(splits, [fault for split in splits for shard in split.shards if (fault := _read_fault(split, shard))])
+    except (*DAMAGE, DamagedShard):
+        _report(splits, [fault for split in splits for shard in split.shards if (fault := _fault(split, shard))])
         raise
+
+
+def _fault(split: Split, shard: Shard) -> str | None:
+    return _read_fault(split, shard) or _size_fault(split, shard) or _checksum_fault(split, shard)
 
 
 def parse_records(records: tf.Tensor, split: Split) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -164,6 +196,8 @@ def _read_fault(split: Split, shard: Shard) -> str | None:
         for records in tf.data.TFRecordDataset(split.path(shard)).batch(1024):
             parse_records(records, split)
             found += len(records)
+    except tf.errors.NotFoundError:
+        return f"{shard.file} is missing"
     except tf.errors.OpError:
         return f"{shard.file} is damaged after about {found} examples"
     return None if found == shard.examples else f"{shard.file} has {found} examples instead of {shard.examples}"

@@ -1,6 +1,7 @@
 """Every example once an epoch, in an order that is a function of seed and epoch; damage is named."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,14 +10,26 @@ import tensorflow as tf
 from schemas.errors import JobFailed
 from tests.training.conftest import DataSet
 from training.reading.input_pipeline import Order, batches, identified_batches, steps
-from training.reading.records import Split, check_shards, naming_damaged_shards, open_dataset, open_split
+from training.reading.records import (
+    Split,
+    arrays_of,
+    check_shards,
+    naming_damaged_shards,
+    open_dataset,
+    open_split,
+)
 
 IN_MEMORY, STREAMED = 1 << 30, 0
 BATCH = 20
+# Whether the shards are read as arrays, and how much is kept in memory.
+WAYS = [(True, IN_MEMORY), (True, STREAMED), (False, IN_MEMORY), (False, STREAMED)]
+Way = tuple[bool, int]
 
 
-def split_of(dataset: DataSet, name: str = "train") -> Split:
-    return open_split(str(dataset.folder), open_dataset(str(dataset.folder)), name)
+def split_of(dataset: DataSet, name: str = "train", arrays: bool = True) -> Split:
+    split = open_split(str(dataset.folder), open_dataset(str(dataset.folder)), name)
+    assert split.record_bytes
+    return split if arrays else replace(split, record_bytes=None)
 
 
 def order(seed: int, first_epoch: int = 0) -> Order:
@@ -24,9 +37,10 @@ def order(seed: int, first_epoch: int = 0) -> Order:
         return Order(seed, tf.Variable(first_epoch, dtype=tf.int64))
 
 
-def epochs(dataset: DataSet, how: Order | None, cache: int, count: int = 1) -> list[list[int]]:
+def epochs(dataset: DataSet, how: Order | None, way: Way, count: int = 1) -> list[list[int]]:
     """The numbers of the training examples, in the order of each epoch."""
-    split = split_of(dataset)
+    arrays, cache = way
+    split = split_of(dataset, arrays=arrays)
     numbers = [
         dataset.index_of(pixels)
         for images, _ in batches(split, BATCH, how, None, cache).take(count * steps(split, BATCH))
@@ -35,33 +49,35 @@ def epochs(dataset: DataSet, how: Order | None, cache: int, count: int = 1) -> l
     return [numbers[start : start + split.examples] for start in range(0, len(numbers), split.examples)]
 
 
-@pytest.mark.parametrize("cache", [IN_MEMORY, STREAMED])
+@pytest.mark.parametrize("way", WAYS)
 class TestOrder:
-    def test_every_example_comes_once_an_epoch(self, dataset: DataSet, cache: int) -> None:
-        for seen in epochs(dataset, order(1), cache, count=3):
+    def test_every_example_comes_once_an_epoch(self, dataset: DataSet, way: Way) -> None:
+        for seen in epochs(dataset, order(1), way, count=3):
             assert sorted(seen) == list(range(96))
 
-    def test_a_function_of_seed_and_epoch(self, dataset: DataSet, cache: int) -> None:
-        first, second, third = epochs(dataset, order(1), cache, count=3)
+    def test_a_function_of_seed_and_epoch(self, dataset: DataSet, way: Way) -> None:
+        first, second, third = epochs(dataset, order(1), way, count=3)
         assert first != second != third
-        assert epochs(dataset, order(1), cache, count=2) == [first, second]
-        assert epochs(dataset, order(1, first_epoch=2), cache) == [third]
-        assert epochs(dataset, order(2), cache) != [first]
+        assert epochs(dataset, order(1), way, count=2) == [first, second]
+        assert epochs(dataset, order(1, first_epoch=2), way) == [third]
+        assert epochs(dataset, order(2), way) != [first]
 
-    def test_examples_of_all_shards_are_mixed(self, dataset: DataSet, cache: int) -> None:
-        (seen,) = epochs(dataset, order(1), cache)
+    def test_examples_of_all_shards_are_mixed(self, dataset: DataSet, way: Way) -> None:
+        (seen,) = epochs(dataset, order(1), way)
         # Shard k holds the numbers that leave k when divided by 3.
         assert {number % 3 for number in seen[:BATCH]} == {0, 1, 2}
         assert seen[:BATCH] != sorted(seen[:BATCH])
 
-    def test_without_order_as_stored_and_the_same_each_epoch(self, dataset: DataSet, cache: int) -> None:
-        first, second = epochs(dataset, None, cache, count=2)
+    def test_without_order_as_stored_and_the_same_each_epoch(self, dataset: DataSet, way: Way) -> None:
+        first, second = epochs(dataset, None, way, count=2)
         assert first == second
         assert sorted(first) == list(range(96))
 
-    def test_pixels_labels_and_weights(self, dataset: DataSet, cache: int) -> None:
+    def test_pixels_labels_and_weights(self, dataset: DataSet, way: Way) -> None:
         written = {dataset.index_of(example.image): example for example in dataset.examples["train"]}
-        images, labels, weights = next(iter(batches(split_of(dataset), BATCH, order(1), [0.5, 2.0], cache)))
+        images, labels, weights = next(
+            iter(batches(split_of(dataset, arrays=way[0]), BATCH, order(1), [0.5, 2.0], way[1]))
+        )
         assert (images.dtype, images.shape) == (tf.uint8, (BATCH, 64, 64, 1))
         assert (labels.dtype, labels.shape) == (tf.float32, (BATCH, 1))
         for pixels, label, weight in zip(images.numpy(), labels.numpy(), weights.numpy(), strict=True):
@@ -71,14 +87,25 @@ class TestOrder:
             assert weight == (2.0 if label else 0.5)
 
 
+def test_the_order_does_not_depend_on_what_is_kept_in_memory(dataset: DataSet) -> None:
+    expected = epochs(dataset, order(3), (True, IN_MEMORY), count=2)
+    assert epochs(dataset, order(3), (True, STREAMED), count=2) == expected
+    arrays = arrays_of(split_of(dataset))
+    assert arrays is not None
+    for epoch, numbers in enumerate(expected):
+        images = np.concatenate([chunk.images for chunk in arrays.chunks(3, epoch)])
+        assert [dataset.index_of(pixels) for pixels in images] == numbers
+
+
 def test_the_last_batch_holds_what_is_left(dataset: DataSet) -> None:
     sizes = [len(images) for images, _ in batches(split_of(dataset), BATCH, order(0)).take(5)]
     assert sizes == [20, 20, 20, 20, 16]
 
 
-def test_identified_batches_hold_ids_and_end(dataset: DataSet) -> None:
+@pytest.mark.parametrize("arrays", [True, False])
+def test_identified_batches_hold_ids_and_end(dataset: DataSet, arrays: bool) -> None:
     written = {example.id: example for example in dataset.examples["test"]}
-    parts = list(identified_batches(split_of(dataset, "test"), 8).as_numpy_iterator())
+    parts = list(identified_batches(split_of(dataset, "test", arrays), 8))
     assert [len(labels) for _, labels, _ in parts] == [8, 8, 8, 6]
     for images, labels, ids in parts:
         for pixels, label, name in zip(images, labels, ids, strict=True):
@@ -94,34 +121,55 @@ def test_a_device_prefetch_gives_every_batch(dataset: DataSet) -> None:
 
 
 class TestDamage:
-    @pytest.mark.parametrize("cache", [IN_MEMORY, STREAMED])
-    def test_flipped_bit(self, make_dataset: Callable[..., DataSet], cache: int) -> None:
+    @pytest.mark.parametrize("way", WAYS)
+    def test_flipped_bit(self, make_dataset: Callable[..., DataSet], way: Way) -> None:
         small = make_dataset(examples={"train": 12}, size=8)
         data = bytearray(small.shard("train", 1).read_bytes())
         data[len(data) // 2] ^= 1
         small.shard("train", 1).write_bytes(data)
-        split = split_of(small)
+        split = split_of(small, arrays=way[0])
         check_shards([split])  # the size is right
         with (
             pytest.raises(JobFailed, match=r"toy-train\.tfrecord-00001-of-00003 is damaged"),
             naming_damaged_shards([split]),
         ):
-            list(batches(split, 4, order(0), cache_bytes=cache).take(3))
+            list(batches(split, 4, order(0), cache_bytes=way[1]).take(3))
 
-    @pytest.mark.parametrize("cache", [IN_MEMORY, STREAMED])
-    def test_missing_record(self, make_dataset: Callable[..., DataSet], cache: int) -> None:
+    @pytest.mark.parametrize("way", WAYS)
+    def test_missing_record(self, make_dataset: Callable[..., DataSet], way: Way) -> None:
         small = make_dataset(examples={"train": 12}, size=8)
         data = small.shard("train", 1).read_bytes()
         small.shard("train", 1).write_bytes(data[: len(data) // 4 * 3])  # cut between two records: reads as a clean end
-        split = split_of(small)
+        split = split_of(small, arrays=way[0])
         with (
             pytest.raises(JobFailed, match=r"toy-train\.tfrecord-00001-of-00003 has 3 examples instead of 4"),
             naming_damaged_shards([split]),
         ):
-            list(batches(split, 4, order(0), cache_bytes=cache).take(3))
+            list(batches(split, 4, order(0), cache_bytes=way[1]).take(3))
 
     def test_records_of_another_shape(self, make_dataset: Callable[..., DataSet]) -> None:
         small, other = (make_dataset(name, examples={"train": 12}, size=size) for name, size in (("a", 8), ("b", 9)))
         small.shard("train", 2).write_bytes(other.shard("train", 2).read_bytes())
         with pytest.raises(JobFailed, match=r"toy-train\.tfrecord-00002-of-00003 is damaged"):
-            batches(split_of(small), 4)
+            batches(split_of(small, arrays=False), 4)
+
+    def test_a_shard_of_valid_records_that_is_not_the_manifests(self, make_dataset: Callable[..., DataSet]) -> None:
+        small = make_dataset(examples={"train": 12}, size=8)
+        small.shard("train", 2).write_bytes(small.shard("train", 0).read_bytes())
+        split = split_of(small)
+        with (
+            pytest.raises(JobFailed, match=r"toy-train\.tfrecord-00002-of-00003 has a different SHA-256"),
+            naming_damaged_shards([split]),
+        ):
+            list(batches(split, 4, order(0)).take(3))
+
+    @pytest.mark.parametrize("arrays", [True, False])
+    def test_a_shard_that_vanishes(self, make_dataset: Callable[..., DataSet], arrays: bool) -> None:
+        small = make_dataset(examples={"train": 12}, size=8)
+        split = split_of(small, arrays=arrays)
+        small.shard("train", 2).unlink()
+        with (
+            pytest.raises(JobFailed, match=r"toy-train\.tfrecord-00002-of-00003 is missing"),
+            naming_damaged_shards([split]),
+        ):
+            list(batches(split, 4, order(0), cache_bytes=STREAMED).take(3))
