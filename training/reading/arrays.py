@@ -44,8 +44,9 @@ class Chunk(NamedTuple):
 class Arrays:
     """The shards of a split as matrices uint8 [examples, record_bytes].
 
-    `shape` and `label_width`: of an example. `read`: gives the bytes of a shard. Each shard is checked when it is read
-    for the first time. Not mapped into memory: a file that is cut while it is mapped ends the process without a word.
+    `shape` and `label_width`: of an example. `read`: reads a shard into a buffer and gives the number of bytes that the
+    shard has. Each shard is checked when it is read for the first time. Shards are not mapped into memory: a file that
+    is cut while it is mapped ends the process without a word.
     """
 
     def __init__(
@@ -53,81 +54,71 @@ class Arrays:
         shards: Sequence[Shard],
         shape: tuple[int, int, int],
         label_width: int | None,
-        read: Callable[[Shard], bytes],
+        read: Callable[[Shard, Bytes], int],
     ) -> None:
         self._shards, self._shape, self._label_width, self._read = shards, shape, label_width, read
         self._layout = layout_of(shape, label_width)
-        self._image_bytes = int(np.prod(shape))
         self._checked: set[int] = set()
+        self._spare: list[Bytes] = []  # a new buffer costs as much as filling it
 
-    def chunks(self, seed: int | None, epoch: int, multiple: int = 1) -> Iterator[Chunk]:
-        """All examples once: in the order of (seed, epoch), or as stored without a seed. A chunk holds a multiple of
-        `multiple` examples, except for the last of a window. Raises DamagedShard."""
-        size = max(1, CHUNK_BYTES // self._image_bytes // multiple) * multiple
+    def chunks(self, seed: int | None, epoch: int) -> Iterator[Chunk]:
+        """All examples once: in the order of (seed, epoch), or as stored without a seed. Raises DamagedShard."""
+        size = max(1, CHUNK_BYTES // int(np.prod(self._shape)))
         plan = list(windows(self._shards, seed, epoch))
         with ThreadPoolExecutor(READ_AT_ONCE, "shard") as pool:
-            following = self._ahead(plan[:1], pool)
+            following = [self._begun(window, pool) for window in plan[:1]]
             for number, window in enumerate(plan):
-                opened = [future.result() for future in following]
-                following = self._ahead(plan[number + 1 : number + 2], pool)
-                starts = np.cumsum([0, *map(len, opened)])
+                buffer, parts = following.pop()
+                for part in parts:
+                    part.result()
+                following += [self._begun(after, pool) for after in plan[number + 1 : number + 2]]
+                matrix = buffer[: self._bytes(window)].reshape(-1, self._layout.record_bytes)
                 for at in range(0, len(window.rows), size):
-                    yield self._gathered(opened, starts, window.rows[at : at + size])
+                    yield self._gathered(matrix, window.rows[at : at + size])
+                self._spare.append(buffer)
 
-    def are_new(self, shards: Sequence[int]) -> bool:
-        """Whether one of these shards has not been checked yet."""
-        return not self._checked.issuperset(shards)
+    def _bytes(self, window: "Window") -> int:
+        return sum(self._shards[index].bytes for index in window.shards)
 
-    def check(self, shards: Rows, contents: Sequence[bytes]) -> bool:
-        """Checks the size, the CRC32C and the lengths of the records of shards that have not been checked yet, and gives
-        True.
-        Raises DamagedShard."""
-        for index, content in zip(map(int, shards), contents, strict=True):
-            if index not in self._checked:
-                self._check(self._shards[index], content)
-                self._checked.add(index)
-        return True
+    def _begun(self, window: "Window", pool: ThreadPoolExecutor) -> "tuple[Bytes, list[Future[None]]]":
+        """A buffer, and what fills it with the shards of the window."""
+        length = self._bytes(window)
+        buffer = self._spare.pop() if self._spare else np.empty(0, np.uint8)
+        if len(buffer) < length:
+            buffer = np.empty(length, np.uint8)
+        parts, start = [], 0
+        for index in window.shards:
+            end = start + self._shards[index].bytes
+            parts.append(pool.submit(self._fill, index, buffer[start:end]))
+            start = end
+        return buffer, parts
 
-    def _check(self, shard: Shard, content: bytes) -> None:
-        if len(content) != shard.bytes:
-            raise DamagedShard(f"{shard.file} has {len(content)} bytes instead of {shard.bytes}")
-        lengths = np.ascontiguousarray(self._matrix(content)[:, :8]).view("<u8")
-        whole = np.all(lengths == self._layout.record_bytes - FRAME_BYTES)
-        if not whole or f"{google_crc32c.value(content):08x}" != shard.crc32c:
-            raise DamagedShard(f"{shard.file} has a different CRC32C")
-
-    def _ahead(self, some: "list[Window]", pool: ThreadPoolExecutor) -> "list[Future[Bytes]]":
-        return [pool.submit(self._opened, index) for window in some for index in window.shards]
-
-    def _opened(self, index: int) -> Bytes:
+    def _fill(self, index: int, buffer: Bytes) -> None:
+        """Reads a shard into its part of a buffer, and checks it if it is new."""
         shard = self._shards[index]
         try:
-            content = self._read(shard)
+            length = self._read(shard, buffer)
         except OSError as error:
             raise DamagedShard(f"{shard.file} cannot be read: {error.strerror or error}") from error
-        self.check(np.array([index]), [content])
-        if len(content) != shard.bytes:
-            raise DamagedShard(f"{shard.file} has changed")
-        return self._matrix(content)
+        if length != shard.bytes:
+            raise DamagedShard(f"{shard.file} has {length} bytes instead of {shard.bytes}")
+        if index in self._checked:
+            return
+        matrix = buffer.reshape(-1, self._layout.record_bytes)
+        lengths = np.ascontiguousarray(matrix[:, :8]).view("<u8")
+        whole = np.all(lengths == self._layout.record_bytes - FRAME_BYTES)
+        if not whole or f"{google_crc32c.value(buffer):08x}" != shard.crc32c:
+            raise DamagedShard(f"{shard.file} has a different CRC32C")
+        self._checked.add(index)
 
-    def _matrix(self, content: bytes) -> Bytes:
-        return np.frombuffer(content, np.uint8).reshape(-1, self._layout.record_bytes)
-
-    def _gathered(self, opened: Sequence[Bytes], starts: Rows, rows: Rows) -> Chunk:
+    def _gathered(self, matrix: Bytes, rows: Rows) -> Chunk:
         layout, width = self._layout, self._label_width or 1
-        parts = ((layout.image, self._image_bytes), (layout.label, width), (layout.id, ID_LENGTH))
-        found = [np.empty((len(rows), length), np.uint8) for _, length in parts]
-        owners = np.searchsorted(starts, rows, side="right") - 1
-        for owner, matrix in enumerate(opened):
-            mine = np.flatnonzero(owners == owner)
-            local = rows[mine] - starts[owner]
-            for part, (start, length) in zip(found, parts, strict=True):
-                part[mine] = matrix[local, start : start + length]
-        images, labels, ids = found
-        of_kind = labels.astype(np.int64)
+        images = matrix[rows, layout.image : layout.image + int(np.prod(self._shape))]
+        labels = matrix[rows, layout.label : layout.label + width].astype(np.int64)
+        ids = matrix[rows, layout.id : layout.id + ID_LENGTH]
         return Chunk(
             images.reshape(-1, *self._shape),
-            of_kind if self._label_width else of_kind[:, 0],
+            labels if self._label_width else labels[:, 0],
             ids.view(f"S{ID_LENGTH}")[:, 0],
         )
 

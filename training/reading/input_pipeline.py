@@ -17,8 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from schemas.example import layout_of
-from training.reading.arrays import CHUNK_BYTES, Arrays, Chunk, Rows, windows
+from training.reading.arrays import CHUNK_BYTES, Arrays, Bytes, Chunk, Rows, windows
 from training.reading.records import (
     READ_AT_ONCE,
     READ_BYTES,
@@ -30,6 +29,8 @@ from training.reading.records import (
 
 SHUFFLE_EXAMPLES = 16_384  # shuffled at a time, of a split that does not fit into memory
 CACHE_BYTES = 2 << 30
+
+OneEpoch = Callable[[tf.Tensor], tf.data.Dataset]
 
 
 @dataclass(frozen=True)
@@ -68,18 +69,19 @@ def batches(
     fits = split.image_bytes <= cache_bytes
     arrays = arrays_of(split)
     if arrays:
-        dataset = (_from_kept_arrays if fits else _from_arrays)(split, arrays, batch_size, order)
-    elif fits:
-        dataset = _from_memory(split, batch_size, order)
+        one_epoch = (_from_kept_arrays if fits else _from_arrays)(split, arrays, order)
     else:
-        dataset = _from_shards(split, batch_size, order)
+        one_epoch = (_from_memory if fits else _from_shards)(split, batch_size, order)
     weights = None if class_weights is None else tf.constant(class_weights, tf.float32)
 
     def for_keras(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
         target = tf.reshape(tf.cast(label, tf.float32), [-1, split.label_width or 1])
         return (image, target) if weights is None else (image, target, tf.gather(weights, label))
 
-    return _to_device(dataset.map(for_keras).prefetch(tf.data.AUTOTUNE))
+    def in_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+        return one_epoch(epoch).map(for_keras).prefetch(1).rebatch(batch_size)
+
+    return _to_device(_epochs(order).flat_map(in_batches).prefetch(tf.data.AUTOTUNE))
 
 
 def identified_batches(split: Split, batch_size: int) -> Iterator[Chunk]:
@@ -88,17 +90,22 @@ def identified_batches(split: Split, batch_size: int) -> Iterator[Chunk]:
     if arrays is None:
         yield from (Chunk(*batch) for batch in _parsed(split, batch_size).as_numpy_iterator())
         return
-    for chunk in arrays.chunks(None, 0, batch_size):
+    for chunk in arrays.chunks(None, 0):
         for at in range(0, len(chunk.ids), batch_size):
             yield chunk.part(at, at + batch_size)
 
 
-def _from_kept_arrays(split: Split, arrays: Arrays, batch_size: int, order: Order | None) -> tf.data.Dataset:
-    """Batches of a split that is kept in memory as two tensors."""
+# Each way gives, for the number of an epoch, its examples in order: images uint8 [some, height, width, channels] and
+# labels int64 [some] or [some, label_width], many at a time.
+
+
+def _from_kept_arrays(split: Split, arrays: Arrays, order: Order | None) -> OneEpoch:
+    """A split that is kept in memory as two tensors."""
     with naming_damaged_shards([split]), tf.device("CPU"):
         parts = zip(*((chunk.images, chunk.labels) for chunk in arrays.chunks(None, 0)), strict=True)
         images, labels = (tf.constant(np.concatenate(part)) for part in parts)
     starts = np.cumsum([0, *(shard.examples for shard in split.shards)])
+    size = max(1, CHUNK_BYTES // int(np.prod(split.shape)))
 
     def rows(epoch: int) -> Iterator[Rows]:
         """The order of an epoch, by window, as rows of the two tensors."""
@@ -108,56 +115,22 @@ def _from_kept_arrays(split: Split, arrays: Arrays, batch_size: int, order: Orde
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         found = tf.data.Dataset.from_generator(rows, args=(epoch,), output_signature=tf.TensorSpec([None], tf.int64))
-        taken = _in_chunks(found, split, lambda some: (tf.gather(images, some), tf.gather(labels, some)))
-        return taken.rebatch(batch_size)
+        parts = found.flat_map(lambda some: tf.data.Dataset.from_tensor_slices(some).batch(size))
+        return parts.map(lambda some: (tf.gather(images, some), tf.gather(labels, some)), num_parallel_calls=2)
 
-    return _epochs(order).flat_map(one_epoch)
-
-
-def _from_arrays(split: Split, arrays: Arrays, batch_size: int, order: Order | None) -> tf.data.Dataset:
-    """Batches of a split whose windows are read one after the other, each while the one before is used."""
-    paths = tf.constant([split.path(shard) for shard in split.shards])
-    layout, width = layout_of(split.shape, split.label_width), split.label_width or 1
-    images, labels = (layout.image, layout.image + int(np.prod(split.shape))), (layout.label, layout.label + width)
-
-    def plan(epoch: int) -> Iterator[tuple[Rows, Rows, bool]]:
-        for window in windows(split.shards, _seed(order), int(epoch)):
-            yield np.array(window.shards), window.rows, arrays.are_new(window.shards)
-
-    def read(shards: tf.Tensor, rows: tf.Tensor, are_new: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        contents = tf.map_fn(tf.io.read_file, tf.gather(paths, shards), tf.string, parallel_iterations=READ_AT_ONCE)
-        checked = tf.cond(
-            are_new, lambda: tf.numpy_function(arrays.check, [shards, contents], tf.bool), lambda: tf.constant(True)
-        )
-        with tf.control_dependencies([checked]):
-            content = tf.io.decode_raw(tf.strings.reduce_join(contents), tf.uint8)
-        return tf.reshape(content, [-1, layout.record_bytes]), rows
-
-    def take(matrix: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        records = tf.gather(matrix, rows)
-        found = tf.cast(records[:, labels[0] : labels[1]], tf.int64)
-        of_kind = found if split.label_width else found[:, 0]
-        return tf.reshape(records[:, images[0] : images[1]], [-1, *split.shape]), of_kind
-
-    signature = (tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.bool))
-
-    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        found = tf.data.Dataset.from_generator(plan, args=(epoch,), output_signature=signature).map(read).prefetch(1)
-        taken = found.flat_map(
-            lambda matrix, rows: _in_chunks(tf.data.Dataset.from_tensors(rows), split, lambda some: take(matrix, some))
-        )
-        return taken.rebatch(batch_size)
-
-    return _epochs(order).flat_map(one_epoch)
+    return one_epoch
 
 
-def _in_chunks(
-    rows: tf.data.Dataset, split: Split, take: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-) -> tf.data.Dataset:
-    """What `take` gives for the rows, many at a time: one call costs as much as copying a hundred small images."""
-    size = max(1, CHUNK_BYTES // int(np.prod(split.shape)))
-    parts = rows.flat_map(lambda some: tf.data.Dataset.from_tensor_slices(some).batch(size))
-    return parts.map(take, num_parallel_calls=2, deterministic=True).prefetch(1)
+def _from_arrays(split: Split, arrays: Arrays, order: Order | None) -> OneEpoch:
+    """A split that is read again in each epoch."""
+
+    def chunks(epoch: int) -> Iterator[tuple[Bytes, Rows]]:
+        for chunk in arrays.chunks(_seed(order), int(epoch)):
+            yield chunk.images, chunk.labels
+
+    labels = [None] if split.label_width is None else [None, split.label_width]
+    signature = (tf.TensorSpec([None, *split.shape], tf.uint8), tf.TensorSpec(labels, tf.int64))
+    return lambda epoch: tf.data.Dataset.from_generator(chunks, args=(epoch,), output_signature=signature)
 
 
 def _seed(order: Order | None) -> int | None:
@@ -169,7 +142,7 @@ def _parsed(split: Split, batch_size: int) -> tf.data.Dataset:
     return records.map(lambda r: parse_records(r, split), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def _from_memory(split: Split, batch_size: int, order: Order | None) -> tf.data.Dataset:
+def _from_memory(split: Split, batch_size: int, order: Order | None) -> OneEpoch:
     with tf.device("CPU"), naming_damaged_shards([split]):
         parts = [(image, label) for image, label, _ in _parsed(split, 4096)]
         images, labels = (tf.concat(column, axis=0) for column in zip(*parts, strict=True))
@@ -184,10 +157,10 @@ def _from_memory(split: Split, batch_size: int, order: Order | None) -> tf.data.
     def gather(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.gather(images, rows), tf.gather(labels, rows)
 
-    return _epochs(order).flat_map(one_epoch).map(gather, tf.data.AUTOTUNE)
+    return lambda epoch: one_epoch(epoch).map(gather, tf.data.AUTOTUNE)
 
 
-def _from_shards(split: Split, batch_size: int, order: Order | None) -> tf.data.Dataset:
+def _from_shards(split: Split, batch_size: int, order: Order | None) -> OneEpoch:
     paths = _paths(split)
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -207,7 +180,7 @@ def _from_shards(split: Split, batch_size: int, order: Order | None) -> tf.data.
         image, label, _ = parse_records(records, split)
         return image, label
 
-    return _epochs(order).flat_map(one_epoch).map(parse, tf.data.AUTOTUNE)
+    return lambda epoch: one_epoch(epoch).map(parse, tf.data.AUTOTUNE)
 
 
 def _epochs(order: Order | None) -> tf.data.Dataset:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from schemas import example
@@ -93,18 +93,28 @@ def arrays_of(split: Split) -> Arrays | None:
     layout = layout_of(split.shape, split.label_width)
     if split.record_bytes != layout.record_bytes or not all(shard.crc32c for shard in split.shards):
         return None
-    return Arrays(split.shards, split.shape, split.label_width, lambda shard: _content(split.path(shard)))
+    return Arrays(
+        split.shards, split.shape, split.label_width, lambda shard, buffer: _read_into(split.path(shard), buffer)
+    )
 
 
-def _content(path: str) -> bytes:
+def _read_into(path: str, buffer: npt.NDArray[np.uint8]) -> int:
+    """Fills a buffer that is as large as the file should be, and gives the size that the file has."""
     if "://" not in path:
-        return Path(path).read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            view = buffer.data
+            while count := file.readinto(view):
+                view = view[count:]
+            return size
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            content: bytes = file.read()
-            return content
+        with tf.io.gfile.GFile(path, "rb") as remote:
+            content: bytes = remote.read()
     except tf.errors.OpError as error:
         raise OSError(error.message) from error
+    if len(content) == len(buffer):
+        buffer[:] = np.frombuffer(content, np.uint8)
+    return len(content)
 
 
 def unlisted_shards(folder: str, manifest: Manifest) -> list[str]:

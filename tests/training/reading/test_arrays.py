@@ -49,7 +49,7 @@ def test_chunks_hold_what_was_written(make_dataset: Callable[..., DataSet], monk
     written = {example.id: example for example in data.examples["train"]}
     found = arrays_of(open_split(str(data.folder), open_dataset(str(data.folder)), "train"))
     assert found is not None
-    chunks = list(found.chunks(0, 0, multiple=4))
+    chunks = list(found.chunks(0, 0))
     assert all(len(chunk.ids) <= 7 for chunk in chunks)
     for chunk in chunks:
         for pixels, label, name in zip(*chunk, strict=True):
