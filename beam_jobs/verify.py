@@ -64,6 +64,8 @@ def check_shard(folder: str, shard: Shard, manifest: Manifest) -> str | None:
         problems.append(f"{reader.bytes:,} bytes instead of {shard.bytes:,}")
     if reader.sha256 != shard.sha256:
         problems.append("its SHA-256 differs from the manifest's")
+    elif shard.crc32c not in ("", reader.crc32c):
+        problems.append("its CRC32C differs from the manifest's: the manifest is damaged")
     return "; ".join(problems + of_records) or None
 
 

@@ -5,6 +5,8 @@ import hashlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
+import google_crc32c
+
 from beam_jobs.storage import storage
 from schemas.dataset import Manifest
 from schemas.errors import JobFailed
@@ -16,7 +18,7 @@ class ShardReader:
 
     def __init__(self, file: BinaryIO, shape: tuple[int, int, int]) -> None:
         self._file, self._shape = file, shape
-        self._digest = hashlib.sha256()
+        self._digest, self._crc = hashlib.sha256(), google_crc32c.Checksum()
         self.bytes = 0
 
     @property
@@ -24,10 +26,16 @@ class ShardReader:
         """The SHA-256 of what was read so far, in hexadecimal."""
         return self._digest.hexdigest()
 
+    @property
+    def crc32c(self) -> str:
+        """The CRC32C of what was read so far, in hexadecimal."""
+        return str(self._crc.digest().hex())
+
     def read(self, size: int) -> bytes:
         """The next `size` bytes, fewer at the end."""
         data = self._file.read(size)
         self._digest.update(data)
+        self._crc.update(data)
         self.bytes += len(data)
         return data
 

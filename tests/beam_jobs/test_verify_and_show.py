@@ -1,10 +1,12 @@
 """Reading a data set back: `verify` names each kind of damage, and `show` shows records as they are."""
 
 import io
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pytest
 from PIL import Image
@@ -114,9 +116,21 @@ def test_a_folder_without_a_manifest_is_not_a_data_set(tmp_path: Path, command: 
         assert "has no manifest.json" in result.error
 
 
+def test_a_wrong_crc32c_in_the_manifest_is_damage(dataset: Path, command: Command) -> None:
+    manifest = dataset / "manifest.json"
+    content = json.loads(manifest.read_text())
+    shard = content["splits"]["train"]["shards"][0]
+    assert shard["crc32c"] == f"{google_crc32c.value((dataset / shard['file']).read_bytes()):08x}"
+    shard["crc32c"] = "00000000"
+    manifest.write_text(json.dumps(content))
+    result = command(verify.main, dataset)
+    assert result.code == 1
+    assert f"damaged: {shard['file']}: its CRC32C differs" in result.out
+
+
 def test_a_newer_manifest_is_refused(dataset: Path, command: Command) -> None:
     text = (dataset / "manifest.json").read_text()
-    (dataset / "manifest.json").write_text(text.replace('"format_version": 1', '"format_version": 9'))
+    (dataset / "manifest.json").write_text(text.replace('"format_version": 3', '"format_version": 9'))
     result = command(verify.main, dataset)
     assert result.code == 2
     assert "format version 9" in result.error

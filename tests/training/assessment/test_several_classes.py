@@ -5,8 +5,9 @@ import pytest
 from sklearn import metrics as sk
 
 from schemas.labels import MULTI_HOT, UNCERTAIN
+from training.assessment import several_classes
 from training.assessment.metrics import evaluate_predictions
-from training.assessment.several_classes import RESAMPLES, evaluate_classes
+from training.assessment.several_classes import evaluate_classes
 from training.task import Task
 
 FINDINGS = Task(("A", "B", "C"), MULTI_HOT)
@@ -38,12 +39,13 @@ def test_each_finding_has_the_metrics_of_its_certain_images() -> None:
     assert found["loss"] == pytest.approx(losses[certain].sum() / labels.size)
 
 
-def test_intervals_of_averages_are_percentiles_of_resampled_images() -> None:
+def test_intervals_of_averages_are_percentiles_of_resampled_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(several_classes, "RESAMPLES", 100)
     labels, probabilities = findings(60)
     found = evaluate_classes(labels, probabilities, [0.5] * 3, FINDINGS)
     rng = np.random.default_rng(0)
     values = []
-    for _ in range(RESAMPLES):
+    for _ in range(100):
         rows = rng.integers(0, 60, 60)
         areas = []
         for c in range(3):
