@@ -39,7 +39,7 @@ def main() -> None:
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         split = _write(Path(folder), flags.examples)
-        records = replace(split, record_bytes=None)
+        records = replace(split, record_bytes=None)  # as data sets of earlier releases
         ways: dict[str, Callable[[], tf.data.Dataset]] = {
             "raw records (limit)": lambda: _raw(split).batch(flags.batch).repeat(),
             "one parse per record (peer)": lambda: _tutorial(split, flags.batch).repeat(),

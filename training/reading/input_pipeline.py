@@ -102,8 +102,7 @@ def identified_batches(split: Split, batch_size: int) -> Iterator[Chunk]:
 def _from_kept_arrays(split: Split, arrays: Arrays, order: Order | None) -> OneEpoch:
     """A split that is kept in memory as two tensors."""
     with naming_damaged_shards([split]), tf.device("CPU"):
-        parts = zip(*((chunk.images, chunk.labels) for chunk in arrays.chunks(None, 0)), strict=True)
-        images, labels = (tf.constant(np.concatenate(part)) for part in parts)
+        images, labels = (tf.constant(part) for part in _whole(split, arrays))
     starts = np.cumsum([0, *(shard.examples for shard in split.shards)])
     size = max(1, CHUNK_BYTES // int(np.prod(split.shape)))
 
@@ -119,6 +118,18 @@ def _from_kept_arrays(split: Split, arrays: Arrays, order: Order | None) -> OneE
         return parts.map(lambda some: (tf.gather(images, some), tf.gather(labels, some)), num_parallel_calls=2)
 
     return one_epoch
+
+
+def _whole(split: Split, arrays: Arrays) -> tuple[Bytes, Rows]:
+    """All images and labels, as stored."""
+    images = np.empty((split.examples, *split.shape), np.uint8)
+    labels = np.empty((split.examples,) if split.label_width is None else (split.examples, split.label_width), np.int64)
+    at = 0
+    for chunk in arrays.chunks(None, 0):
+        end = at + len(chunk.images)
+        images[at:end], labels[at:end] = chunk.images, chunk.labels
+        at = end
+    return images, labels
 
 
 def _from_arrays(split: Split, arrays: Arrays, order: Order | None) -> OneEpoch:
