@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from training.reading.arrays import CHUNK_BYTES, Arrays, Bytes, Chunk, Rows, windows
+from training.reading.ending import ending_with_the_process
 from training.reading.records import (
     READ_AT_ONCE,
     READ_BYTES,
@@ -108,7 +109,7 @@ def _from_kept_arrays(split: Split, arrays: Arrays, order: Order | None) -> OneE
 
     def rows(epoch: int) -> Iterator[Rows]:
         """The order of an epoch, by window, as rows of the two tensors."""
-        for window in windows(split.shards, _seed(order), int(epoch)):
+        for window in ending_with_the_process(windows(split.shards, _seed(order), int(epoch))):
             of_window = [np.arange(starts[index], starts[index + 1]) for index in window.shards]
             yield np.concatenate(of_window)[window.rows]
 
@@ -136,7 +137,7 @@ def _from_arrays(split: Split, arrays: Arrays, order: Order | None) -> OneEpoch:
     """A split that is read again in each epoch."""
 
     def chunks(epoch: int) -> Iterator[tuple[Bytes, Rows]]:
-        for chunk in arrays.chunks(_seed(order), int(epoch)):
+        for chunk in ending_with_the_process(arrays.chunks(_seed(order), int(epoch))):
             yield chunk.images, chunk.labels
 
     labels = [None] if split.label_width is None else [None, split.label_width]

@@ -1,7 +1,10 @@
 """Every example once an epoch, in an order that is a function of seed and epoch; damage is named."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from training.reading.records import (
     open_split,
 )
 
+ROOT = Path(__file__).parents[3]
 IN_MEMORY, STREAMED = 1 << 30, 0
 BATCH = 20
 # Whether the shards are read as arrays, and how much is kept in memory.
@@ -173,3 +177,14 @@ class TestDamage:
             naming_damaged_shards([split]),
         ):
             list(batches(split, 4, order(0), cache_bytes=STREAMED).take(3))
+
+
+def test_a_script_that_leaves_an_iterator_unfinished_ends(dataset: DataSet) -> None:
+    code = (
+        "import sys; import tensorflow as tf; from training.reading.input_pipeline import Order, batches;"
+        "from training.reading.records import open_dataset, open_split;"
+        "split = open_split(sys.argv[1], open_dataset(sys.argv[1]), 'train');"
+        "left = iter(batches(split, 2, Order(0, tf.Variable(0, dtype=tf.int64)), cache_bytes=0));"
+        "[next(left) for _ in range(100)]"
+    )
+    subprocess.run([sys.executable, "-c", code, str(dataset.folder)], cwd=ROOT, check=True, timeout=60)
