@@ -17,6 +17,7 @@ from schemas.dataset import Shard
 from schemas.example import FRAME_BYTES, ID_LENGTH, layout_of
 
 WINDOW_BYTES = 128 << 20
+STORED_BYTES = 16 << 20  # of a window that is not shuffled: enough to read ahead
 CHUNK_BYTES = 8 << 20  # of images that are gathered at a time
 READ_AT_ONCE = 16  # shards
 
@@ -137,10 +138,11 @@ def windows(shards: Sequence[Shard], seed: int | None, epoch: int) -> Iterator[W
     order = [index for index, shard in enumerate(shards) if shard.examples]
     if random is not None:
         order = random.permutation(order).tolist()
+    most = WINDOW_BYTES if random is not None else STORED_BYTES
     some: list[int] = []
     for index in order:
         some.append(index)
-        if index == order[-1] or sum(shards[one].bytes for one in some) >= WINDOW_BYTES:
+        if index == order[-1] or sum(shards[one].bytes for one in some) >= most:
             count = sum(shards[one].examples for one in some)
             yield Window(tuple(some), np.arange(count) if random is None else random.permutation(count))
             some = []
