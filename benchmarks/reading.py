@@ -49,8 +49,7 @@ def main() -> None:
             "record by record, in memory": lambda: _ours(records, flags.batch, cache_bytes=1 << 40),
         }
         # The first epoch includes what each way does before its first batch.
-        first: dict[str, list[float]] = {name: [] for name in ways}
-        later: dict[str, list[float]] = {name: [] for name in ways}
+        first, later = ({name: list[float]() for name in ways} for _ in range(2))
         for _ in range(flags.rounds):
             for name, way in ways.items():
                 start = time.perf_counter()

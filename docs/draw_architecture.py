@@ -26,7 +26,8 @@ SUPPORT = ("settings", "local", "decoding", "passing", "reading", "storage")
 WIDTH, MARGIN, PAD, GAP, LINE = 1268, 24, 12, 34, 16
 BOX = 372  # the width of a room
 CHARACTERS = 54  # of a line in it
-TRAINING = ("reading", "models", "fitting", "assessment")  # in the order of the flow
+# In the order of the flow.
+TRAINING = ("training", *(f"training/{name}" for name in ("reading", "models", "fitting", "assessment")))
 COLOURS = {"beam_jobs": "#e8f0fe", "schemas": "#e6f4ea", "training": "#fef3e0"}
 EDGES = {"beam_jobs": "#4472c4", "schemas": "#3a8a57", "training": "#c77f1a"}
 STYLE = """\
@@ -153,10 +154,9 @@ def drawn() -> str:
     set_end = shapes.data(left, jobs_end + GAP, BOX, "TFRecord data set")
     shapes.arrow(centre, y, jobs_end + GAP, FLOW["beam_jobs/publish"])
 
-    training = ("training", *(f"training/{name}" for name in TRAINING))
-    training_height = column(Picture(), training, 0, 34) + PAD
+    training_height = column(Picture(), TRAINING, 0, 34) + PAD
     training_top = max(schemas_end + GAP, jobs_end - training_height)
-    training_end = column(shapes, training, right, training_top + 34) + PAD
+    training_end = column(shapes, TRAINING, right, training_top + 34) + PAD
     run_top = max(jobs_end + GAP, training_end + GAP)
     # From the data set, between the two columns of packages, to training.
     head, target = right - PAD - 8, training_top + training_height // 2

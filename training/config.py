@@ -14,7 +14,8 @@ class TrainConfig:
     data: folder of the data set, local or gs://. output: the run folder, local.
     early_stopping: stop after this many epochs without a better validation AUC; 0 never stops.
     verify_data: check the SHA-256 of every shard first, which reads the whole data set once.
-    cache_mb: a split is kept in memory if its images take at most this many MiB. This changes the order of the examples.
+    cache_mb: a split is kept in memory if its images take at most this many MiB. This changes the order of the examples only
+    of data sets that are read record by record.
     """
 
     data: str

@@ -22,7 +22,8 @@ def parse(argv: Sequence[str]) -> PredictConfig:
     flags = vars(parser.parse_args(argv))
     if flags.pop("debug"):
         os.environ[LEVEL] = "0"
-    flags["recipe"] = own_recipe(flags["recipe"])
+    with quiet_loading():  # it may import Keras
+        flags["recipe"] = own_recipe(flags["recipe"])
     return PredictConfig(images=tuple(flags.pop("images")), **flags)
 
 

@@ -44,7 +44,7 @@ class RunConfig:
     """`config.json`. A run is finished when it has a `threshold`.
 
     image: the preprocessing of the data set, which prediction repeats.
-    classes, label_kind: of the data set; they say what the model predicts (models/task.py).
+    classes, label_kind: of the data set; they say what the model predicts (task.py).
     data: name, version and revision of the data set, and its examples by split.
     best: epoch (from 1) and validation figures of the weights.
     threshold: value (or values, one for each class, None if the split had only positive or only negative examples of

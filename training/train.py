@@ -10,6 +10,8 @@ from training.config import TrainConfig
 from training.loading import LEVEL, quiet_loading
 from training.models.recipes import RECIPES, recipe
 
+_OF_THE_RECIPE = ("epochs", "batch_size", "learning_rate", "augment", "balanced", "weights")
+
 
 def parse(argv: Sequence[str]) -> TrainConfig:
     """The config for the flags in `argv`. Raises UsageError for a wrong flag."""
@@ -47,11 +49,11 @@ def parse(argv: Sequence[str]) -> TrainConfig:
     flags = vars(parser.parse_args(argv))
     if flags.pop("debug"):
         os.environ[LEVEL] = "0"
-    given = {
-        name: flags.pop(name) for name in ("epochs", "batch_size", "learning_rate", "augment", "balanced", "weights")
-    }
+    given = {name: flags.pop(name) for name in _OF_THE_RECIPE}
     changes = {name: value for name, value in given.items() if value is not None and value is not False}
-    return TrainConfig(recipe=replace(recipe(flags.pop("recipe")), **changes), **flags)
+    with quiet_loading():  # a recipe of the user's own may import Keras
+        chosen = recipe(flags.pop("recipe"))
+    return TrainConfig(recipe=replace(chosen, **changes), **flags)
 
 
 def main(argv: Sequence[str]) -> None:

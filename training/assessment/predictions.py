@@ -87,15 +87,17 @@ def _print(
         return
     probabilities = _probabilities(model, np.stack([pixels for _, pixels in decoded]))
     for (path, _), row in zip(decoded, probabilities.tolist(), strict=True):
-        said = said_of(row, run)
+        prediction = prediction_of(row, run)
         if as_json:
-            print(json.dumps({"path": path, **said}))
+            print(json.dumps({"path": path, **prediction}))
         else:
-            name = said["class"] if "class" in said else SEPARATOR.join(said["findings"]) or NO_FINDING
-            print(f"{path}\t{said.get('probability', max(row)):.6f}\t{name}")
+            name = (
+                prediction["class"] if "class" in prediction else SEPARATOR.join(prediction["findings"]) or NO_FINDING
+            )
+            print(f"{path}\t{prediction.get('probability', max(row)):.6f}\t{name}")
 
 
-def said_of(probabilities: Sequence[float], run: RunConfig) -> dict[str, Any]:
+def prediction_of(probabilities: Sequence[float], run: RunConfig) -> dict[str, Any]:
     """What the model says of one image, for JSON: `probability` of the second class, or `probabilities` by class; and the
     `class`, or the `findings` that reach their thresholds."""
     if run.task.kind == BINARY:

@@ -58,9 +58,9 @@ def build_model(recipe: Recipe, shape: tuple[int, int, int], task: Task, dtype: 
 
 def load_pretrained(model: keras.Model, weights: str) -> None:
     """Gives the network inside `model` the weights `imagenet`, which Keras downloads, or those of a file. Raises
-    UsageError if the model has no such network, or the weights cannot be had or do not fit."""
+    UsageError if the model has no such network, or the weights cannot be read or do not fit."""
     networks = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    if not networks:
+    if len(networks) != 1:
         raise UsageError(f"--weights {weights}: {model.name} has no pretrained weights; omit the flag")
     (network,) = networks
     try:

@@ -19,15 +19,15 @@ _STEPS = 1000  # of probabilities, for the areas while training; assessment/metr
 Tensor = Any
 
 
-def loss_of(task: Task, positive_weights: Sequence[tuple[float, float]] | None = None) -> Any:
+def loss_of(task: Task, finding_weights: Sequence[tuple[float, float]] | None = None) -> Any:
     """The loss: binary cross-entropy, categorical cross-entropy, or the mean over the findings of their binary
-    cross-entropies. `positive_weights`: of multilabel tasks, the weights of a present and of an absent finding, for each
+    cross-entropies. `finding_weights`: of multilabel tasks, the weights of a present and of an absent finding, for each
     class."""
     if task.kind == BINARY:
         return "binary_crossentropy"
     if task.kind == MULTICLASS:
         return "sparse_categorical_crossentropy"
-    return MaskedBinaryCrossentropy(positive_weights)
+    return MaskedBinaryCrossentropy(finding_weights)
 
 
 def metrics_of(task: Task) -> list[keras.metrics.Metric]:

@@ -37,9 +37,17 @@ class Chunk(NamedTuple):
     labels: npt.NDArray[np.int64]
     ids: npt.NDArray[np.bytes_]
 
-    def part(self, start: int, end: int) -> "Chunk":
+    def part(self, start: int, end: int | None) -> "Chunk":
         """The examples from `start` to `end`."""
         return Chunk(self.images[start:end], self.labels[start:end], self.ids[start:end])
+
+    def followed_by(self, other: "Chunk") -> "Chunk":
+        """The examples of both."""
+        return Chunk(
+            np.concatenate([self.images, other.images]),
+            np.concatenate([self.labels, other.labels]),
+            np.concatenate([self.ids, other.ids]),
+        )
 
 
 class Arrays:
@@ -140,9 +148,11 @@ def windows(shards: Sequence[Shard], seed: int | None, epoch: int) -> Iterator[W
         order = random.permutation(order).tolist()
     most = WINDOW_BYTES if random is not None else STORED_BYTES
     some: list[int] = []
+    size = 0
     for index in order:
         some.append(index)
-        if index == order[-1] or sum(shards[one].bytes for one in some) >= most:
+        size += shards[index].bytes
+        if index == order[-1] or size >= most:
             count = sum(shards[one].examples for one in some)
             yield Window(tuple(some), np.arange(count) if random is None else random.permutation(count))
-            some = []
+            some, size = [], 0

@@ -86,14 +86,21 @@ def batches(
 
 
 def identified_batches(split: Split, batch_size: int) -> Iterator[Chunk]:
-    """Chunks of at most `batch_size` examples, which hold every example once, in an order that is always the same."""
+    """Every example once, as stored, in chunks of `batch_size`; the last holds what is left. A model compiles once for each
+    size of a batch, so no other chunk may be smaller."""
     arrays = arrays_of(split)
     if arrays is None:
         yield from (Chunk(*batch) for batch in _parsed(split, batch_size).as_numpy_iterator())
         return
+    left: Chunk | None = None
     for chunk in arrays.chunks(None, 0):
-        for at in range(0, len(chunk.ids), batch_size):
-            yield chunk.part(at, at + batch_size)
+        left = left.followed_by(chunk) if left else chunk
+        whole = len(left.ids) // batch_size * batch_size
+        for at in range(0, whole, batch_size):
+            yield left.part(at, at + batch_size)
+        left = left.part(whole, None)
+    if left and len(left.ids):
+        yield left
 
 
 # Each way gives, for the number of an epoch, its examples in order: images uint8 [some, height, width, channels] and

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
@@ -190,14 +191,17 @@ def _size_fault(split: Split, shard: Shard) -> str | None:
 
 
 def _checksum_fault(split: Split, shard: Shard) -> str | None:
-    digest = hashlib.sha256()
+    digest, crc = hashlib.sha256(), google_crc32c.Checksum()
     try:
         with tf.io.gfile.GFile(split.path(shard), "rb") as file:
             while part := file.read(READ_BYTES):
                 digest.update(part)
+                crc.update(part)
     except tf.errors.OpError as error:
         return f"{shard.file} cannot be read ({error.message})"
-    return None if digest.hexdigest() == shard.sha256 else f"{shard.file} has a different SHA-256"
+    if digest.hexdigest() != shard.sha256:
+        return f"{shard.file} has a different SHA-256"
+    return None if shard.crc32c in ("", crc.digest().hex()) else f"{shard.file} has a different CRC32C"
 
 
 def _read_fault(split: Split, shard: Shard) -> str | None:

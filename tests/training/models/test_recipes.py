@@ -3,6 +3,8 @@
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -35,8 +37,9 @@ def test_bad_values_are_quoted(change: dict[str, Any]) -> None:
         replace(recipe("model1"), **change)
 
 
+ROOT = Path(__file__).parents[3]
 # The example of the documentation.
-(OWN,) = re.findall("```python\n(.*?)```", (Path(__file__).parents[3] / "docs/train.md").read_text(), re.DOTALL)
+(OWN,) = re.findall("```python\n(.*?)```", (ROOT / "docs/train.md").read_text(), re.DOTALL)
 
 
 def test_a_recipe_of_the_users_own_is_needed_again(
@@ -56,6 +59,15 @@ def test_a_recipe_of_the_users_own_is_needed_again(
     own.write_text(OWN + "# changed\n")
     assert "has a different SHA-256" in fails(2, evaluate.main, "--run", run, "--data", dataset.folder, "--recipe", own)
     assert "different recipe" in fails(2, train.main, *command, "--resume")
+
+
+def test_a_recipe_that_imports_keras_prints_no_log_lines(dataset: DataSet, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    command = ["--data", dataset.folder, "--recipe", tmp_path / "own.py", "--output", tmp_path, "--epochs", "0"]
+    done = subprocess.run(
+        [sys.executable, "-m", "training.train", *map(str, command)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (2, "error: epochs 0: must be at least 1\n")
 
 
 def test_a_recipe_in_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from schemas.errors import JobFailed
 from tests.training.conftest import DataSet
+from training.reading import arrays as arrays_module
 from training.reading.input_pipeline import Order, batches, identified_batches, steps
 from training.reading.records import (
     Split,
@@ -119,6 +120,14 @@ def test_identified_batches_hold_ids_and_end(dataset: DataSet, arrays: bool) -> 
     assert not written
 
 
+def test_identified_batches_have_one_size_across_windows(dataset: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays_module, "STORED_BYTES", 1)  # each shard of 10 is a window
+    parts = list(identified_batches(split_of(dataset, "test"), 8))
+    assert [len(ids) for _, _, ids in parts] == [8, 8, 8, 6]
+    found = [name.decode() for _, _, ids in parts for name in ids]
+    assert found == [example.id for example in dataset.examples["test"]]
+
+
 def test_a_device_prefetch_gives_every_batch(dataset: DataSet) -> None:
     moved = batches(split_of(dataset), BATCH, order(0)).apply(tf.data.experimental.prefetch_to_device("/CPU:0"))
     assert len(list(moved.take(5))) == 5
@@ -166,6 +175,15 @@ class TestDamage:
             naming_damaged_shards([split]),
         ):
             list(batches(split, 4, order(0)).take(3))
+
+    def test_a_wrong_crc32c_in_the_manifest(self, make_dataset: Callable[..., DataSet]) -> None:
+        split = split_of(make_dataset(examples={"train": 12}, size=8))
+        wrong = replace(split, shards=(replace(split.shards[0], crc32c="00000000"), *split.shards[1:]))
+        with (
+            pytest.raises(JobFailed, match=r"overwritten since it was opened .*00000-of-00003 has a different CRC32C"),
+            naming_damaged_shards([wrong]),
+        ):
+            list(batches(wrong, 4, order(0)).take(3))
 
     @pytest.mark.parametrize("arrays", [True, False])
     def test_a_shard_that_vanishes(self, make_dataset: Callable[..., DataSet], arrays: bool) -> None:
