@@ -10,7 +10,7 @@ from beam_jobs.settings.config import DICOM_DECODERS, LOCAL_RUNNERS, ConvertConf
 from beam_jobs.storage import storage
 from schemas.errors import CommandParser
 from schemas.pixels.settings import RESIZE_MODES, ImageSettings
-from schemas.presets import PRESETS
+from schemas.presets import PRESETS, UNCERTAIN_AS, VIEWS
 from schemas.source import check_place
 
 
@@ -53,6 +53,12 @@ def _add_table_and_splits(result: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--classes", type=class_list, default=(), metavar="A,B", help="the classes, in label order")
     group.add_argument("--multi_label", action="store_true", help="read labels as A|B, even if no image has two")
+    for name, values, what in (
+        ("uncertain", UNCERTAIN_AS, "what the uncertain findings of chexpert and mimic-cxr become"),
+        ("view", VIEWS, "which images of chexpert and mimic-cxr to convert"),
+    ):
+        help = f"{what}: {', '.join(values)} (default: {values[0]})"
+        group.add_argument(f"--{name}", default="", metavar=name.upper(), help=help)
     group.add_argument(
         "--group_pattern", default="", metavar="REGEX", help="pattern that captures the patient in a path"
     )

@@ -19,7 +19,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from beam_jobs.flags import config_of, is_local, parser
 from beam_jobs.settings.runners import beam_options
 from schemas.source import compile_group_pattern, group_of
-from tests.beam_jobs.published_sets import nih, rsna
+from tests.beam_jobs.published_sets import chexpert, mimic, nih, rsna
 from tests.conftest import Result, labelled, write_images
 
 ROOT = Path(__file__).parent.parent
@@ -160,6 +160,8 @@ def test_commands_run_as_printed(
     (tmp_path / "scans.csv").write_text("\n".join(["image_uri,label", *rows]))
     nih(tmp_path / "nih")
     rsna(tmp_path / "rsna")
+    chexpert(tmp_path / "CheXpert-v1.0-small")
+    mimic(tmp_path / "mimic-cxr-jpg")
     persons = [
         f"{split}/{label}/person{n}_1.png" for split in ("train", "val", "test") for label in "AB" for n in range(3)
     ]

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,6 @@ from schemas.source import (
     UNASSIGNED,
     File,
     Source,
-    compile_group_pattern,
     group_of,
     missing_file,
     skip_reason,
@@ -54,7 +52,7 @@ class Discover(beam.PTransform[PBegin, SourcesAndTally]):
 
     @several_collections
     def expand(self, root: PBegin) -> SourcesAndTally:
-        if self.config.public_set.table:
+        if self.config.public_set.tables:
             return public_sets.by_table(root, self._files(root), self.config)
         return self._by_manifest(root) if self.config.manifest else self._by_folder(root)
 
@@ -127,15 +125,10 @@ def by_folder(files: Block[File], config: ConvertConfig) -> Iterator[Block[Sourc
             reasons[reason or "not_in_a_class_folder"] += 1
             continue
         split, label = place
-        group = group_of(file.path, _pattern(config))
+        group = group_of(file.path, config.group_regex)
         sources.append(source_of(file, canonical(label), split, group, config.public_set))
     yield Block(sources)
     yield from skipped(reasons)
-
-
-def _pattern(config: ConvertConfig) -> re.Pattern[str] | None:
-    pattern = config.public_set.group_pattern
-    return compile_group_pattern(pattern) if pattern else None  # re caches compiled patterns
 
 
 def named_rows(uri: str, root: str) -> Iterator[Block[NamedRow] | Counted]:
@@ -190,7 +183,7 @@ def stat_rows(rows: Block[NamedRow], config: ConvertConfig) -> Iterator[Block[So
     sources = []
     for (uri, path, row), file in zip(labelled, files, strict=True):
         # A patient named by the table is the same person wherever the images are, so there is no pool.
-        patient = f"/{row.group}" if row.group else group_of(path, _pattern(config))
+        patient = f"/{row.group}" if row.group else group_of(path, config.group_regex)
         found = file or missing_file(uri, path)
         sources.append(source_of(found, row.label, split_name(row.split) or UNASSIGNED, patient, config.public_set))
     yield Block(sources)
@@ -198,8 +191,8 @@ def stat_rows(rows: Block[NamedRow], config: ConvertConfig) -> Iterator[Block[So
 
 def check_input(config: ConvertConfig) -> None:
     """Raises UsageError, before a pipeline starts, if the input is missing or holds no file."""
-    table = config.public_set.table
-    if config.manifest and not table:
+    tables = config.public_set.tables
+    if config.manifest and not tables:
         check_table(config.manifest)
         return
     if not storage.has_folder(config.input):
@@ -214,5 +207,5 @@ def check_input(config: ConvertConfig) -> None:
         raise UsageError(f"--input: {error}") from error
     if empty:
         raise UsageError(f"--input {config.input} contains no files")
-    if table:
-        check_table(public_sets.table_of(config), table)
+    if tables:
+        public_sets.check_tables(config)

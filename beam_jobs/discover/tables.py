@@ -1,12 +1,15 @@
-"""Tables that name images: CSV with a header, AutoML's CSV without one, and Parquet. Read row by row, never as a whole."""
+"""Tables that name images: CSV with a header, AutoML's CSV without one, both also compressed with gzip, and Parquet. Read
+row by row, never as a whole."""
 
 import contextlib
 import csv
+import gzip
 import itertools
 import urllib.parse
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import pyarrow
 import pyarrow.parquet
@@ -25,13 +28,20 @@ _PARQUET_ROWS = 10_000  # in memory at a time
 
 class Row(NamedTuple):
     """What a table says about one image. line: the line number (for Parquet, the row number, from 1). label: canonical,
-    "" if there is none. split and group: as written."""
+    "" if there is none. split and group: as written.
+
+    Only rows of public sets' own tables have a view (schemas/presets.py), a study and the name of the table, each "" if
+    there is none. Without an image, such a row is about each image of the study.
+    """
 
     line: int
     image: str
     label: str
     split: str
     group: str
+    view: str = ""
+    study: str = ""
+    table: str = ""
 
 
 class UnreadableTable(Exception):
@@ -40,38 +50,29 @@ class UnreadableTable(Exception):
 
 def read_rows(uri: str) -> Iterator[Row]:
     """The rows of a table with the columns image_uri, label, split and group. Raises UnreadableTable."""
-    for line, cells in _records(uri, COLUMNS + OPTIONAL_COLUMNS):
+    for line, cells in records(uri, COLUMNS + OPTIONAL_COLUMNS):
         image, label, split, group = (cells.get(column, "").strip() for column in COLUMNS + OPTIONAL_COLUMNS)
         if image.startswith(_FILE):
             image = urllib.parse.unquote(image.removeprefix(_FILE))
         yield Row(line, image, canonical(label), split, group)
 
 
-def read_published(uri: str, table: PublishedTable, classes: Sequence[str]) -> Iterator[Row]:
-    """The rows of a public set's own table; image is a file name without folders, and split is "". Raises
-    UnreadableTable."""
-    meaning = dict(zip(table.codes, classes, strict=False))
-    for line, cells in _records(uri, (table.image, table.label, table.group)):
-        image, label, group = (cells.get(name, "").strip() for name in (table.image, table.label, table.group))
-        yield Row(line, f"{image}{table.suffix}" if image else "", canonical(meaning.get(label, label)), "", group)
-
-
 def check_table(uri: str, table: PublishedTable | None = None) -> None:
     """Raises UsageError if the table at `uri` is missing, has no rows, lacks a column, or has a column twice."""
-    wanted = (table.image, table.label, table.group) if table else COLUMNS
+    wanted = table.columns if table else COLUMNS
     try:
         columns = _columns(uri)
         several = [name for name in dict.fromkeys(wanted + OPTIONAL_COLUMNS) if columns.count(name) > 1]
         if several:
             raise UsageError(f"--manifest {uri} has more than one column {' and '.join(several)}; keep one")
-        first = next(_records(uri, wanted), None)
+        first = next(records(uri, wanted), None)
     except FileNotFoundError as error:
         raise UsageError(f"--manifest {uri} does not exist") from error
     except UnreadableTable as error:
         raise UsageError(f"--manifest {uri} is {error}") from error
     missing = [column for column in wanted if column not in columns]
     if missing:
-        must = ", ".join(dict.fromkeys(wanted))
+        must = ", ".join(wanted)
         may = "" if table else f" and may name {', '.join(OPTIONAL_COLUMNS)}"
         where = "it" if is_parquet(uri) else "its first line"
         raise UsageError(
@@ -95,8 +96,9 @@ def _columns(uri: str) -> Sequence[str]:
     return _AUTOML if _is_automl(first) else _names(first)
 
 
-def _records(uri: str, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """-> (line, {column: cell}) for each row. Only these columns of a Parquet file are read."""
+def records(uri: str, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str, str]]]:
+    """-> (line, {column: cell}) for each row; a short row lacks its last columns. Only these columns of a Parquet file are
+    read. Raises UnreadableTable."""
     if is_parquet(uri):
         yield from _parquet_records(uri, columns)
         return
@@ -123,7 +125,7 @@ def _names(header: Sequence[str]) -> Sequence[str]:
 
 def _csv_lines(uri: str) -> Iterator[tuple[list[str], int]]:
     """-> (cells, line number) for each row that is not empty."""
-    with storage.open_text(uri) as text:
+    with _open_csv(uri) as text:
         # Strict, because an unclosed quote would otherwise put all following rows into one cell.
         reader = csv.reader(text, strict=True, skipinitialspace=True)
         try:
@@ -136,6 +138,18 @@ def _csv_lines(uri: str) -> Iterator[tuple[list[str], int]]:
             raise UnreadableTable("not CSV text in UTF-8") from error
         except csv.Error as error:
             raise UnreadableTable(f"not CSV text (line {reader.line_num}: {error}; is a quote unclosed?)") from error
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise UnreadableTable("not a complete gzip file; fetch it again") from error
+
+
+@contextlib.contextmanager
+def _open_csv(uri: str) -> Iterator[TextIO]:
+    if PurePosixPath(uri).suffix.lower() == ".gz":
+        with storage.open_binary(uri) as packed, gzip.open(packed, "rt", encoding="utf-8-sig", newline="") as text:
+            yield text
+        return
+    with storage.open_text(uri) as text:
+        yield text
 
 
 def _is_automl(first: Sequence[str]) -> bool:

@@ -31,7 +31,7 @@ from schemas.dataset import SPLITS
 from schemas.errors import JobFailed, UsageError
 from schemas.example import record_bytes
 from schemas.identity import uniform
-from schemas.labels import CLASS, MULTI_HOT, NO_FINDING, class_names, kind_of, names_in
+from schemas.labels import CLASS, NO_FINDING, class_names, kind_of
 
 # 64-128 MiB per shard at scale: large enough for long reads, small enough to be a unit of retry.
 _SHARD_BYTES = 96 << 20
@@ -105,7 +105,7 @@ def plan_of(
             "or list them in a --manifest"
         )
     labels, splits = {label for _, label in counts}, {split for split, _ in counts}
-    kind = MULTI_HOT if config.multi_label or config.public_set.multi_label else kind_of(labels)
+    kind = config.label_kind or kind_of(labels)
     classes = _classes(config, counts, kind, given)
     for split in ("train", "validation") if config.validation_fraction else ("train",):
         if split not in splits:
@@ -125,7 +125,7 @@ def _classes(config: ConvertConfig, counts: Mapping[tuple[str, str], int], kind:
     than two classes."""
     names = class_names({label for _, label in counts}, kind)
     for name in sorted(names - set(config.class_order or names)):
-        number = sum(count for (_, label), count in counts.items() if name in names_in(label))
+        number = sum(count for (_, label), count in counts.items() if name in class_names({label}, kind))
         flag = "--classes" if config.classes else f"--preset {config.preset}"
         raise JobFailed(
             f"{given} has {number} image(s) of class {name!r}, but {flag} has only {', '.join(config.class_order)}; "

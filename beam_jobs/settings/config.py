@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import uuid
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,9 +12,9 @@ from schemas.dataset import check_name, version_of
 from schemas.decoders import pool
 from schemas.decoders.pool import DEFAULT_MEMORY, DEFAULT_SECONDS
 from schemas.errors import UsageError
-from schemas.labels import SEPARATOR
+from schemas.labels import MULTI_HOT, MULTI_HOT_UNCERTAIN, SEPARATOR
 from schemas.pixels.settings import ImageSettings
-from schemas.presets import PRESETS, Preset
+from schemas.presets import MASK, PRESETS, UNCERTAIN_AS, VIEWS, Preset
 from schemas.source import compile_group_pattern
 
 DICOM_DECODERS = ("pydicom", "tfio")
@@ -48,12 +49,13 @@ class ConvertConfig:
 
     input and output: absolute local folders or gs:// URIs. shards: per split, 0 to choose by size. classes: in label
     order, () for those of the preset or else those in the data, sorted. multi_label: an image may have several labels,
-    even if none has. limit: 0 for no limit. threads: reading threads, 0 to choose by machine and input. decoders: child
-    processes per worker, 0 for one per core. decoder_memory: memory of each decoder in MiB. decode_timeout: seconds per
-    image. local: the workers run on this machine. launch: a unique name of this launch. id_key_file: only the location
-    of the key, never the key itself. id_key_check: a one-way check value of the key, "" without one.
-    near_duplicates_check: a hash of the pairs that near_duplicates_of names, "" without it. Raises UsageError, naming
-    the flag and the value, for an invalid setting.
+    even if none has. uncertain and view: "" for the default of a preset that has uncertain findings and views.
+    limit: 0 for no limit. threads: reading threads, 0 to choose by machine and input. decoders: child processes per
+    worker, 0 for one per core. decoder_memory: memory of each decoder in MiB. decode_timeout: seconds per image. local:
+    the workers run on this machine. launch: a unique name of this launch. id_key_file: only the location of the key,
+    never the key itself. id_key_check: a one-way check value of the key, "" without one. near_duplicates_check: a hash
+    of the pairs that near_duplicates_of names, "" without it. Raises UsageError, naming the flag and the value, for an
+    invalid setting.
     """
 
     input: str
@@ -64,6 +66,8 @@ class ConvertConfig:
     preset: str = ""
     classes: tuple[str, ...] = ()
     multi_label: bool = False
+    uncertain: str = ""
+    view: str = ""
     group_pattern: str = ""
     validation_fraction: float = 0.1
     test_fraction: float = 0.0
@@ -94,6 +98,8 @@ class ConvertConfig:
         if self.preset and self.preset not in PRESETS:
             raise UsageError(f"--preset {self.preset!r} is unknown; known presets: {', '.join(PRESETS)}")
         self._check_classes()
+        self._check_of_preset("uncertain", UNCERTAIN_AS, [name for name, preset in PRESETS.items() if preset.uncertain])
+        self._check_of_preset("view", VIEWS, [name for name, preset in PRESETS.items() if preset.views])
         if self.preset and self.group_pattern:
             raise UsageError(f"--preset {self.preset} has its own group pattern; omit --group_pattern")
         if self.group_pattern:
@@ -135,12 +141,19 @@ class ConvertConfig:
             raise UsageError(
                 f"{given}: {joined!r} is not a class, because {SEPARATOR} separates the labels of an image"
             )
-        table = self.public_set.table
-        if self.classes and table and table.codes and len(self.classes) != len(table.codes):
-            codes = " and ".join(table.codes)
-            raise UsageError(
-                f"{given}: --preset {self.preset} needs {len(table.codes)} classes, for {table.label} {codes}"
-            )
+        for table in self.public_set.tables:
+            if self.classes and table.codes and len(self.classes) != len(table.codes):
+                codes = " and ".join(table.codes)
+                raise UsageError(
+                    f"{given}: --preset {self.preset} needs {len(table.codes)} classes, for {table.label} {codes}"
+                )
+
+    def _check_of_preset(self, flag: str, values: tuple[str, ...], presets: list[str]) -> None:
+        value = getattr(self, flag)
+        if value and value not in values:
+            raise UsageError(f"--{flag} {value!r}: must be one of {', '.join(values)}")
+        if value and self.preset not in presets:
+            raise UsageError(f"--{flag} {value} needs --preset {' or '.join(presets)}; omit it")
 
     @property
     def work(self) -> str:
@@ -156,6 +169,29 @@ class ConvertConfig:
     def class_order(self) -> tuple[str, ...]:
         """The classes in label order, if they are fixed before the data is read."""
         return self.classes or self.public_set.classes
+
+    @property
+    def uncertain_as(self) -> str:
+        """What an uncertain finding becomes, one of UNCERTAIN_AS; "" if none can be uncertain."""
+        return (self.uncertain or UNCERTAIN_AS[0]) if self.public_set.uncertain else ""
+
+    @property
+    def view_kept(self) -> str:
+        """The view of the images to convert, one of VIEWS; "" if the views are not known."""
+        return (self.view or VIEWS[0]) if self.public_set.views else ""
+
+    @property
+    def label_kind(self) -> str:
+        """The kind of label (schemas/labels.py), "" if the data decides."""
+        if self.uncertain_as == MASK:
+            return MULTI_HOT_UNCERTAIN
+        return MULTI_HOT if self.multi_label or self.public_set.multi_label else ""
+
+    @property
+    def group_regex(self) -> re.Pattern[str] | None:
+        """The compiled pattern that captures the patient in a path, if there is one."""
+        pattern = self.public_set.group_pattern
+        return compile_group_pattern(pattern) if pattern else None  # re caches compiled patterns
 
     @property
     def version(self) -> str:
@@ -176,6 +212,11 @@ class ConvertConfig:
         settings = {name: value for name, value in asdict(self).items() if name not in _NOT_IN_SHARDS}
         if not self.near_duplicates_of:  # without the flag the fingerprint is that of earlier releases
             del settings["near_duplicates_check"]
+        # Likewise for the flags of some presets; with these presets, the default is a setting like any other.
+        for name, value in (("uncertain", self.uncertain_as), ("view", self.view_kept)):
+            del settings[name]
+            if value:
+                settings[name] = value
         return settings
 
 

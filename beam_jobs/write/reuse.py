@@ -35,6 +35,8 @@ _KEPT = (
     "preset",
     "classes",
     "multi_label",
+    "uncertain",
+    "view",
     "group_pattern",
     "validation_fraction",
     "test_fraction",

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -12,7 +13,9 @@ from beam_jobs.reading.manifest import require_manifest
 from beam_jobs.reading.shards import read_examples
 from schemas.example import encode_example, frame_record
 from schemas.identity import pseudonym
+from schemas.presets import PRESETS
 from tests.beam_jobs.made import several_labels
+from tests.beam_jobs.published_sets import chexpert
 from tests.conftest import Result, labelled, manifest_of, write_images
 
 Command = Callable[..., Result]
@@ -110,3 +113,26 @@ def test_a_label_outside_the_classes_is_named(tmp_path: Path, convert: Command, 
     assert result.code == 1
     assert "1 image(s) of class 'No Finding'" in result.error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_converted_set_of_uncertain_findings_can_be_shown_and_trained(
+    tmp_path: Path, convert: Command, command: Command
+) -> None:
+    from training.run_folder import read_history
+    from training.train import main
+
+    images = chexpert(tmp_path / "raw")
+    flags = ("--preset", "chexpert", "--view", "all", "--image_size", 16)
+    assert convert(tmp_path / "raw", tmp_path / "out", *flags).code == 0
+    assert command(verify.main, tmp_path / "out").code == 0
+    shown = command(show.main, tmp_path / "out", "--split", "train", "--count", 99).out
+    uncertain = sum("-1.0" in told.cells.values() for told in images.values() if told.split == "train")
+    assert sum("?" in line for line in shown.splitlines()) == uncertain > 0
+    result = command(
+        main, "--data", tmp_path / "out", "--recipe", "model1", "--output", tmp_path / "run", "--epochs", "1"
+    )
+    assert result.code == 0, result.err
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert (config["label_kind"], tuple(config["classes"])) == ("multi_hot_uncertain", PRESETS["chexpert"].classes)
+    (epoch,) = read_history(str(tmp_path / "run"))
+    assert np.isfinite([epoch["loss"], epoch["val_loss"]]).all()

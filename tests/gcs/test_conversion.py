@@ -12,6 +12,7 @@ import pytest
 
 from beam_jobs import show, verify
 from beam_jobs.storage import storage
+from tests.beam_jobs.published_sets import mimic
 from tests.conftest import Result, files_of, labelled, write_images
 from tests.gcs.bucket import Bucket
 from tests.gcs.tls_front import TlsFront
@@ -59,6 +60,16 @@ def test_a_csv_in_a_bucket_is_read(raw: Path, bucket: Bucket, convert: Convert) 
     result = convert(f"{bucket.uri}/raw", output, "--manifest", f"{bucket.uri}/rows.csv")
     assert result.code == 0, result.err
     assert f"{len(rows)} listed = {len(rows)} written" in result.out
+
+
+def test_compressed_tables_in_a_bucket_give_the_same_records(tmp_path: Path, bucket: Bucket, convert: Convert) -> None:
+    mimic(tmp_path / "raw")
+    bucket.upload_folder(tmp_path / "raw", "some/prefix")
+    assert convert(tmp_path / "raw", tmp_path / "local", "--preset", "mimic-cxr").code == 0
+    result = convert(f"{bucket.uri}/some/prefix", tmp_path / "remote", "--preset", "mimic-cxr")
+    assert result.code == 0, result.err
+    local, remote = files_of(tmp_path / "local"), files_of(tmp_path / "remote")
+    assert {name for name in local if local[name] != remote[name]} <= {"reuse.json"}
 
 
 def test_a_preset_with_a_parquet_table_is_read_from_a_bucket(tmp_path: Path, bucket: Bucket, convert: Convert) -> None:

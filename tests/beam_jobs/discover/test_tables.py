@@ -1,16 +1,17 @@
 """Tables in every format give the same rows."""
 
 import csv
+import gzip
 import io
 from pathlib import Path
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
 
-from beam_jobs.discover.tables import Row, UnreadableTable, check_table, read_published, read_rows
+from beam_jobs.discover.tables import Row, UnreadableTable, check_table, read_rows
 from schemas.errors import UsageError
-from schemas.presets import PRESETS
 
 CELLS = [
     ("a.png", "NORMAL", "train", "p1"),
@@ -150,17 +151,22 @@ def test_a_file_that_is_not_a_valid_table_is_refused(tmp_path: Path) -> None:
         check_table(str(tmp_path / "rows.pq"))
 
 
-def test_a_published_table_is_read_by_its_own_columns(tmp_path: Path) -> None:
-    rsna = PRESETS["rsna"].table
-    assert rsna
-    (tmp_path / "rows.csv").write_text("patientId,x,y,width,height,Target\np1,,,,,0\np2,1.0,2.0,3.0,4.0,1\np3,,,,,\n")
-    found = list(read_published(str(tmp_path / "rows.csv"), rsna, ("well", "ill")))
-    assert [(row.image, row.label, row.group) for row in found] == [
-        ("p1.dcm", "well", "p1"),
-        ("p2.dcm", "ill", "p2"),
-        ("p3.dcm", "", "p3"),
-    ]
-    with pytest.raises(
-        UsageError, match="has no column Image Index and no column Finding Labels and no column Patient ID"
-    ):
-        check_table(str(tmp_path / "rows.csv"), PRESETS["nih14"].table)
+def test_a_table_that_is_compressed_with_gzip_is_read(tmp_path: Path) -> None:
+    uri = write_csv(tmp_path / "rows.csv", ("image_uri", "label", "split", "group"), *CELLS)
+    packed = gzip.compress(b"\xef\xbb\xbf" + (tmp_path / "rows.csv").read_bytes())
+    (tmp_path / "rows.csv.gz").write_bytes(packed)
+    check_table(f"{uri}.gz")
+    assert list(read_rows(f"{uri}.gz")) == numbered(2)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "other"])
+def test_a_damaged_gzip_file_is_refused(tmp_path: Path, damage: str) -> None:
+    random = np.random.default_rng(0)
+    text = "image_uri,label\n" + "".join(f"{value:x}.png,A\n" for value in random.integers(0, 2**60, 5000).tolist())
+    packed = bytearray(gzip.compress(text.encode()))
+    if damage == "flipped":
+        packed[-6] ^= 0xFF  # the checksum: rows that still look right must not be taken
+    found = {"cut": bytes(packed[:-2000]), "flipped": bytes(packed), "other": text.encode()}[damage]
+    (tmp_path / "rows.csv.gz").write_bytes(found)
+    with pytest.raises(UnreadableTable, match="not a complete gzip file; fetch it again"):
+        list(read_rows(str(tmp_path / "rows.csv.gz")))
