@@ -55,6 +55,7 @@ setup(
             "mypy>=1.18",
             "pip>=25.0",
             "pytest>=8.4",
+            "pytest-xdist>=3.8",
             "ruff>=0.14",
             "setuptools>=77",
             # On Python 3.10 tensorflow-metadata caps protobuf below what apache-beam[gcp] needs.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tests.conftest import write_images
-from tests.schemas.image_files import dicom_file
+from tests.schemas.dicom_files import dicom_file
 
 NIH_HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"

@@ -18,22 +18,9 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from schemas.pixels.rejection import SkipReason
 from tests.beam_jobs.standin_words import EXIT, HANG, stand_in_path
 from tests.conftest import Result, files_of, labelled, manifest_of, write_images
-from tests.schemas.image_files import (
-    GOOD,
-    NAMES,
-    REJECTED,
-    dicom_bytes,
-    dicom_file,
-    dicom_object,
-    large_dicom,
-    large_picture,
-    many_frames,
-    picture,
-    png_of_size,
-    scene,
-    twelve_bits,
-    variant,
-)
+from tests.schemas.dicom_files import dicom_bytes, dicom_file, dicom_object, large_dicom, many_frames, twelve_bits
+from tests.schemas.image_files import GOOD, REJECTED, large_picture, png_of_size
+from tests.schemas.pictures import NAMES, picture, scene, variant
 
 Convert = Callable[..., Result]
 FILES, HOSTILE = 2000, 300

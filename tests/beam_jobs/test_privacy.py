@@ -14,7 +14,9 @@ from beam_jobs.reading.manifest import require_manifest
 from beam_jobs.reading.shards import read_examples
 from schemas.pixels.rejection import Reason
 from tests.conftest import Result, convert_command, files_of, labelled, manifest_of, write_images
-from tests.schemas.image_files import GOOD, NAMES, REJECTED, dicom_file, scene
+from tests.schemas.dicom_files import dicom_file
+from tests.schemas.image_files import GOOD, REJECTED
+from tests.schemas.pictures import NAMES, scene
 
 Convert = Callable[..., Result]
 

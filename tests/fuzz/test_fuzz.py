@@ -35,7 +35,9 @@ from schemas.pixels.rejection import Decoded, ImageRejected, ImageSkipped, Reaso
 from schemas.pixels.settings import ImageSettings
 from tests.conftest import Result, files_of, labelled, write_images
 from tests.fuzz.mutate import mutated
-from tests.schemas.image_files import GOOD, NAMES, REJECTED, dicom_bytes, dicom_object, picture, twelve_bits
+from tests.schemas.dicom_files import dicom_bytes, dicom_object, twelve_bits
+from tests.schemas.image_files import GOOD, REJECTED
+from tests.schemas.pictures import NAMES, picture
 
 FOUND = Path(__file__).parent / "found"
 SECONDS = float(os.environ.get("SECONDS", "60"))

@@ -4,7 +4,6 @@
 or SkipReason that decoding must give.
 """
 
-import io
 import struct
 import zlib
 from collections.abc import Callable
@@ -13,51 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.encaps import encapsulate
-from pydicom.filewriter import dcmwrite
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit
+from pydicom.uid import ImplicitVRLittleEndian
 
 from schemas.pixels.rejection import Reason, SkipReason
-
-DIGITAL_XRAY = "1.2.840.10008.5.1.4.1.1.1.1"
-NAMES = ("Zebedee^Quill", "MRN-8812-QX", "Dr^Farthing", "Saint Osyth Infirmary", "19410203")
-
-
-_variant = 0  # changed by `variant`, so that a folder can hold many files of one kind without duplicates
-
-
-def variant(make: Callable[[], bytes], number: int) -> bytes:
-    """The file that `make` makes, with `number` (0 to 2047; 0 for none) in its picture or its identifier."""
-    global _variant
-    _variant = number
-    try:
-        return make()
-    finally:
-        _variant = 0
-
-
-def scene(height: int = 120, width: int = 160) -> NDArray[np.uint8]:
-    """A smooth picture that differs from its rotations and mirror images: uint8 [height, width], 20 to 235."""
-    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
-    smooth = 20 + 100 * x * x + 70 * y + 45 * np.exp(-30 * ((x - 0.3) ** 2 + (y - 0.2) ** 2))
-    for bit in range(11):  # a row of bright dots in the middle
-        if _variant >> bit & 1:
-            smooth[height // 2 : height // 2 + 4, width // 20 + 4 * bit : width // 20 + 4 * bit + 4] = 235
-    pixels: NDArray[np.uint8] = np.rint(smooth).astype(np.uint8)
-    return pixels
-
-
-def saved(image: Image.Image, format: str, **options: Any) -> bytes:
-    """The file that Pillow writes."""
-    stream = io.BytesIO()
-    image.save(stream, format, **options)
-    return stream.getvalue()
-
-
-def picture(format: str, mode: str = "L", **options: Any) -> bytes:
-    """`scene()` in another format and mode."""
-    return saved(Image.fromarray(scene()).convert(mode), format, **options)
+from tests.schemas import pictures
+from tests.schemas.dicom_files import (
+    dicom_bytes,
+    dicom_file,
+    dicom_object,
+    encapsulated,
+    twelve_bits,
+    without_pixels,
+    wrong_rows,
+)
+from tests.schemas.pictures import NAMES, picture, saved, scene
 
 
 def textured_jpeg(**options: Any) -> bytes:
@@ -121,102 +89,13 @@ def animation(format: str, **options: Any) -> bytes:
 def deep_gradient(format: str, greatest: int = 65535, **options: Any) -> bytes:
     """A 16-bit ramp from 0 at the left to `greatest` at the right, 256x256."""
     pixels = np.tile(np.linspace(0, greatest, 256).astype(np.uint16), (256, 1))
-    pixels[-1, -1] -= _variant
+    pixels[-1, -1] -= pictures.chosen
     return saved(Image.fromarray(pixels), format, **options)
-
-
-def dicom_object(pixels: NDArray[Any] | None = None, **elements: Any) -> Dataset:
-    """A digital X-ray full of names, with native `pixels` ([rows, columns] or RGB); `elements` are set by keyword."""
-    dataset = Dataset()
-    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = DIGITAL_XRAY, f"1.2.3.4{_variant:04d}", "DX"
-    dataset.PatientName, dataset.PatientID, dataset.ReferringPhysicianName = NAMES[:3]
-    dataset.InstitutionName, dataset.PatientBirthDate = NAMES[3:]
-    if pixels is not None:
-        dataset.Rows, dataset.Columns = pixels.shape[:2]
-        dataset.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
-        dataset.PhotometricInterpretation = "MONOCHROME2" if pixels.ndim == 2 else "RGB"
-        dataset.BitsAllocated = dataset.BitsStored = 8 * pixels.dtype.itemsize
-        dataset.HighBit = dataset.BitsStored - 1
-        dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
-        if pixels.ndim == 3:
-            dataset.PlanarConfiguration = 0
-        content = pixels.tobytes()
-        dataset.add_new("PixelData", "OW" if pixels.dtype.itemsize == 2 else "OB", content + b"\0" * (len(content) % 2))
-    for keyword, value in elements.items():
-        setattr(dataset, keyword, value)
-    return dataset
-
-
-def dicom_bytes(dataset: Dataset, syntax: str = ExplicitVRLittleEndian, bare: bool = False) -> bytes:
-    """The file of `dataset`; `bare` leaves out preamble and file meta information."""
-    stream = io.BytesIO()
-    if bare:
-        dcmwrite(stream, dataset, implicit_vr=UID(syntax).is_implicit_VR, little_endian=True)
-        return stream.getvalue()
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = UID(syntax)
-    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = UID("1.2.3.4")
-    whole = FileDataset("", dataset, preamble=b"\0" * 128, file_meta=meta)
-    known = UID(syntax).is_transfer_syntax
-    dcmwrite(
-        stream, whole, enforce_file_format=known, **({} if known else {"implicit_vr": False, "little_endian": True})
-    )
-    return stream.getvalue()
 
 
 def large_picture(format: str, mode: str, side: int) -> bytes:
     """`side` x `side` pixels of one colour."""
     return saved(Image.new(mode, (side, side)), format)
-
-
-def large_dicom(kind: str, side: int) -> bytes:
-    """`side` x `side` colour pixels: `kind` is JPEG, JPEG2000 or, for native pixels, a photometric interpretation."""
-    elements = {"Rows": side, "Columns": side, "SamplesPerPixel": 3, "PlanarConfiguration": 0}
-    if kind in ("JPEG", "JPEG2000"):
-        frame = saved(Image.new("RGB", (side, side), (7, 8, 9)), kind, **({"no_jp2": True} if kind != "JPEG" else {}))
-        syntax = JPEGBaseline8Bit if kind == "JPEG" else JPEG2000Lossless
-        return encapsulated(frame, syntax, PhotometricInterpretation="YBR_FULL_422", **elements)
-    native = bytes(3 * side * side)
-    return dicom_bytes(dicom_object(scene(), PhotometricInterpretation=kind, PixelData=native, **elements))
-
-
-def many_frames(megabytes: int) -> bytes:
-    """A DICOM file of `megabytes` frames of one megabyte each."""
-    elements = {"Rows": 1000, "Columns": 1000, "NumberOfFrames": megabytes, "PixelData": bytes(megabytes * 1_000_000)}
-    return dicom_bytes(dicom_object(scene(), **elements))
-
-
-def dicom_file(pixels: NDArray[Any] | None = None, **elements: Any) -> bytes:
-    """`dicom_object` as a file."""
-    return dicom_bytes(dicom_object(scene() if pixels is None else pixels, **elements))
-
-
-def encapsulated(frame: bytes, syntax: str = JPEGBaseline8Bit, **elements: Any) -> bytes:
-    """A DICOM file of the scene's size around one compressed frame."""
-    dataset = dicom_object(scene(), **elements)
-    dataset.add_new("PixelData", "OB", encapsulate([frame]))
-    dataset["PixelData"].is_undefined_length = True
-    return dicom_bytes(dataset, syntax)
-
-
-def twelve_bits() -> NDArray[np.uint16]:
-    """The scene with 12 bits stored in 16: its range becomes 0 to 4095."""
-    gray = scene().astype(np.float64)
-    levels: NDArray[np.uint16] = np.rint((gray - gray.min()) / (gray.max() - gray.min()) * 4095).astype(np.uint16)
-    return levels
-
-
-def without_pixels(sop_class: str = DIGITAL_XRAY) -> bytes:
-    """A DICOM object that holds no PixelData."""
-    return dicom_bytes(dicom_object(SOPClassUID=sop_class))
-
-
-def wrong_rows() -> bytes:
-    """A DICOM file whose Rows exceed its pixels."""
-    dataset = dicom_object(scene())
-    dataset.Rows = 500
-    return dicom_bytes(dataset)
 
 
 def float_tiff(*values: float) -> bytes:
@@ -267,11 +146,14 @@ GOOD: dict[str, Callable[[], bytes]] = {
 
 REJECTED: dict[str, tuple[Callable[[], bytes], Reason | SkipReason]] = {
     "zero bytes.jpg": (lambda: b"", Reason.EMPTY),
-    "page.jpg": (lambda: b"<!DOCTYPE html><html><body>404 not found: %d</body></html>" % _variant, Reason.NOT_AN_IMAGE),
+    "page.jpg": (
+        lambda: b"<!DOCTYPE html><html><body>404 not found: %d</body></html>" % pictures.chosen,
+        Reason.NOT_AN_IMAGE,
+    ),
     "cut.jpg": (lambda: textured_jpeg()[:-5000], Reason.TRUNCATED),
     "cut progressive.jpg": (lambda: textured_jpeg(progressive=True)[:-5000], Reason.TRUNCATED),
     "no end.jpg": (lambda: picture("JPEG")[:-2], Reason.TRUNCATED),
-    "cut header.jpg": (lambda: picture("JPEG", comment=b"%d" % _variant)[:100], Reason.TRUNCATED),
+    "cut header.jpg": (lambda: picture("JPEG", comment=b"%d" % pictures.chosen)[:100], Reason.TRUNCATED),
     "damaged.jpg": (lambda: damaged_in_the_middle(textured_jpeg(), 2000), Reason.DAMAGED),
     "cut.png": (lambda: picture("PNG")[:-500], Reason.TRUNCATED),
     "no end.png": (lambda: picture("PNG")[:-12], Reason.TRUNCATED),
@@ -280,14 +162,14 @@ REJECTED: dict[str, tuple[Callable[[], bytes], Reason | SkipReason]] = {
     "cut.gif": (lambda: picture("GIF")[:-3000], Reason.TRUNCATED),
     "cut.bmp": (lambda: picture("BMP")[:-3000], Reason.TRUNCATED),
     "cut.webp": (lambda: picture("WEBP", "RGB")[:-50], Reason.TRUNCATED),
-    "bomb.png": (lambda: png_of_size(30_000, 30_000 + _variant), Reason.TOO_MANY_PIXELS),
-    "one pixel.png": (lambda: saved(Image.new("L", (1, 1), _variant % 256), "PNG"), Reason.TOO_SMALL),
-    "stripe.jpg": (lambda: saved(Image.new("L", (840 + _variant, 40)), "JPEG"), Reason.BAD_ASPECT),
+    "bomb.png": (lambda: png_of_size(30_000, 30_000 + pictures.chosen), Reason.TOO_MANY_PIXELS),
+    "one pixel.png": (lambda: saved(Image.new("L", (1, 1), pictures.chosen % 256), "PNG"), Reason.TOO_SMALL),
+    "stripe.jpg": (lambda: saved(Image.new("L", (840 + pictures.chosen, 40)), "JPEG"), Reason.BAD_ASPECT),
     "animated.gif": (lambda: animation("GIF"), Reason.ANIMATED),
     "animated.png": (lambda: animation("PNG"), Reason.ANIMATED),
     "animated.webp": (lambda: animation("WEBP", lossless=True), Reason.ANIMATED),
     "pages.tiff": (lambda: animation("TIFF"), Reason.MULTI_FRAME),
-    "not numbers.tiff": (lambda: float_tiff(float("nan"), float("inf"), _variant), Reason.UNSUPPORTED),
+    "not numbers.tiff": (lambda: float_tiff(float("nan"), float("inf"), pictures.chosen), Reason.UNSUPPORTED),
     "cut.dcm": (lambda: dicom_file()[:-2000], Reason.TRUNCATED),
     "cut jpeg.dcm": (lambda: encapsulated(picture("JPEG"))[:-1000], Reason.TRUNCATED),
     "frames.dcm": (lambda: dicom_file(NumberOfFrames=4), Reason.MULTI_FRAME),

@@ -20,17 +20,9 @@ from schemas.pixels.decode import decode
 from schemas.pixels.rejection import Decoded, ImageRejected, Reason
 from schemas.pixels.settings import ImageSettings
 from tests.conftest import Result, files_of, write_images
-from tests.schemas.image_files import (
-    GOOD,
-    NAMES,
-    dicom_bytes,
-    dicom_file,
-    dicom_object,
-    encapsulated,
-    picture,
-    saved,
-    twelve_bits,
-)
+from tests.schemas.dicom_files import dicom_bytes, dicom_file, dicom_object, encapsulated, twelve_bits
+from tests.schemas.image_files import GOOD
+from tests.schemas.pictures import NAMES, picture, saved
 
 SETTINGS = ImageSettings(image_size=256)
 Decode = Callable[[bytes], Decoded]

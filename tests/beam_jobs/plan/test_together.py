@@ -14,50 +14,12 @@ from beam_jobs.plan.together import Member, changes_of, lowest_in_chain
 from beam_jobs.reading.manifest import require_manifest
 from beam_jobs.reading.shards import read_examples
 from schemas.identity import pseudonym
-from tests.beam_jobs.leakage.test_near_duplicates import cropped, phantom
+from tests.beam_jobs.plan.conftest import KEY
 from tests.conftest import Result, files_of, manifest_of
 
 Convert = Callable[..., Result]
-KEY = b"0123456789abcdef"
 GROUPS = ("--group_pattern", r"/(p\d+)_", "--validation_fraction", 0.3, "--test_fraction", 0.3)
 PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
-
-
-def draw(folder: Path, name: str, seed: int, **options: Any) -> None:
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    phantom(seed, 96).save(folder / name, **options)
-
-
-@pytest.fixture
-def carved(tmp_path: Path) -> Path:
-    """Patients p10 to p29 with two images each. Every second patient also has a copy of an image of the next one: p10 of
-    p11, ... p28 of p29. p10, p11 and p12 form a chain, because p12 has a cropped copy of the same image of p11."""
-    raw = tmp_path / "raw"
-    for patient, k in itertools.product(range(10, 30), range(2)):
-        draw(raw, f"{label(patient)}/p{patient}_{k}.png", 2 * patient + k)
-    for patient in range(10, 30, 2):
-        draw(raw, f"{label(patient)}/p{patient}_copy.jpg", 2 * (patient + 1), quality=90)
-    cropped(phantom(22, 96)).save(raw / label(12) / "p12_crop.png")
-    return raw
-
-
-def label(patient: int) -> str:
-    return "NORMAL" if patient < 20 else "PNEUMONIA"
-
-
-@pytest.fixture
-def given(tmp_path: Path) -> Path:
-    """Images in each split and class. Two images of train have copies in test and one has a copy in val; one image of val
-    has a copy in test."""
-    raw = tmp_path / "raw"
-    for n, (split, name) in enumerate(itertools.product(("train", "val", "test"), ("NORMAL", "PNEUMONIA"))):
-        for k in range(6):
-            draw(raw, f"{split}/{name}/{k}.png", 10 * n + k)
-    draw(raw, "test/NORMAL/copy0.jpg", 0, quality=90)
-    draw(raw, "test/NORMAL/copy1.jpg", 1, quality=80)
-    draw(raw, "val/NORMAL/copy2.jpg", 2, quality=80)
-    draw(raw, "test/PNEUMONIA/copy30.jpg", 30, quality=80)
-    return raw
 
 
 @pytest.fixture(params=["unkeyed", "keyed"])
@@ -207,76 +169,6 @@ def test_a_quarantine_is_retried_only_with_the_same_pairs(carved: Path, tmp_path
     assert result.code == 0, result.err
     assert convert(carved, tmp_path / "full", *GROUPS, *near).code == 0
     assert files_of(tmp_path / "3") == files_of(tmp_path / "full")
-
-
-def test_pairs_that_cannot_be_acted_on_are_refused(given: Path, tmp_path: Path, convert: Convert) -> None:
-    def refusal(*flags: object, source: Path = given) -> str:
-        result = convert(source, tmp_path / "2", "--near_duplicates_of", tmp_path / "1", *flags)
-        assert result.code == 2
-        assert not (tmp_path / "2").exists()
-        return result.error
-
-    assert f"{tmp_path}/1 is not a data set" in refusal()
-    assert convert(given, tmp_path / "1").code == 0
-    (tmp_path / "key").write_bytes(KEY)
-    assert "has unkeyed ids; omit --id_key_file" in refusal("--id_key_file", tmp_path / "key")
-    shutil.copytree(given, tmp_path / "elsewhere/raw")
-    assert "its leakage.json names none of the inputs" in refusal(source=tmp_path / "elsewhere")
-    same = convert(given, tmp_path / "1", "--near_duplicates_of", tmp_path / "1", "--overwrite")
-    assert (same.code, "is also --output" in same.error) == (2, True)
-    (tmp_path / "1/leakage.json").unlink()
-    assert "has no leakage.json; convert it again" in refusal()
-    (tmp_path / "1/leakage.json").mkdir()
-    assert "cannot read" in refusal()
-
-
-def test_pairs_of_keyed_ids_need_the_same_key(given: Path, tmp_path: Path, convert: Convert) -> None:
-    (tmp_path / "key").write_bytes(KEY)
-    (tmp_path / "other").write_bytes(KEY[::-1])
-    assert convert(given, tmp_path / "1", "--id_key_file", tmp_path / "key").code == 0
-    near = ("--near_duplicates_of", tmp_path / "1")
-    refused = convert(given, tmp_path / "2", *near)
-    assert (refused.code, "has keyed ids; give the same --id_key_file" in refused.error) == (2, True)
-    refused = convert(given, tmp_path / "2", *near, "--id_key_file", tmp_path / "other")
-    assert (refused.code, "its leakage.json names none of the inputs" in refused.error) == (2, True)
-
-
-def test_pairs_from_an_older_release_are_refused(given: Path, tmp_path: Path, convert: Convert) -> None:
-    assert convert(given, tmp_path / "1").code == 0
-    leaks = leaks_of(tmp_path / "1")
-    leaks["near_duplicates_across_splits"]["measure"] = "64-bit difference hashes of the stored pixels, Hamming ..."
-    (tmp_path / "1/leakage.json").write_text(json.dumps(leaks))
-    refused = convert(given, tmp_path / "2", "--near_duplicates_of", tmp_path / "1")
-    assert refused.code == 2
-    assert "whose pairs look alike but need not be copies; convert that data set again" in refused.error
-
-
-def test_a_report_with_any_kind_of_damage_is_refused(given: Path, tmp_path: Path, convert: Convert) -> None:
-    assert convert(given, tmp_path / "1").code == 0
-    path = tmp_path / "1/leakage.json"
-    whole = path.read_text()
-    leaks = json.loads(whole)
-    near = leaks["near_duplicates_across_splits"]
-    pair = near["pairs"][0]
-    odd: list[Any] = [None, 1, 1.5, True, "x", "", [], {}, [[]], {"ids": 3}, [None], -1]
-    damaged = [whole[:-40], "", "\0", "[" * 100_000, "9" * 5000, *map(json.dumps, odd)]
-    for value in odd:
-        damaged.append(json.dumps({**leaks, "near_duplicates_across_splits": value}))
-        damaged += [json.dumps({**leaks, "near_duplicates_across_splits": {**near, "total": value}})]
-        if not isinstance(value, str):
-            damaged += [json.dumps({**leaks, "near_duplicates_across_splits": {**near, "measure": value}})]
-        if value != []:
-            damaged += [
-                json.dumps({**leaks, "near_duplicates_across_splits": {**near, "pairs": value}}),
-                json.dumps({**leaks, "near_duplicates_acted_on": value}),
-            ]
-        for ids in (value, [value], [pair["ids"][0], value], [*pair["ids"], value]):
-            broken = {**near, "pairs": [{**pair, "ids": ids}]}
-            damaged.append(json.dumps({**leaks, "near_duplicates_across_splits": broken}))
-    for text in damaged:
-        path.write_text(text)
-        refused = convert(given, tmp_path / "2", "--near_duplicates_of", tmp_path / "1")
-        assert (refused.code, "is damaged" in refused.error) == (2, True), text[:300]
 
 
 def test_a_chain_of_links_leads_to_its_lowest_name() -> None:
