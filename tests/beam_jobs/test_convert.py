@@ -164,7 +164,7 @@ def test_worker_processes_give_the_same_bytes(tmp_path: Path, convert: Convert) 
         + ["--direct_running_mode=multi_processing", "--direct_num_workers=2"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")

@@ -48,7 +48,7 @@ tf.io.gfile.rename(f"{sys.argv[1]}/run/history.csv", f"{sys.argv[1]}/run/final.c
 
 def run_python(code: str, *arguments: str, environment: dict[str, str] | None = None) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout

@@ -161,7 +161,7 @@ def test_the_key_is_not_in_any_output_or_log(tmp_path: Path, key_file: Path, bea
         raw, tmp_path / "out", "--debug", "--id_key_file", key_file, *beam_flags, "--max_reject_fraction"
     )
     for fraction, code in (("0", 1), ("1", 0)):  # the first run leaves its work folder, the second publishes
-        done = subprocess.run([*command, fraction], capture_output=True, timeout=120)
+        done = subprocess.run([*command, fraction], capture_output=True, timeout=300)
         assert done.returncode == code, done.stderr.decode()
         written = files_of(tmp_path / "out")
         assert any(name.startswith("_work/") for name in written) == (code == 1)

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,16 +11,22 @@ from schemas.decoders.pool import DecoderPool
 from schemas.pixels.decode import decode
 from schemas.pixels.rejection import Decoded, ImageRejected, ImageSkipped
 from schemas.pixels.settings import ImageSettings
-from tests.beam_jobs.standin_words import (
-    stand_in_path,
-)
+from tests.beam_jobs.standin_words import TOLD, stand_in_path
 
 SETTINGS = ImageSettings(image_size=32, channels=3)
 
 
 @pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", [*stand_in_path().split(os.pathsep), *sys.path])
+def told(tmp_path: Path) -> Path:
+    """Where the stand-in decoder leaves a file HANGS when it begins to hang."""
+    folder = tmp_path / f"{TOLD}here"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def stand_in(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*stand_in_path(told).split(os.pathsep), *sys.path])
 
 
 @pytest.fixture

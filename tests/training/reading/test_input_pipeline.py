@@ -205,4 +205,4 @@ def test_a_script_that_leaves_an_iterator_unfinished_ends(dataset: DataSet) -> N
         "left = iter(batches(split, 2, Order(0, tf.Variable(0, dtype=tf.int64)), cache_bytes=0));"
         "[next(left) for _ in range(100)]"
     )
-    subprocess.run([sys.executable, "-c", code, str(dataset.folder)], cwd=ROOT, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, str(dataset.folder)], cwd=ROOT, check=True, timeout=300)
