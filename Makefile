@@ -63,8 +63,8 @@ evaluate: setup ## RUN=... DATA=DIR|gs://... [ARGS=...]: a trained model -> metr
 	@test -n "$(RUN)" -a -n "$(DATA)" || { echo "usage: make evaluate RUN=... DATA=... [ARGS=...]" >&2; exit 2; }
 	@$(RUN_PYTHON) -m training.evaluate --run "$(RUN)" --data "$(DATA)" $(ARGS)
 
-test: setup ## Run the tests
-	@$(RUN_PYTHON) -m pytest $(ARGS)
+test: setup ## Run the tests, in several processes [ARGS="-n 0 ..." for one]
+	@$(RUN_PYTHON) -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-demo: demo ## Run the demo and check what it leaves
 	@$(RUN_PYTHON) -m pytest -m demo tests/test_demo.py

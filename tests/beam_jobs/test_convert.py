@@ -14,14 +14,16 @@ import pytest
 from PIL import Image
 
 from beam_jobs import verify
+from beam_jobs.convert import main
 from beam_jobs.reading.manifest import require_manifest
 from beam_jobs.reading.shards import read_examples
 from schemas.dataset import OUTCOMES
+from schemas.errors import run_command
 from schemas.example import Example
 from schemas.identity import pseudonym
 from schemas.pixels.decode import decode
 from schemas.pixels.settings import ImageSettings
-from tests.conftest import Result, files_of, labelled, manifest_of, write_images
+from tests.conftest import Result, convert_command, files_of, labelled, manifest_of, write_images
 
 Convert = Callable[..., Result]
 
@@ -125,6 +127,15 @@ def test_the_kermany_preset_merges_val_and_leaves_test_unchanged(tmp_path: Path,
     assert ids == {pseudonym("id", name) for name in names if "/test/" in name}
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
+    """A folder of images, and the files of the data set that a conversion without special flags makes of it."""
+    folder = tmp_path_factory.mktemp("plain")
+    raw = write_images(folder / "raw", labelled(20, suffix=".jpeg"))
+    assert run_command(main, ["--input", str(raw), "--output", str(folder / "out"), "--shards", "3"]) == 0
+    return raw, files_of(folder / "out")
+
+
 @pytest.mark.parametrize(
     "flags",
     [
@@ -137,37 +148,26 @@ def test_the_kermany_preset_merges_val_and_leaves_test_unchanged(tmp_path: Path,
     ],
 )
 def test_shards_do_not_depend_on_threads_or_runners(
-    tmp_path: Path, convert: Convert, flags: tuple[object, ...]
+    tmp_path: Path, convert: Convert, plain: tuple[Path, dict[str, bytes]], flags: tuple[object, ...]
 ) -> None:
-    raw = write_images(tmp_path / "raw", labelled(20, suffix=".jpeg"))
-    assert convert(raw, tmp_path / "one", "--shards", 3).code == 0
-    assert convert(raw, tmp_path / "two", "--shards", 3, *flags).code == 0
-    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+    raw, files = plain
+    assert convert(raw, tmp_path / "out", "--shards", 3, *flags).code == 0
+    assert files_of(tmp_path / "out") == files
 
 
-def test_worker_processes_give_the_same_bytes(tmp_path: Path, convert: Convert) -> None:
-    raw = write_images(tmp_path / "raw", labelled(20, suffix=".jpeg"))
-    assert convert(raw, tmp_path / "one", "--shards", 3).code == 0
+def test_worker_processes_give_the_same_bytes(tmp_path: Path, plain: tuple[Path, dict[str, bytes]]) -> None:
+    raw, files = plain
     # In a subprocess, because Beam's worker processes are not meant to be started from pytest's process.
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "beam_jobs.convert",
-            "--input",
-            str(raw),
-            "--output",
-            str(tmp_path / "two"),
-            "--shards",
-            "3",
-        ]
-        + ["--direct_running_mode=multi_processing", "--direct_num_workers=2"],
+        convert_command(
+            raw, tmp_path / "out", "--shards", 3, "--direct_running_mode=multi_processing", "--direct_num_workers=2"
+        ),
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+    assert files_of(tmp_path / "out") == files
 
 
 def test_the_seed_changes_the_splits_but_not_the_ids(tmp_path: Path, convert: Convert) -> None:

@@ -14,7 +14,7 @@ from schemas.example import frame_record
 from tests.gcs.bucket import Bucket, running_server
 from tests.gcs.tls_front import TlsFront
 
-READ_WITH_TENSORFLOW = """
+USE_TENSORFLOW = """
 import json, sys
 import tensorflow as tf
 
@@ -33,11 +33,6 @@ found = {
     "records": [record.numpy().hex() for record in tf.data.TFRecordDataset(names, buffer_size=1024)],
 }
 print(json.dumps(found))
-"""
-
-WRITE_WITH_TENSORFLOW = """
-import sys
-import tensorflow as tf
 
 tf.io.gfile.makedirs(f"{sys.argv[1]}/run")
 with tf.io.gfile.GFile(f"{sys.argv[1]}/run/history.csv", "w") as file:
@@ -144,7 +139,9 @@ def test_the_server_ends_with_its_context() -> None:
     assert not answers(address)
 
 
-def test_tensorflow_reads_the_same_records(bucket: Bucket, tls_front: TlsFront) -> None:
+def test_tensorflow_reads_the_same_records_and_writes_and_renames_an_object(
+    bucket: Bucket, tls_front: TlsFront
+) -> None:
     records = [os.urandom(size) for size in (1, 900, 4096, 0, 20_000)]
     bucket.write(
         {
@@ -153,7 +150,7 @@ def test_tensorflow_reads_the_same_records(bucket: Bucket, tls_front: TlsFront) 
             "data/b.tfrecord": b"".join(map(frame_record, records[3:])),
         }
     )
-    found = json.loads(run_python(READ_WITH_TENSORFLOW, bucket.uri, environment=tls_front.environment))
+    found = json.loads(run_python(USE_TENSORFLOW, bucket.uri, environment=tls_front.environment))
     names = [f"{bucket.uri}/data/a-0 of 2.tfrecord", f"{bucket.uri}/data/b.tfrecord"]
     assert found == {
         "exists": [True, True, False],
@@ -166,10 +163,6 @@ def test_tensorflow_reads_the_same_records(bucket: Bucket, tls_front: TlsFront) 
     }
     assert tls_front.objects_read(bucket.name) == {"data/head.txt", "data/a-0 of 2.tfrecord", "data/b.tfrecord"}
     assert any(request.range for request in tls_front.requests)
-
-
-def test_tensorflow_writes_and_renames_an_object(bucket: Bucket, tls_front: TlsFront) -> None:
-    run_python(WRITE_WITH_TENSORFLOW, bucket.uri, environment=tls_front.environment)
     assert bucket.read("run/final.csv") == b"epoch,loss" * 1000
     assert "run/history.csv" not in bucket.names()
 

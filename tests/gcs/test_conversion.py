@@ -146,17 +146,16 @@ def test_training_reads_the_bucket_through_tensorflows_own_client(
 ) -> None:
     data = f"{bucket.uri}/out/1.0.0"
     assert convert(raw, data, "--max_reject_fraction", 0.5, "--shards", 2).code == 0
-    for arguments in (
-        ["training.train", "--data", data, "--recipe", "model1", "--output", tmp_path / "run", "--epochs", "1"],
-        ["training.evaluate", "--run", tmp_path / "run", "--data", data, "--split", "test"],
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", *map(str, arguments)],
-            env=tls_front.environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
+    run = str(tmp_path / "run")
+    code = f"""
+from schemas.errors import run_command
+from training import evaluate, train
+assert run_command(train.main, ["--data", {data!r}, "--recipe", "model1", "--output", {run!r}, "--epochs", "1"]) == 0
+assert run_command(evaluate.main, ["--run", {run!r}, "--data", {data!r}, "--split", "test"]) == 0
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=tls_front.environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run/metrics.json").read_text())["examples"] == 20
     assert any(".tfrecord-" in str(request) for request in tls_front.requests)

@@ -1,6 +1,7 @@
 """The training command: what it leaves, that a resumed run is the undisturbed one, and its errors."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,14 @@ def test_a_killed_and_resumed_run_is_the_undisturbed_one(dataset: DataSet, tmp_p
     assert_same_run(whole, killed)
 
 
+@pytest.fixture(scope="module")
+def three_epochs(dataset: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run of three epochs."""
+    output = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert run_command(train.main, flags(dataset, output, "--epochs", "3")) == 0
+    return output
+
+
 def assert_same_run(first: Path, second: Path) -> None:
     rows, others = read_history(str(first)), read_history(str(second))
     assert len(rows) == len(others)
@@ -120,22 +129,20 @@ def assert_same_run(first: Path, second: Path) -> None:
         np.testing.assert_allclose(other, weight, rtol=1e-3, atol=1e-5)
 
 
-def test_a_finished_run_goes_on_for_more_epochs(dataset: DataSet, tmp_path: Path) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert run_command(train.main, flags(dataset, whole, "--epochs", "3")) == 0
+def test_a_finished_run_goes_on_for_more_epochs(dataset: DataSet, tmp_path: Path, three_epochs: Path) -> None:
+    parts = tmp_path / "parts"
     assert run_command(train.main, flags(dataset, parts, "--epochs", "1", "--resume")) == 0
     assert run_command(train.main, flags(dataset, parts, "--epochs", "3", "--resume")) == 0
-    assert_same_run(whole, parts)
+    assert_same_run(three_epochs, parts)
 
 
-def test_a_damaged_backup_falls_back_to_the_one_before(dataset: DataSet, tmp_path: Path) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert run_command(train.main, flags(dataset, whole, "--epochs", "3")) == 0
+def test_a_damaged_backup_falls_back_to_the_one_before(dataset: DataSet, tmp_path: Path, three_epochs: Path) -> None:
+    parts = tmp_path / "parts"
     assert run_command(train.main, flags(dataset, parts, "--epochs", "2")) == 0
     backup = parts / "backup" / "latest.weights.h5"
     backup.write_bytes(backup.read_bytes()[:1000])
     assert run_command(train.main, flags(dataset, parts, "--epochs", "3", "--resume")) == 0
-    assert_same_run(whole, parts)
+    assert_same_run(three_epochs, parts)
 
 
 def test_of_epochs_with_equal_auc_the_one_with_the_lowest_loss_is_best() -> None:
@@ -169,10 +176,11 @@ def test_mixed_precision_leaves_a_run_in_32_bits(dataset: DataSet, tmp_path: Pat
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
 
-def test_same_seed_same_run_and_streaming_trains_too(dataset: DataSet, tmp_path: Path) -> None:
-    for name, more in {"a": (), "b": (), "c": ("--seed", "1"), "d": ("--cache_mb", "0")}.items():
+def test_same_seed_same_run_and_streaming_trains_too(dataset: DataSet, tmp_path: Path, three_epochs: Path) -> None:
+    for name, more in {"b": (), "c": ("--seed", "1"), "d": ("--cache_mb", "0")}.items():
         assert run_command(train.main, flags(dataset, tmp_path / name, "--epochs", "1", *more)) == 0
-    first, second, other, streamed = (read_history(str(tmp_path / name))[0] for name in "abcd")
+    first = read_history(str(three_epochs))[0]
+    second, other, streamed = (read_history(str(tmp_path / name))[0] for name in "bcd")
     assert second == pytest.approx(first, rel=1e-4)
     assert other["loss"] != pytest.approx(first["loss"], rel=1e-4)
     assert np.isfinite(streamed["loss"])
@@ -190,9 +198,10 @@ class TestErrors:
         assert "already holds a run" in fails(2, train.main, *flags(dataset, run))
         assert (run / "config.json").read_bytes() == before
 
-    def test_overwrite_removes_the_old_run_and_nothing_else(self, dataset: DataSet, tmp_path: Path) -> None:
-        output = tmp_path / "run"
-        assert run_command(train.main, flags(dataset, output, "--epochs", "2")) == 0
+    def test_overwrite_removes_the_old_run_and_nothing_else(
+        self, dataset: DataSet, tmp_path: Path, three_epochs: Path
+    ) -> None:
+        output = shutil.copytree(three_epochs, tmp_path / "run")
         (output / "notes.txt").write_text("mine")
         (output / "metrics.json").write_text("{}")
         assert run_command(train.main, flags(dataset, output, "--epochs", "1", "--overwrite")) == 0

@@ -158,10 +158,10 @@ def test_webp_has_a_lower_pixel_limit() -> None:
 
 def test_a_bomb_is_rejected_from_its_header() -> None:
     bomb = image_files.png_of_size(30_000, 30_000, rows=1000)
-    start = time.perf_counter()
+    start = time.thread_time()  # not wall time, of which a busy machine takes more
     with pytest.raises(ImageRejected) as caught:
         decode(bomb, SETTINGS)
-    assert time.perf_counter() - start < 0.5
+    assert time.thread_time() - start < 0.5
     assert caught.value.reason is Reason.TOO_MANY_PIXELS
     assert caught.value.detail.startswith("30000x30000 ")
 

@@ -83,8 +83,9 @@ def test_layers(name: str, expected: list[str]) -> None:
 @pytest.mark.parametrize("dtype", ["float32", FLOAT16])
 def test_outputs_are_probabilities_and_gradients_are_finite(name: str, dtype: str) -> None:
     keras.utils.set_random_seed(0)
-    model = network(name, SHAPE, augment=True, dtype=dtype)
-    images = noise()
+    shape = (32, 32, 1) if name == "small_resnet" else SHAPE  # it is slow on a CPU in 16 bits
+    model = network(name, shape, augment=True, dtype=dtype)
+    images = noise(shape=shape)
     with tf.GradientTape() as tape:
         probabilities = model(images, training=True)
         loss = keras.losses.binary_crossentropy(np.ones((4, 1), np.float32), probabilities)
