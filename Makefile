@@ -1,7 +1,7 @@
 # Every target sets up .venv by itself, from the lock file. `make` alone lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo convert train evaluate test test-demo test-faults test-fuzz test-hostile test-memory test-tfio lint format bench
-.PHONY: lock clean
+.PHONY: bench-reading lock clean
 
 # The first Python from 3.10 to 3.13 that can create a virtual environment. PYTHON=... overrides it.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -17,9 +17,13 @@ TFIO := .venv-tfio
 TFIO_PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
   $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' 2>/dev/null \
   && echo $$p && break; done)
+BENCH := .venv-bench
+BENCH_PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
+  && echo $$p && break; done)
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Create .venv and install what the lock file pins
 
@@ -108,6 +112,19 @@ bench: setup ## Measure conversion, reading and the search for near-duplicates a
 	@$(RUN_PYTHON) -m benchmarks.reading
 	@$(RUN_PYTHON) -m benchmarks.near_duplicates
 
+bench-reading: setup $(BENCH)/ready ## Compare reading with other libraries too, in .venv-bench (6 GB; half an hour) [ARGS=...]
+	@$(RUN_PYTHON) -m benchmarks.reading $(ARGS)
+
+$(BENCH)/ready: requirements-bench.lock
+	@test -n "$(BENCH_PYTHON)" || { echo "error: no Python 3.11-3.13 with venv found, and grain needs one; install it or set \
+	BENCH_PYTHON=/path/to/python" >&2; exit 2; }
+	@echo "Installing into $(BENCH) (once, a few minutes) ..."
+	@rm -rf $(BENCH)
+	@$(BENCH_PYTHON) -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 --no-deps --require-hashes \
+	  -r requirements-bench.lock
+	@touch $@
+
 lock: setup ## Pin the newest dependencies that fit setup.py
 	@for target in cpu gpu; do \
 	  $(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py --extra gcp --extra dicom --extra dev \
@@ -116,7 +133,9 @@ lock: setup ## Pin the newest dependencies that fit setup.py
 	done
 	@printf 'pytest\nfake-gcs-server-python-wrapper\ntrustme\n' | $(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py - --extra tfio --universal \
 	  --python-version 3.10 --generate-hashes --no-annotate --no-header -o requirements-tfio.lock
+	@$(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py --extra bench --universal --python-version 3.11 \
+	  --generate-hashes --no-annotate --no-header -o requirements-bench.lock
 
 clean: ## Delete everything that make created
-	@rm -rf $(VENV) $(TFIO) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf $(VENV) $(TFIO) $(BENCH) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

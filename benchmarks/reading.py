@@ -1,115 +1,137 @@
-"""How fast are batches read from shards? `python -m benchmarks.reading [--examples N] [--batch N]`
+"""How fast are shuffled batches read? `python -m benchmarks.reading [--examples N] [--rounds N] [--small]`
 
-The limit is to read the raw records with TensorFlow and do nothing with them. The peer is the usual tutorial, with one
-parse per record. Ours streams the shards or keeps them in memory, as arrays or (for data sets of earlier releases)
-record by record. All read the same local shards in turn, and the medians of several rounds are compared.
+The limit is to read the raw records with TensorFlow and to do nothing with them. The peers are the usual tutorial and the
+data loaders of other libraries (benchmarks/readers). All read the same images in turn: from the disk, and from a bucket if
+they can. First, the contents of two epochs are compared. Then each way is timed in each round. The figures to quote are
+medians: of a speed, and of the ratio of two speeds in the same round.
+
+`make bench-reading` makes the environment of the peers that need one, and runs this.
 """
 
 import argparse
-import hashlib
+import contextlib
 import json
-import statistics
+import os
+import platform
+import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import google_crc32c
-import numpy as np
-import tensorflow as tf
+from benchmarks.readers.data import make_data
+from benchmarks.readers.process import ROOT, Reader, reader
+from benchmarks.readers.way import Data
+from benchmarks.reading_figures import BUCKET, DISK, draw, table
+from tests.gcs.bucket import fresh_bucket, running_server
+from tests.gcs.tls_front import running_front
 
-from schemas import example
-from schemas.dataset import Shard
-from schemas.shard_name import ShardName
-from training.reading.input_pipeline import Order, batches, steps
-from training.reading.records import Split
-
-_SHAPE, _SHARDS = (64, 64, 1), 16
+# Ours has a process of its own, because it sets TensorFlow's client for gs:// as it needs it.
+_OURS_AND_TENSORFLOW = ("ours", "tensorflow_peers")
+_OTHERS = ("torch_peers", "grain_peers")
 
 
-def main() -> None:
-    """Prints examples per second of each way in the first and in later epochs, and their ratios to the limit in the same
-    epoch; writes them as JSON."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints images/s in the first and the second epoch; writes reading.json, reading.md and reading.png."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--examples", type=int, default=40_000)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--shards", type=int, default=16)
+    parser.add_argument("--batch", type=int, nargs="+", default=[64, 1024])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/reading.json"))
-    flags = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        split = _write(Path(folder), flags.examples)
-        records = replace(split, record_bytes=None)  # as data sets of earlier releases
-        ways: dict[str, Callable[[], tf.data.Dataset]] = {
-            "raw records (limit)": lambda: _raw(split).batch(flags.batch).repeat(),
-            "one parse per record (peer)": lambda: _tutorial(split, flags.batch).repeat(),
-            "ours, streamed": lambda: _ours(split, flags.batch, cache_bytes=0),
-            "ours, in memory": lambda: _ours(split, flags.batch, cache_bytes=1 << 40),
-            "record by record, streamed": lambda: _ours(records, flags.batch, cache_bytes=0),
-            "record by record, in memory": lambda: _ours(records, flags.batch, cache_bytes=1 << 40),
-        }
-        # The first epoch includes what each way does before its first batch.
-        first, later = ({name: list[float]() for name in ways} for _ in range(2))
-        for _ in range(flags.rounds):
-            for name, way in ways.items():
-                start = time.perf_counter()
-                batches_of = iter(way())
-                for speeds in (first, later):
-                    for _ in range(steps(split, flags.batch)):
-                        next(batches_of)
-                    now = time.perf_counter()
-                    speeds[name].append(split.examples / (now - start))
-                    start = now
-    medians = {name: (statistics.median(first[name]), statistics.median(later[name])) for name in ways}
-    limits = medians["raw records (limit)"]
-    print(f"{'examples/s':<30}{'epoch 1':>10}{'of the limit':>14}{'epoch 2':>10}{'of the limit':>14}")
-    for name, speeds_of in medians.items():
-        cells = (f"{speed:>10,.0f}{speed / limit:>14.2f}" for speed, limit in zip(speeds_of, limits, strict=True))
-        print(f"{name:<30}{''.join(cells)}")
-    content = {"examples": split.examples, "batch": flags.batch, "epoch_1": first, "epoch_2": later}
-    flags.json.write_text(json.dumps(content, indent=1) + "\n")
-
-
-def _write(folder: Path, examples: int) -> Split:
-    rng = np.random.default_rng(0)
-    shards = []
-    for index in range(_SHARDS):
-        count = len(range(index, examples, _SHARDS))
-        name = str(ShardName("cxr", "train", index, _SHARDS))
-        records = b"".join(example.frame_record(example.encode_example(_example(rng, n))) for n in range(count))
-        (folder / name).write_bytes(records)
-        crc = f"{google_crc32c.value(records):08x}"
-        shards.append(Shard(name, len(records), hashlib.sha256(records).hexdigest(), count, (count, 0), crc))
-    return Split(str(folder), "train", tuple(shards), _SHAPE, None, example.layout_of(_SHAPE, None).record_bytes)
-
-
-def _example(rng: np.random.Generator, number: int) -> example.Example:
-    name = f"{number:032x}"
-    return example.Example(rng.integers(0, 256, _SHAPE, dtype=np.uint8), number % 2, name, name)
-
-
-def _raw(split: Split) -> tf.data.Dataset:
-    return tf.data.TFRecordDataset([split.path(shard) for shard in split.shards])
-
-
-def _tutorial(split: Split, batch: int) -> tf.data.Dataset:
-    def parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        features = tf.io.parse_single_example(
-            record,
-            {
-                example.IMAGE: tf.io.FixedLenFeature([], tf.string),
-                example.LABEL: tf.io.FixedLenFeature([], tf.int64),
-            },
+    parser.add_argument("--small", action="store_true", help="1,000 examples, batches of 64, one round, no --peers")
+    parser.add_argument(
+        "--peers", type=Path, default=ROOT / ".venv-bench", metavar="VENV", help="made by bench-reading"
+    )
+    parser.add_argument("--output", type=Path, help="folder (default: benchmarks/results; with --small, none)")
+    flags = parser.parse_args(arguments)
+    if flags.small:
+        flags.examples, flags.shards, flags.batch, flags.rounds = 1000, 2, [64], 1
+    elif not flags.peers.exists():
+        print(
+            "PyTorch, tfrecord, webdataset and grain are left out, because they are not installed: make bench-reading"
         )
-        return tf.reshape(tf.io.decode_raw(features[example.IMAGE], tf.uint8), _SHAPE), features[example.LABEL]
+    peers = flags.peers if flags.peers.exists() and not flags.small else None
+    result = _measured(flags.examples, flags.shards, flags.batch, flags.rounds, peers)
+    print(table(result))
+    output = flags.output or (None if flags.small else ROOT / "benchmarks/results")
+    if output:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "reading.json").write_text(json.dumps(result, indent=1) + "\n")
+        (output / "reading.md").write_text(table(result))
+        draw(result, output / "reading.png")
 
-    records = _raw(split).shuffle(16_384)
-    return records.map(parse, tf.data.AUTOTUNE).batch(batch).prefetch(tf.data.AUTOTUNE)
+
+def _measured(examples: int, shards: int, batches: Sequence[int], rounds: int, peers: Path | None) -> dict[str, Any]:
+    """What reading.json holds: the machine, the versions, the data, and images/s of each way, place and size of a batch."""
+    load = os.getloadavg()[0]
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        address = stack.enter_context(running_server())
+        environment = {**os.environ, **stack.enter_context(running_front(address, folder)).environment}
+        readers = _start(stack, peers, {**environment, "TF_CPP_MIN_LOG_LEVEL": "3"})
+        data = make_data(folder, examples, shards, stack.enter_context(fresh_bucket(address)))
+        for one in readers:
+            one.prepare(data)
+        results: list[dict[str, Any]] = [
+            {"way": way, "place": place, "batch": batch, "epoch_1": [], "epoch_2": []}
+            for place in (DISK, BUCKET)
+            for batch in batches
+            for one in readers
+            for way, in_bucket in one.ways.items()
+            if place == DISK or in_bucket
+        ]
+        _check(readers, results, data)
+        for number in range(rounds):
+            print(f"round {number + 1} of {rounds}", file=sys.stderr)
+            for result in results:
+                answer = _ask(readers, result, data, checked=False)
+                for epoch, seconds in zip(("epoch_1", "epoch_2"), answer["seconds"], strict=True):
+                    result[epoch].append(round(examples / seconds, 1))
+    versions = {package: version for one in readers for package, version in one.versions.items()}
+    return {
+        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "system": platform.system(), "load_before": round(load, 2)},
+        "versions": {"python": platform.python_version(), **versions},
+        "data": {"examples": examples, "shape": data.shape, "shards": data.shards},
+        "rounds": rounds,
+        "results": results,
+    }
 
 
-def _ours(split: Split, batch: int, cache_bytes: int) -> tf.data.Dataset:
-    first_epoch = tf.Variable(0, dtype=tf.int64)
-    return batches(split, batch, Order(0, first_epoch), cache_bytes=cache_bytes)
+def _start(stack: contextlib.ExitStack, peers: Path | None, environment: Mapping[str, str]) -> list[Reader]:
+    """The processes that read. They load their libraries while the data is made."""
+    here = [reader(Path(sys.executable), name, environment) for name in _OURS_AND_TENSORFLOW]
+    others = [reader(peers / "bin/python", name, environment) for name in _OTHERS] if peers else []
+    return [stack.enter_context(one) for one in (*here, *others)]
+
+
+def _ask(readers: Sequence[Reader], result: Mapping[str, Any], data: Data, checked: bool) -> dict[str, Any]:
+    """Two epochs of the way, place and batch that `result` names. Ends the program unless both have all examples."""
+    (one,) = (one for one in readers if result["way"] in one.ways)
+    folder = data.bucket if result["place"] == BUCKET else data.records
+    answer = one.ask(data, way=result["way"], folder=folder, batch=result["batch"], checked=checked)
+    if answer["examples"] != [data.examples] * 2:
+        sys.exit(f"error: {result['way']} gave {answer['examples']} examples, not {data.examples}, in each epoch")
+    return answer
+
+
+def _check(readers: Sequence[Reader], results: Sequence[dict[str, Any]], data: Data) -> None:
+    """Adds to each result the checksum of its contents, and whether the second epoch has another order than the first. Ends
+    the program if contents differ."""
+    for result in results:
+        contents = _ask(readers, result, data, checked=True)["contents"]
+        result["shuffled"] = contents[0]["order"] != contents[1]["order"]
+        result["contents"] = contents[0]["any_order"]
+        if {epoch["any_order"] for epoch in contents} != {results[0]["contents"]}:
+            sys.exit(f"error: {result['way']}, {result['place']}: other pixels or labels than {results[0]['way']}")
+
+
+def _cpu() -> str:
+    """The name of the processor, where the system says it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":")[1].strip()
+    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

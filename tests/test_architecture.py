@@ -129,7 +129,7 @@ def test_setup_py_is_the_only_list_of_dependencies() -> None:
     metadata = importlib.metadata.metadata("radrecords")
     assert metadata["Version"] == "0.1.0"
     assert set(metadata["Requires-Python"].split(",")) == {">=3.10", "<3.14"}
-    assert set(metadata.get_all("Provides-Extra") or ()) == {"gcp", "dicom", "train", "gpu", "tfio", "dev"}
+    assert set(metadata.get_all("Provides-Extra") or ()) == {"gcp", "dicom", "train", "gpu", "tfio", "bench", "dev"}
     base = [line for line in metadata.get_all("Requires-Dist") or () if "extra ==" not in line]
     assert any(line.startswith("apache-beam") for line in base)
     assert not any(line.startswith(("tensorflow", "keras")) for line in base)

@@ -1,0 +1,51 @@
+"""Ours, for each place where a split is kept between epochs."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import tensorflow as tf
+
+from benchmarks.readers.way import Arrays, Data, Epochs, Way, first_of
+from benchmarks.reading_figures import MEMORY, STREAMED
+from training.reading.input_pipeline import Order, batches
+from training.reading.records import Split, open_dataset, open_split
+
+PACKAGES = ("radrecords", "tensorflow-cpu", "numpy")
+
+
+def prepare(data: Data) -> None:
+    """Nothing: all of these read the data set as it was converted."""
+
+
+def _as_converted(split: Split) -> Split:
+    return split
+
+
+def _of_earlier_releases(split: Split) -> Split:
+    """As if the manifest did not say that shards are arrays."""
+    return replace(split, record_bytes=None)
+
+
+def _epochs(seen: Callable[[Split], Split], options: dict[str, Any], data: Data, folder: str, batch: int) -> Epochs:
+    split = seen(open_split(folder, open_dataset(folder), "train"))
+    order = Order(0, tf.Variable(0, dtype=tf.int64))
+    endless = iter(batches(split, batch, order, **options))
+    while True:
+        yield itertools.islice(endless, data.steps(batch))
+
+
+def _arrays(batch: tuple[tf.Tensor, tf.Tensor], _: Data) -> Arrays:
+    images, labels = batch
+    return images.numpy(), labels.numpy()[:, 0]
+
+
+# A line for each. Older data sets are read record by record.
+_OURS: dict[str, tuple[Callable[[Split], Split], dict[str, Any]]] = {
+    STREAMED: (_as_converted, {"cache_bytes": 0}),
+    MEMORY: (_as_converted, {"cache_bytes": 1 << 40}),
+    "radrecords, streamed, older data set": (_of_earlier_releases, {"cache_bytes": 0}),
+}
+WAYS = [Way(name, partial(_epochs, *how), _arrays, first_of, in_bucket=True) for name, how in _OURS.items()]
