@@ -1,21 +1,28 @@
-"""Loads TensorFlow without its libraries' start-up log lines, which say nothing about the command."""
+"""Loads Keras and its backend without their libraries' start-up log lines, which say nothing about the command."""
 
 import contextlib
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from schemas.errors import ending_when_interrupted
+from training.reading.buckets.tensorflow_settings import configure
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+BACKEND = "KERAS_BACKEND"
 _STDERR = 2  # the descriptor: they write to it, past sys.stderr and whatever their level
 
 
 @contextlib.contextmanager
 def quiet_loading() -> Iterator[None]:
     """Hides what the body of the `with` writes to stderr, unless it raises, or --debug or the user's TF_CPP_MIN_LOG_LEVEL
-    (0 or 1) asks for it. An interrupt ends the process with one line."""
+    (0 or 1) asks for it. An interrupt ends the process with one line. Where TensorFlow is not installed and JAX is, Keras
+    uses JAX, unless the user's KERAS_BACKEND says something else. TensorFlow finds the settings of its gs:// client."""
+    configure()
+    if BACKEND not in os.environ and find_spec("tensorflow") is None and find_spec("jax") is not None:
+        os.environ[BACKEND] = "jax"
     if os.environ.get(LEVEL) in ("0", "1"):
         with ending_when_interrupted():
             yield

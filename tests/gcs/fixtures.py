@@ -29,4 +29,4 @@ def bucket(bucket_server: str) -> Iterator[Bucket]:
 def tls_front(bucket_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsFront]:
     """Connects TensorFlow's own client to the bucket. Run TensorFlow in a subprocess with `tls_front.environment`."""
     with running_front(bucket_server, tmp_path_factory.mktemp("tls")) as front:
-        yield TlsFront({**os.environ, **front.environment}, front.requests)
+        yield TlsFront({**os.environ, **front.environment}, front.traffic)

@@ -1,32 +1,28 @@
-"""Shards as arrays, without TensorFlow: all records of a data set have the same length, so a shard is a matrix of bytes.
+"""The examples of a split in the order of an epoch, from shards as matrices of bytes, without TensorFlow.
 
-The order of an epoch is a function of the seed and the epoch alone: the shards are shuffled and cut into windows of about
-WINDOW_BYTES, and the records of a window are shuffled together. A split that fits into one window is shuffled as a whole.
-While one window is used, the next one is read.
+The order is a function of the seed, the epoch and the size of a window: the shards are shuffled and cut into windows, and
+the records of a window are shuffled together. A split that fits into one window is shuffled as a whole. While one window is
+used, the next one is read, so two are held: READ_AHEAD_BYTES, and up to a shard more each, as a window holds whole shards.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
 from schemas.dataset import Shard
-from schemas.example import FRAME_BYTES, ID_LENGTH, layout_of
+from schemas.example import ID_LENGTH
+from training.reading.files import Bytes
+from training.reading.shards import Rows
 
-WINDOW_BYTES = 128 << 20
-STORED_BYTES = 16 << 20  # of a window that is not shuffled: enough to read ahead
+READ_AHEAD_BYTES = 256 << 20
+STORED_BYTES = 16 << 20  # of a window that is not shuffled, at most: enough to read ahead
 CHUNK_BYTES = 8 << 20  # of images that are gathered at a time
 READ_AT_ONCE = 16  # shards
 
-Bytes = npt.NDArray[np.uint8]
-Rows = npt.NDArray[np.int64]
-
-
-class DamagedShard(ValueError):
-    """A shard that is not what the manifest says, or cannot be read."""
+Indices = npt.NDArray[np.int64]
 
 
 class Chunk(NamedTuple):
@@ -41,90 +37,71 @@ class Chunk(NamedTuple):
         """The examples from `start` to `end`."""
         return Chunk(self.images[start:end], self.labels[start:end], self.ids[start:end])
 
-    def followed_by(self, other: "Chunk") -> "Chunk":
-        """The examples of both."""
-        return Chunk(
-            np.concatenate([self.images, other.images]),
-            np.concatenate([self.labels, other.labels]),
-            np.concatenate([self.ids, other.ids]),
-        )
+    @staticmethod
+    def joined(parts: "Sequence[Chunk]") -> "Chunk":
+        """The examples of all parts; without copying if there is one."""
+        return parts[0] if len(parts) == 1 else Chunk(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 class Arrays:
-    """The shards of a split as matrices uint8 [examples, record_bytes].
-
-    `shape` and `label_width`: of an example. `read`: reads a shard into a buffer and gives the number of bytes that the
-    shard has. Each shard is checked when it is read for the first time. Shards are not mapped into memory: a file that
-    is cut while it is mapped ends the process without a word.
-    """
+    """The shards of a split. `shape` and `label_width`: of an example. `rows`: reads and checks a shard.
+    `read_ahead_bytes`: of the shards that are held at a time."""
 
     def __init__(
         self,
         shards: Sequence[Shard],
         shape: tuple[int, int, int],
         label_width: int | None,
-        read: Callable[[Shard, Bytes], int],
+        rows: Rows,
+        read_ahead_bytes: int = READ_AHEAD_BYTES,
     ) -> None:
-        self._shards, self._shape, self._label_width, self._read = shards, shape, label_width, read
-        self._layout = layout_of(shape, label_width)
-        self._checked: set[int] = set()
+        self._shards, self._shape, self._label_width, self._rows = shards, shape, label_width, rows
+        self._read_ahead_bytes = read_ahead_bytes
         self._spare: list[Bytes] = []  # a new buffer costs as much as filling it
 
     def chunks(self, seed: int | None, epoch: int) -> Iterator[Chunk]:
         """All examples once: in the order of (seed, epoch), or as stored without a seed. Raises DamagedShard."""
         size = max(1, CHUNK_BYTES // int(np.prod(self._shape)))
-        plan = list(windows(self._shards, seed, epoch))
+        plan = list(windows(self._shards, seed, epoch, self._read_ahead_bytes))
         with ThreadPoolExecutor(READ_AT_ONCE, "shard") as pool:
-            following = [self._begun(window, pool) for window in plan[:1]]
+            # Long enough for the windows of every epoch, which differ by less than a shard.
+            shard = max(self._shard_bytes(index) for window in plan for index in window.shards)
+            most = min(sum(map(self._bytes, plan)), max(map(self._bytes, plan)) + shard)
+            following = [self._begun(window, pool, most) for window in plan[:1]]
             for number, window in enumerate(plan):
                 buffer, parts = following.pop()
                 for part in parts:
                     part.result()
-                following += [self._begun(after, pool) for after in plan[number + 1 : number + 2]]
-                matrix = buffer[: self._bytes(window)].reshape(-1, self._layout.record_bytes)
+                following += [self._begun(after, pool, most) for after in plan[number + 1 : number + 2]]
+                matrix = buffer[: self._bytes(window)].reshape(-1, self._rows.row.bytes)
                 for at in range(0, len(window.rows), size):
                     yield self._gathered(matrix, window.rows[at : at + size])
                 self._spare.append(buffer)
 
     def _bytes(self, window: "Window") -> int:
-        return sum(self._shards[index].bytes for index in window.shards)
+        return sum(self._shard_bytes(index) for index in window.shards)
 
-    def _begun(self, window: "Window", pool: ThreadPoolExecutor) -> "tuple[Bytes, list[Future[None]]]":
-        """A buffer, and what fills it with the shards of the window."""
-        length = self._bytes(window)
+    def _shard_bytes(self, index: int) -> int:
+        return self._shards[index].examples * self._rows.row.bytes
+
+    def _begun(self, window: "Window", pool: ThreadPoolExecutor, most: int) -> "tuple[Bytes, list[Future[None]]]":
+        """A buffer of at least `most` bytes, and what fills it with the shards of the window."""
         buffer = self._spare.pop() if self._spare else np.empty(0, np.uint8)
-        if len(buffer) < length:
-            buffer = np.empty(length, np.uint8)
+        if len(buffer) < most:
+            buffer = np.empty(most, np.uint8)
         parts, start = [], 0
         for index in window.shards:
-            end = start + self._shards[index].bytes
-            parts.append(pool.submit(self._fill, index, buffer[start:end]))
+            end = start + self._shard_bytes(index)
+            parts.append(pool.submit(self._rows.fill, self._shards[index], buffer[start:end]))
             start = end
         return buffer, parts
 
-    def _fill(self, index: int, buffer: Bytes) -> None:
-        """Reads a shard into its part of a buffer, and checks it if it is new."""
-        shard = self._shards[index]
-        try:
-            length = self._read(shard, buffer)
-        except OSError as error:
-            raise DamagedShard(f"{shard.file} cannot be read: {error.strerror or error}") from error
-        if length != shard.bytes:
-            raise DamagedShard(f"{shard.file} has {length} bytes instead of {shard.bytes}")
-        if index in self._checked:
-            return
-        matrix = buffer.reshape(-1, self._layout.record_bytes)
-        lengths = np.ascontiguousarray(matrix[:, :8]).view("<u8")
-        whole = np.all(lengths == self._layout.record_bytes - FRAME_BYTES)
-        if not whole or f"{google_crc32c.value(buffer):08x}" != shard.crc32c:
-            raise DamagedShard(f"{shard.file} has a different CRC32C")
-        self._checked.add(index)
-
-    def _gathered(self, matrix: Bytes, rows: Rows) -> Chunk:
-        layout, width = self._layout, self._label_width or 1
-        images = matrix[rows, layout.image : layout.image + int(np.prod(self._shape))]
-        labels = matrix[rows, layout.label : layout.label + width].astype(np.int64)
-        ids = matrix[rows, layout.id : layout.id + ID_LENGTH]
+    def _gathered(self, matrix: Bytes, rows: Indices) -> Chunk:
+        row, width = self._rows.row, self._label_width or 1
+        label_end = row.label + width * np.dtype(row.label_type).itemsize
+        images = matrix[rows, row.image : row.image + int(np.prod(self._shape))]
+        labels = matrix[rows, row.label : label_end].view(row.label_type).astype(np.int64)
+        ids = matrix[rows, row.id : row.id + ID_LENGTH]
         return Chunk(
             images.reshape(-1, *self._shape),
             labels if self._label_width else labels[:, 0],
@@ -136,23 +113,28 @@ class Window(NamedTuple):
     """Shards whose records are shuffled together, as indices, and the order of their records, counted over these shards."""
 
     shards: tuple[int, ...]
-    rows: Rows
+    rows: Indices
 
 
-def windows(shards: Sequence[Shard], seed: int | None, epoch: int) -> Iterator[Window]:
-    """The windows of an epoch, which hold every record once."""
+def windows(
+    shards: Sequence[Shard], seed: int | None, epoch: int, read_ahead_bytes: int = READ_AHEAD_BYTES
+) -> Iterator[Window]:
+    """The windows of an epoch, which hold every record once: of equal size as far as shards allow, at most about half of
+    `read_ahead_bytes`, as one is used while the next one is read."""
     # RandomState: NumPy promises its numbers for all versions (NEP 19).
     random = None if seed is None else np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, epoch])))
     order = [index for index, shard in enumerate(shards) if shard.examples]
     if random is not None:
         order = random.permutation(order).tolist()
-    most = WINDOW_BYTES if random is not None else STORED_BYTES
+    most = read_ahead_bytes // 2 if random is not None else min(STORED_BYTES, read_ahead_bytes // 2)
+    total = sum(shards[index].bytes for index in order)
+    number = max(1, -(-total // max(1, most)))
     some: list[int] = []
-    size = 0
+    done = ended = 0
     for index in order:
         some.append(index)
-        size += shards[index].bytes
-        if index == order[-1] or size >= most:
+        done += shards[index].bytes
+        if done * number >= (ended + 1) * total:
             count = sum(shards[one].examples for one in some)
             yield Window(tuple(some), np.arange(count) if random is None else random.permutation(count))
-            some, size = [], 0
+            some, ended = [], done * number // total

@@ -12,25 +12,36 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-_SECONDS = 0.5  # for TensorFlow's thread to see the error and leave Python
+_SECONDS = 0.5  # for TensorFlow's thread to ask for an item, see the error and leave Python
+_MOST_SECONDS = 60.0  # for an item that is being made, such as a window of shards of a slow bucket
 
 _Item = TypeVar("_Item")
 _ending = threading.Event()
-_running: set[object] = set()
+
+
+class _Running:
+    """A generator that is not finished. `busy`: its thread is in Python."""
+
+    busy = True
+
+
+_running: set[_Running] = set()
 
 
 def ending_with_the_process(items: Iterable[_Item]) -> Iterator[_Item]:
     """The items, until the process is about to end: then a RuntimeError."""
     _watch()
-    token = object()
-    _running.add(token)
+    running = _Running()
+    _running.add(running)
     try:
         for item in items:
+            running.busy = False
             yield item
+            running.busy = True
             if _ending.is_set():
                 raise RuntimeError("the process ends")
     finally:
-        _running.discard(token)
+        _running.discard(running)
 
 
 @functools.cache
@@ -40,5 +51,9 @@ def _watch() -> None:
 
 def _end() -> None:
     _ending.set()
-    if _running:
-        time.sleep(_SECONDS)
+    if not _running:
+        return
+    time.sleep(_SECONDS)
+    deadline = time.monotonic() + _MOST_SECONDS
+    while any(running.busy for running in list(_running)) and time.monotonic() < deadline:
+        time.sleep(0.01)

@@ -1,14 +1,8 @@
-"""From a data set folder to batches on the device. Only shards that the manifest names are read.
+"""From a data set folder to batches on the device, with TensorFlow. Only shards that the manifest names are read.
 
     shards as arrays (arrays.py), in the order of the epoch -> batches -> prefetch -> device prefetch
 
 The order of the examples depends only on the seed and the epoch, and every example comes exactly once per epoch.
-
-Data sets whose records differ in length, and those of earlier releases, are read record by record:
-
-    seeded file order -> interleave -> shuffle -> batch -> one vectorised parse -> prefetch -> device prefetch
-
-or, if the split fits into memory, parsed once and kept as uint8.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,37 +11,25 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from training.reading.arrays import CHUNK_BYTES, Arrays, Bytes, Chunk, Rows, windows
+from training.reading.array_batches import AHEAD, CACHE_BYTES, padding, split_arrays, window_rows
+from training.reading.arrays import CHUNK_BYTES, Indices
 from training.reading.ending import ending_with_the_process
-from training.reading.records import (
-    READ_AT_ONCE,
-    READ_BYTES,
-    Split,
-    arrays_of,
-    naming_damaged_shards,
-    parse_records,
-)
+from training.reading.files import Bytes
+from training.reading.records import Split, arrays_of, naming_damaged_shards
 
-SHUFFLE_EXAMPLES = 16_384  # shuffled at a time, of a split that does not fit into memory
-CACHE_BYTES = 2 << 30
-
+# Gives, for the number of an epoch, its examples in order: images uint8 [some, height, width, channels] and labels int64
+# [some] or [some, label_width], many at a time.
 OneEpoch = Callable[[tf.Tensor], tf.data.Dataset]
 
 
 @dataclass(frozen=True)
 class Order:
-    """The order of a training split, a function of `seed` and the number of the epoch.
-
-    `first_epoch` is an int64 variable, read when an iteration begins: a resumed run knows its epoch only then.
-    """
+    """The order of a training split, a function of `seed` and the number of the epoch; it begins at the batch `first_step`
+    of the epoch `first_epoch`."""
 
     seed: int
-    first_epoch: tf.Variable
-
-
-def steps(split: Split, batch_size: int) -> int:
-    """The number of batches in an epoch; the last holds what is left."""
-    return -(-split.examples // batch_size)
+    first_epoch: int = 0
+    first_step: int = 0
 
 
 def batches(
@@ -56,8 +38,10 @@ def batches(
     order: Order | None = None,
     class_weights: Sequence[float] | None = None,
     cache_bytes: int = CACHE_BYTES,
+    devices: int = 1,
 ) -> tf.data.Dataset:
-    """Endless batches for Keras; an epoch has `steps` of them.
+    """Endless batches for Keras; an epoch has `steps` of them. Each has a multiple of `devices` examples (see
+    array_batches.padding).
 
     Images are uint8 [batch, height, width, channels], labels float32 [batch, label_width or 1]. With `class_weights` a
     third part, float32 [batch], holds the weight of each example's class: Keras' own class_weight would append a map
@@ -67,12 +51,7 @@ def batches(
     Endless, and with the count given to Keras by its steps_per_epoch, because a dataset on a GPU has no cardinality:
     the op that asserts one has a CPU kernel only and would fetch every batch back (tensorflow/tensorflow#56508).
     """
-    fits = split.image_bytes <= cache_bytes
-    arrays = arrays_of(split)
-    if arrays:
-        one_epoch = (_from_kept_arrays if fits else _from_arrays)(split, arrays, order)
-    else:
-        one_epoch = (_from_memory if fits else _from_shards)(split, batch_size, order)
+    one_epoch = (_from_memory if split.image_bytes <= cache_bytes else _from_shards)(split, order)
     weights = None if class_weights is None else tf.constant(class_weights, tf.float32)
 
     def for_keras(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -82,43 +61,25 @@ def batches(
     def in_batches(epoch: tf.Tensor) -> tf.data.Dataset:
         return one_epoch(epoch).map(for_keras).prefetch(1).rebatch(batch_size)
 
-    return _to_device(_epochs(order).flat_map(in_batches).prefetch(tf.data.AUTOTUNE))
+    found = _epochs(order).flat_map(in_batches)
+    if order is not None and order.first_step:
+        found = found.skip(order.first_step)
+    if devices > 1:  # the strategy copies to each
+        return found.map(lambda *batch: _padded(batch, devices)).prefetch(tf.data.AUTOTUNE)
+    return _to_device(found.prefetch(tf.data.AUTOTUNE))
 
 
-def identified_batches(split: Split, batch_size: int) -> Iterator[Chunk]:
-    """Every example once, as stored, in chunks of `batch_size`; the last holds what is left. A model compiles once for each
-    size of a batch, so no other chunk may be smaller."""
-    arrays = arrays_of(split)
-    if arrays is None:
-        yield from (Chunk(*batch) for batch in _parsed(split, batch_size).as_numpy_iterator())
-        return
-    left: Chunk | None = None
-    for chunk in arrays.chunks(None, 0):
-        left = left.followed_by(chunk) if left else chunk
-        whole = len(left.ids) // batch_size * batch_size
-        for at in range(0, whole, batch_size):
-            yield left.part(at, at + batch_size)
-        left = left.part(whole, None)
-    if left and len(left.ids):
-        yield left
-
-
-# Each way gives, for the number of an epoch, its examples in order: images uint8 [some, height, width, channels] and
-# labels int64 [some] or [some, label_width], many at a time.
-
-
-def _from_kept_arrays(split: Split, arrays: Arrays, order: Order | None) -> OneEpoch:
+def _from_memory(split: Split, order: Order | None) -> OneEpoch:
     """A split that is kept in memory as two tensors."""
     with naming_damaged_shards([split]), tf.device("CPU"):
-        images, labels = (tf.constant(part) for part in _whole(split, arrays))
-    starts = np.cumsum([0, *(shard.examples for shard in split.shards)])
+        images, labels = split_arrays(split)
+        images = tf.experimental.dlpack.from_dlpack(images.__dlpack__())  # shares the memory
+        labels = tf.constant(labels)
     size = max(1, CHUNK_BYTES // int(np.prod(split.shape)))
 
-    def rows(epoch: int) -> Iterator[Rows]:
+    def rows(epoch: int) -> Iterator[Indices]:
         """The order of an epoch, by window, as rows of the two tensors."""
-        for window in ending_with_the_process(windows(split.shards, _seed(order), int(epoch))):
-            of_window = [np.arange(starts[index], starts[index + 1]) for index in window.shards]
-            yield np.concatenate(of_window)[window.rows]
+        return ending_with_the_process(window_rows(split, _seed(order), int(epoch)))
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         found = tf.data.Dataset.from_generator(rows, args=(epoch,), output_signature=tf.TensorSpec([None], tf.int64))
@@ -128,22 +89,11 @@ def _from_kept_arrays(split: Split, arrays: Arrays, order: Order | None) -> OneE
     return one_epoch
 
 
-def _whole(split: Split, arrays: Arrays) -> tuple[Bytes, Rows]:
-    """All images and labels, as stored."""
-    images = np.empty((split.examples, *split.shape), np.uint8)
-    labels = np.empty((split.examples,) if split.label_width is None else (split.examples, split.label_width), np.int64)
-    at = 0
-    for chunk in arrays.chunks(None, 0):
-        end = at + len(chunk.images)
-        images[at:end], labels[at:end] = chunk.images, chunk.labels
-        at = end
-    return images, labels
-
-
-def _from_arrays(split: Split, arrays: Arrays, order: Order | None) -> OneEpoch:
+def _from_shards(split: Split, order: Order | None) -> OneEpoch:
     """A split that is read again in each epoch."""
+    arrays = arrays_of(split)
 
-    def chunks(epoch: int) -> Iterator[tuple[Bytes, Rows]]:
+    def chunks(epoch: int) -> Iterator[tuple[Bytes, Indices]]:
         for chunk in ending_with_the_process(arrays.chunks(_seed(order), int(epoch))):
             yield chunk.images, chunk.labels
 
@@ -156,52 +106,6 @@ def _seed(order: Order | None) -> int | None:
     return None if order is None else order.seed
 
 
-def _parsed(split: Split, batch_size: int) -> tf.data.Dataset:
-    records = _records(split, _paths(split)).batch(batch_size)
-    return records.map(lambda r: parse_records(r, split), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-
-
-def _from_memory(split: Split, batch_size: int, order: Order | None) -> OneEpoch:
-    with tf.device("CPU"), naming_damaged_shards([split]):
-        parts = [(image, label) for image, label, _ in _parsed(split, 4096)]
-        images, labels = (tf.concat(column, axis=0) for column in zip(*parts, strict=True))
-
-    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        rows = tf.range(split.examples, dtype=tf.int64)
-        if order is not None:
-            rows = tf.random.experimental.stateless_shuffle(rows, _seeds(order, epoch))
-        starts = tf.data.Dataset.range(0, split.examples, batch_size)
-        return starts.map(lambda start: rows[start : start + batch_size])
-
-    def gather(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.gather(images, rows), tf.gather(labels, rows)
-
-    return lambda epoch: one_epoch(epoch).map(gather, tf.data.AUTOTUNE)
-
-
-def _from_shards(split: Split, batch_size: int, order: Order | None) -> OneEpoch:
-    paths = _paths(split)
-
-    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        if order is None:
-            return _records(split, paths).batch(batch_size)
-        seeds = _seeds(order, epoch)
-        records = _records(split, tf.random.experimental.stateless_shuffle(paths, seeds))
-
-        # Not Dataset.shuffle: its order depends on the process' global seed too.
-        def shuffled(index: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
-            seeds_of_window = tf.random.experimental.stateless_fold_in(seeds, index)
-            return tf.random.experimental.stateless_shuffle(window, seeds_of_window)
-
-        return records.batch(SHUFFLE_EXAMPLES).enumerate().map(shuffled).unbatch().batch(batch_size)
-
-    def parse(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image, label, _ = parse_records(records, split)
-        return image, label
-
-    return lambda epoch: one_epoch(epoch).map(parse, tf.data.AUTOTUNE)
-
-
 def _epochs(order: Order | None) -> tf.data.Dataset:
     """The numbers of the epochs, from the first on."""
     if order is None:
@@ -209,28 +113,16 @@ def _epochs(order: Order | None) -> tf.data.Dataset:
     return tf.data.Dataset.range(1).flat_map(lambda _: tf.data.Dataset.range(order.first_epoch, tf.int64.max))
 
 
-def _seeds(order: Order, epoch: tf.Tensor) -> tf.Tensor:
-    return tf.stack([tf.constant(order.seed, tf.int64), epoch])
-
-
-def _paths(split: Split) -> tf.Tensor:
-    return tf.constant([split.path(shard) for shard in split.shards if shard.examples])
-
-
-def _records(split: Split, paths: tf.Tensor) -> tf.data.Dataset:
-    """Serialised examples from the files of `paths`: as many as the split has, or an error."""
-    records = tf.data.Dataset.from_tensor_slices(paths).interleave(
-        lambda path: tf.data.TFRecordDataset(path, buffer_size=READ_BYTES),
-        cycle_length=READ_AT_ONCE,
-        block_length=16,
-        num_parallel_calls=READ_AT_ONCE,
-        deterministic=True,
-    )
-    return records.apply(tf.data.experimental.assert_cardinality(split.examples))
+def _padded(batch: tuple[tf.Tensor, ...], devices: int) -> tuple[tf.Tensor, ...]:
+    image, target, *weight = batch
+    rows, factors = tf.numpy_function(padding, (tf.shape(image)[0], devices), (tf.int64, tf.float32), stateful=False)
+    rows, factors = tf.ensure_shape(rows, [None]), tf.ensure_shape(factors, [None])
+    weights = tf.gather(weight[0], rows) * factors if weight else factors
+    return tf.gather(image, rows), tf.gather(target, rows), weights
 
 
 def _to_device(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Copies batches ahead where there is a GPU. Nothing may follow: it would fetch them back."""
     if not tf.config.list_physical_devices("GPU"):
         return dataset
-    return dataset.apply(tf.data.experimental.prefetch_to_device("/GPU:0"))
+    return dataset.apply(tf.data.experimental.prefetch_to_device("/GPU:0", AHEAD))

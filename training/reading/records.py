@@ -1,7 +1,9 @@
-"""The records of a data set: opening the manifest, checking the shards and parsing records."""
+"""A data set: opening the manifest, its splits, and checks of the shards; without TensorFlow."""
 
 import hashlib
-import os
+import io
+import re
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -9,22 +11,19 @@ from dataclasses import dataclass
 
 import google_crc32c
 import numpy as np
-import numpy.typing as npt
-import tensorflow as tf
 
-from schemas import example
 from schemas.dataset import MANIFEST, Manifest, Shard
 from schemas.errors import JobFailed, UsageError
-from schemas.example import layout_of
-from training.reading.arrays import Arrays, DamagedShard
+from schemas.example import DamagedRecord, decode_example, layout_of, read_records
+from training.reading import files
+from training.reading.arrays import READ_AHEAD_BYTES, Arrays
+from training.reading.disk_cache import DiskCache
+from training.reading.shards import ArrayRows, CachedRows, DamagedShard, ParsedRows, PatientRows, Rows
 from training.task import task_of
 
 READ_AT_ONCE = 16  # shards open at a time
 READ_BYTES = 8 << 20  # of each
-
-# Truncated or changed records, too few or too many records, records with other content, a missing file.
-_errors = tf.errors
-DAMAGE = (_errors.DataLossError, _errors.FailedPreconditionError, _errors.InvalidArgumentError, _errors.NotFoundError)
+_CHECK_BYTES = 256 << 20  # of shards that are checked at a time
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,10 @@ class Split:
     """One split of a data set: its folder (local or gs://), its name, its shards, the shape of its images.
 
     label_width: the length of a label vector; None if a label is the index of one class. record_bytes: the length of every
-    record; None if they differ or the manifest does not say."""
+    record; None if they differ or the manifest does not say.
+
+    read_ahead_bytes: what is held at a time of a split that is not kept in memory. Examples are shuffled within half of it,
+    so it determines their order, also of a split that is kept. disk_cache: keeps shards of a bucket."""
 
     folder: str
     name: str
@@ -40,6 +42,8 @@ class Split:
     shape: tuple[int, int, int]
     label_width: int | None = None
     record_bytes: int | None = None
+    read_ahead_bytes: int = READ_AHEAD_BYTES
+    disk_cache: DiskCache | None = None
 
     @property
     def examples(self) -> int:
@@ -55,27 +59,37 @@ class Split:
 
 def open_dataset(folder: str) -> Manifest:
     """The manifest of the data set in `folder`. Raises UsageError if there is none to read."""
-    # TensorFlow reads these once, at the first access to gs://. Its default block of 64 MiB is allocated for every open
-    # file: over 1 GiB for the shards that are read at a time.
-    os.environ.setdefault("GCS_READ_CACHE_BLOCK_SIZE_MB", str(READ_BYTES >> 20))
     path = f"{folder.rstrip('/')}/{MANIFEST}"
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            text = file.read().decode("utf-8", errors="replace")
-    except tf.errors.NotFoundError as error:
+        text = files.read(path).decode("utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(
             f"folder {folder} has no {MANIFEST}: it is not a published data set; "
             "make one with python -m beam_jobs.convert"
         ) from error
-    except tf.errors.OpError as error:
-        raise UsageError(f"cannot read {path}: {error.message}") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {files.message(error)}") from error
     return Manifest.from_json(text, folder)
 
 
-def open_split(folder: str, manifest: Manifest, name: str) -> Split:
-    """The split `name` of the data set. Raises UsageError if it does not exist or is empty."""
+def open_split(
+    folder: str,
+    manifest: Manifest,
+    name: str,
+    read_ahead_bytes: int = READ_AHEAD_BYTES,
+    disk_cache: DiskCache | None = None,
+) -> Split:
+    """The split `name` of the data set; see Split. Raises UsageError if it does not exist or is empty."""
+    width = task_of(manifest).label_width
     split = Split(
-        folder, name, manifest.shards(name), manifest.shape, task_of(manifest).label_width, manifest.record_bytes
+        folder,
+        name,
+        manifest.shards(name),
+        manifest.shape,
+        width,
+        manifest.record_bytes,
+        read_ahead_bytes,
+        disk_cache,
     )
     if not split.examples:
         raise UsageError(f"split {name} of {folder} is empty")
@@ -89,41 +103,35 @@ def all_splits(folder: str, manifest: Manifest) -> list[Split]:
     return [Split(folder, name, shards, manifest.shape, width, length) for name, shards in manifest.splits.items()]
 
 
-def arrays_of(split: Split) -> Arrays | None:
-    """The shards as arrays; None if their manifest does not say that they are arrays."""
-    layout = layout_of(split.shape, split.label_width)
-    if split.record_bytes != layout.record_bytes or not all(shard.crc32c for shard in split.shards):
-        return None
-    return Arrays(
-        split.shards, split.shape, split.label_width, lambda shard, buffer: _read_into(split.path(shard), buffer)
-    )
+def are_arrays(split: Split) -> bool:
+    """Whether the shards are arrays by their sizes: whether no record holds more than an example without a source URI."""
+    length = layout_of(split.shape, split.label_width).record_bytes
+    return all(shard.bytes == shard.examples * length for shard in split.shards)
 
 
-def _read_into(path: str, buffer: npt.NDArray[np.uint8]) -> int:
-    """Fills a buffer that is as large as the file should be, and gives the size that the file has."""
-    if "://" not in path:
-        with open(path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            view = buffer.data
-            while count := file.readinto(view):
-                view = view[count:]
-            return size
-    try:
-        with tf.io.gfile.GFile(path, "rb") as remote:
-            content: bytes = remote.read()
-    except tf.errors.OpError as error:
-        raise OSError(error.message) from error
-    if len(content) == len(buffer):
-        buffer[:] = np.frombuffer(content, np.uint8)
-    return len(content)
+def arrays_of(split: Split) -> Arrays:
+    """The shards as arrays; shards that are none are parsed record by record, and not kept on the disk."""
+    rows: Rows
+    remote = files.is_remote(split.folder)
+    if are_arrays(split):
+        whole = ArrayRows(
+            split.shape, split.label_width, lambda shard, buffer: files.read_into(split.path(shard), buffer)
+        )
+        rows = PatientRows(whole) if remote else whole
+        if remote and split.disk_cache:
+            rows = CachedRows(whole, rows, split.disk_cache)
+    else:
+        rows = ParsedRows(split.shape, split.label_width, lambda shard: files.read(split.path(shard)))
+        rows = PatientRows(rows) if remote else rows
+    return Arrays(split.shards, split.shape, split.label_width, rows, split.read_ahead_bytes)
 
 
 def unlisted_shards(folder: str, manifest: Manifest) -> list[str]:
     """The files in `folder` that look like shards but are not in the manifest. Nothing reads them."""
     try:
-        return manifest.unlisted_shards(tf.io.gfile.listdir(folder))
-    except tf.errors.OpError as error:
-        raise UsageError(f"cannot list {folder}: {error.message}") from error
+        return manifest.unlisted_shards(files.names(folder))
+    except OSError as error:
+        raise UsageError(f"cannot list {folder}: {files.message(error)}") from error
 
 
 def check_shards(splits: Sequence[Split], checksums: bool = False) -> None:
@@ -133,7 +141,9 @@ def check_shards(splits: Sequence[Split], checksums: bool = False) -> None:
     shards = [shard for split in splits for shard in split.shards]
     with ThreadPoolExecutor(READ_AT_ONCE) as pool:  # on gs:// each look is a request
         _report(splits, [fault for fault in pool.map(_size_fault, owners, shards) if fault])
-        if checksums:
+    if checksums:
+        largest = max((shard.bytes for shard in shards), default=0)
+        with ThreadPoolExecutor(max(1, min(READ_AT_ONCE, _CHECK_BYTES // max(1, largest)))) as pool:
             _report(splits, [fault for fault in pool.map(_checksum_fault, owners, shards) if fault])
 
 
@@ -142,31 +152,27 @@ def naming_damaged_shards(splits: Sequence[Split]) -> Iterator[None]:
     """Turns an error for a damaged shard into a JobFailed that names it: TensorFlow's errors do not."""
     try:
         yield
-    except (*DAMAGE, DamagedShard):
-        _report(splits, [fault for split in splits for shard in split.shards if (fault := _fault(split, shard))])
+    except _damage() as error:
+        # The first line; TensorFlow adds where it was raised, and a traceback.
+        text = f"DamagedShard: {error}" if isinstance(error, DamagedShard) else str(error)
+        said = re.search(r"DamagedShard: ((\S+) .*)", text)
+        suspects = [(split, shard) for split in splits for shard in split.shards]
+        if said:
+            suspects = [(split, shard) for split, shard in suspects if shard.file == said.group(2)]
+        _report(splits, [fault for split, shard in suspects if (fault := _fault(split, shard))])
+        if said:
+            raise JobFailed(f"{splits[0].folder}: {said.group(1)}; it can be read now, so start again") from error
         raise
 
 
-def _fault(split: Split, shard: Shard) -> str | None:
-    return _read_fault(split, shard) or _size_fault(split, shard) or _checksum_fault(split, shard)
-
-
-def parse_records(records: tf.Tensor, split: Split) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Images uint8 [batch, *shape], labels int64 [batch] or [batch, label_width] and ids string [batch] of `records`, string
-    [batch].
-
-    One call for a whole batch: seven times as fast as one for each record.
-    """
-    features = tf.io.parse_example(
-        records,
-        {
-            example.IMAGE: tf.io.FixedLenFeature([], tf.string),
-            example.LABEL: tf.io.FixedLenFeature([] if split.label_width is None else [split.label_width], tf.int64),
-            example.ID: tf.io.FixedLenFeature([], tf.string),
-        },
-    )
-    pixels = tf.io.decode_raw(features[example.IMAGE], tf.uint8)
-    return tf.reshape(pixels, [-1, *split.shape]), features[example.LABEL], features[example.ID]
+def _damage() -> tuple[type[Exception], ...]:
+    """What reading a damaged shard raises; TensorFlow, where it is used, has errors of its own."""
+    if "tensorflow" not in sys.modules:
+        return (DamagedShard,)
+    errors = sys.modules["tensorflow"].errors
+    # Truncated or changed records, too few or too many records, records with other content, a missing file.
+    wrapped = (errors.DataLossError, errors.FailedPreconditionError, errors.InvalidArgumentError, errors.NotFoundError)
+    return (DamagedShard, *wrapped)
 
 
 def _report(splits: Sequence[Split], faults: Sequence[str]) -> None:
@@ -182,36 +188,49 @@ def _report(splits: Sequence[Split], faults: Sequence[str]) -> None:
 
 def _size_fault(split: Split, shard: Shard) -> str | None:
     try:
-        found = tf.io.gfile.stat(split.path(shard)).length
-    except tf.errors.NotFoundError:
+        found = files.size(split.path(shard))
+    except FileNotFoundError:
         return f"{shard.file} is missing"
-    except tf.errors.OpError as error:
-        return f"{shard.file} cannot be read ({error.message})"
+    except OSError as error:
+        return f"{shard.file} cannot be read ({files.message(error)})"
     return None if found == shard.bytes else f"{shard.file} has {found} bytes instead of {shard.bytes}"
 
 
 def _checksum_fault(split: Split, shard: Shard) -> str | None:
-    digest, crc = hashlib.sha256(), google_crc32c.Checksum()
+    content = np.empty(shard.bytes, np.uint8)
     try:
-        with tf.io.gfile.GFile(split.path(shard), "rb") as file:
-            while part := file.read(READ_BYTES):
-                digest.update(part)
-                crc.update(part)
-    except tf.errors.OpError as error:
-        return f"{shard.file} cannot be read ({error.message})"
-    if digest.hexdigest() != shard.sha256:
+        length = files.read_into(split.path(shard), content).size
+    except OSError as error:
+        return f"{shard.file} cannot be read ({files.message(error)})"
+    if length != shard.bytes:
+        return f"{shard.file} has {length} bytes instead of {shard.bytes}"
+    return _other_checksum(shard, content)
+
+
+def _fault(split: Split, shard: Shard) -> str | None:
+    try:
+        content = files.read(split.path(shard))
+    except FileNotFoundError:
+        return f"{shard.file} is missing"
+    except OSError as error:
+        return f"{shard.file} cannot be read ({files.message(error)})"
+    return _other_records(split, shard, content) or _other_checksum(shard, content)
+
+
+def _other_checksum(shard: Shard, content: bytes | files.Bytes) -> str | None:
+    if hashlib.sha256(content if isinstance(content, bytes) else content.data).hexdigest() != shard.sha256:
         return f"{shard.file} has a different SHA-256"
-    return None if shard.crc32c in ("", crc.digest().hex()) else f"{shard.file} has a different CRC32C"
+    return (
+        None if shard.crc32c in ("", f"{google_crc32c.value(content):08x}") else f"{shard.file} has a different CRC32C"
+    )
 
 
-def _read_fault(split: Split, shard: Shard) -> str | None:
+def _other_records(split: Split, shard: Shard, content: bytes) -> str | None:
     found = 0
     try:
-        for records in tf.data.TFRecordDataset(split.path(shard)).batch(1024):
-            parse_records(records, split)
-            found += len(records)
-    except tf.errors.NotFoundError:
-        return f"{shard.file} is missing"
-    except tf.errors.OpError:
-        return f"{shard.file} is damaged after about {found} examples"
+        for record in read_records(io.BytesIO(content)):
+            decode_example(record, split.shape)
+            found += 1
+    except DamagedRecord:
+        return f"{shard.file} is damaged after {found} examples"
     return None if found == shard.examples else f"{shard.file} has {found} examples instead of {shard.examples}"

@@ -1,25 +1,30 @@
 """Shards as arrays: windows, and what is in a chunk, against the examples that were written."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from schemas.dataset import Shard
-from schemas.labels import UNCERTAIN
+from schemas.example import Example, encode_example, frame_record, read_records
+from schemas.labels import UNCERTAIN, Label
 from tests.training.conftest import DataSet
 from training.reading import arrays
-from training.reading.records import arrays_of, open_dataset, open_split
+from training.reading.records import Split, are_arrays, arrays_of, open_dataset, open_split
+from training.reading.shards import DamagedShard
 
 
 def shard(number: int, examples: int, size: int) -> Shard:
     return Shard(f"s{number}", examples * size, "", examples, (examples,), "00000000")
 
 
-def test_windows_hold_every_record_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrays, "WINDOW_BYTES", 1000)
+def test_windows_hold_every_record_once() -> None:
     shards = [shard(number, number % 5, 100) for number in range(20)]
-    found = list(arrays.windows(shards, 1, 0))
+    found = list(arrays.windows(shards, 1, 0, 2000))
     assert len(found) > 3
     assert sorted(index for window in found for index in window.shards) == [n for n in range(20) if n % 5]
     for window in found:
@@ -27,11 +32,11 @@ def test_windows_hold_every_record_once(monkeypatch: pytest.MonkeyPatch) -> None
     for window in found[:-1]:
         held = [shards[index].bytes for index in window.shards]
         assert sum(held[:-1]) < 1000 <= sum(held)
-    again = list(arrays.windows(shards, 1, 0))
+    again = list(arrays.windows(shards, 1, 0, 2000))
     assert [window.shards for window in again] == [window.shards for window in found]
-    other = list(arrays.windows(shards, 1, 1))
+    other = list(arrays.windows(shards, 1, 1, 2000))
     assert [window.shards for window in other] != [window.shards for window in found]
-    stored = list(arrays.windows(shards, None, 0))
+    stored = list(arrays.windows(shards, None, 0, 2000))
     assert [index for window in stored for index in window.shards] == [n for n in range(20) if n % 5]
     assert all((np.diff(window.rows) == 1).all() for window in stored)
 
@@ -43,14 +48,12 @@ def test_the_order_is_the_same_in_every_release() -> None:
 
 
 def test_chunks_hold_what_was_written(make_dataset: Callable[..., DataSet], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrays, "WINDOW_BYTES", 3000)
     monkeypatch.setattr(arrays, "CHUNK_BYTES", 500)
     data = make_dataset(
         examples={"train": 50}, size=8, shards=7, classes=("A", "B"), label=lambda n: (n % 2, n % 3 and UNCERTAIN)
     )
     written = {example.id: example for example in data.examples["train"]}
-    found = arrays_of(open_split(str(data.folder), open_dataset(str(data.folder)), "train"))
-    assert found is not None
+    found = arrays_of(open_split(str(data.folder), data.manifest, "train", read_ahead_bytes=6000))
     chunks = list(found.chunks(0, 0))
     assert all(len(chunk.ids) <= 7 for chunk in chunks)
     for chunk in chunks:
@@ -61,16 +64,61 @@ def test_chunks_hold_what_was_written(make_dataset: Callable[..., DataSet], monk
     assert not written
 
 
-def test_shards_that_the_manifest_does_not_call_arrays_are_not_read_as_such(dataset: DataSet) -> None:
+def test_shards_of_earlier_releases_hold_the_same(dataset: DataSet) -> None:
     split = open_split(str(dataset.folder), open_dataset(str(dataset.folder)), "train")
-    assert arrays_of(split) is not None
-    for change in (
-        {"record_bytes": None},
-        {"record_bytes": 4000},
-        {"shards": tuple(without_crc(s) for s in split.shards)},
-    ):
-        assert arrays_of(split.__class__(**{**vars(split), **change})) is None
+    (expected,) = arrays_of(split).chunks(0, 0)
+    old = replace(split, shards=tuple(replace(shard, crc32c="") for shard in split.shards), record_bytes=None)
+    assert are_arrays(old)
+    (found,) = arrays_of(old).chunks(0, 0)
+    for read, column in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(read, column)
+    other = replace(old, shards=(replace(old.shards[0], sha256="0" * 64), *old.shards[1:]))
+    with pytest.raises(DamagedShard, match="00000-of-00003 has a different SHA-256"):
+        list(arrays_of(other).chunks(0, 0))
 
 
-def without_crc(shard: Shard) -> Shard:
-    return Shard(shard.file, shard.bytes, shard.sha256, shard.examples, shard.label_counts)
+def with_uris(folder: Path, label: Label, count: int = 12) -> tuple[Split, list[Example]]:
+    """A split of one shard whose records differ in length."""
+    written = [
+        Example(np.full((4, 4, 1), number, np.uint8), label, f"{number:032x}", "0" * 32, f"gs://a/{'b' * number}")
+        for number in range(count)
+    ]
+    content = b"".join(frame_record(encode_example(one)) for one in written)
+    (folder / "s").write_bytes(content)
+    width = len(label) if isinstance(label, tuple) else None
+    return Split(str(folder), "train", (Shard("s", len(content), "", count, (count,)),), (4, 4, 1), width), written
+
+
+@pytest.mark.parametrize("label", [1, 300, (1, 0)])
+def test_records_that_differ_in_length_are_parsed(tmp_path: Path, label: Label) -> None:
+    split, written = with_uris(tmp_path, label)
+    assert not are_arrays(split)
+    (chunk,) = arrays_of(split).chunks(None, 0)
+    np.testing.assert_array_equal(chunk.images, [one.image for one in written])
+    np.testing.assert_array_equal(chunk.labels, [label] * 12)
+    assert [name.decode() for name in chunk.ids] == [one.id for one in written]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda content: content[:-1], "is damaged: record 11 is truncated"),
+        (lambda content: b"".join(map(frame_record, islice(read_records(BytesIO(content)), 9))), "has 9 examples"),
+        (
+            lambda content: content[:70] + bytes([content[70] ^ 1]) + content[71:],
+            "is damaged: record 0 has a wrong data",
+        ),
+    ],
+)
+def test_damage_to_a_shard_that_is_parsed(tmp_path: Path, spoil: Callable[[bytes], bytes], message: str) -> None:
+    split, _ = with_uris(tmp_path, 1)
+    (tmp_path / "s").write_bytes(spoil((tmp_path / "s").read_bytes()))
+    with pytest.raises(DamagedShard, match=f"s {message}"):
+        list(arrays_of(split).chunks(0, 0))
+
+
+def test_records_of_another_kind_are_not_read(tmp_path: Path) -> None:
+    split, _ = with_uris(tmp_path, (1, 0))
+    for change in ({"shape": (2, 8, 2)}, {"label_width": 3}, {"label_width": None}):
+        with pytest.raises(DamagedShard, match="s is damaged"):
+            list(arrays_of(replace(split, **change)).chunks(0, 0))

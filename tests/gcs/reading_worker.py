@@ -1,0 +1,67 @@
+"""Reads a data set in a process of its own: the clients read their settings once. A line of JSON in, a line of JSON out.
+
+{"do": "open", "folder": ..., "cache_bytes": ..., "disk": FOLDER or null}   opens the split `train`
+{"do": "close"}   ends the reading ahead
+{"do": "epoch"}   reads the next epoch and gives the hash of each batch, or {"error": "NAME: text"}
+"""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from training.reading import files
+from training.reading.array_batches import numpy_batches, steps
+from training.reading.buckets.tensorflow_settings import configure
+from training.reading.disk_cache import DiskCache
+from training.reading.records import Split, all_splits, check_shards, naming_damaged_shards, open_dataset, open_split
+
+BATCH = 20
+
+
+def batches(split: Split, cache_bytes: int) -> Iterator[Any]:
+    """Endless batches with the backend's way of reading."""
+    if os.environ["KERAS_BACKEND"] != "tensorflow":
+        return numpy_batches(split, BATCH, 5, cache_bytes=cache_bytes)
+    import tensorflow as tf
+
+    from training.reading.input_pipeline import Order, batches
+
+    found = batches(split, BATCH, Order(5, tf.Variable(0, dtype=tf.int64)), cache_bytes=cache_bytes)
+    return iter(found.as_numpy_iterator())
+
+
+def main() -> None:
+    """Serves until the input ends."""
+    configure()
+    files.FIRST_WAIT = 0.002
+    split: Split
+    left: Iterator[Any] = iter(())
+    answer: Any
+    for line in sys.stdin:
+        asked = json.loads(line)
+        try:
+            if asked["do"] == "close":
+                left, answer = iter(()), "closed"
+            elif asked["do"] == "open":
+                manifest = open_dataset(asked["folder"])
+                check_shards(all_splits(asked["folder"], manifest))
+                cache = DiskCache(asked["disk"]) if asked["disk"] else None
+                split = open_split(asked["folder"], manifest, "train", asked["read_ahead_bytes"], cache)
+                with naming_damaged_shards([split]):
+                    left = batches(split, asked["cache_bytes"])
+                answer = "opened"
+            else:
+                with naming_damaged_shards([split]):
+                    found = islice(left, steps(split, BATCH))
+                    answer = [hashlib.sha256(b"".join(part.tobytes() for part in one)).hexdigest() for one in found]
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
