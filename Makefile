@@ -1,7 +1,7 @@
 # Every target sets up .venv by itself, from the lock file. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo convert train evaluate test test-demo test-faults test-fuzz test-hostile test-memory test-tfio lint format bench
-.PHONY: bench-reading lock clean
+.PHONY: help setup demo convert train profile evaluate test test-demo test-faults test-fuzz test-hostile test-jax test-memory test-tfio lint
+.PHONY: format bench bench-reading lock clean
 
 # The first Python from 3.10 to 3.13 that can create a virtual environment. PYTHON=... overrides it.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -13,6 +13,7 @@ VENV := .venv
 RUN_PYTHON := $(VENV)/bin/python
 READY := $(VENV)/ready-$(TARGET)
 DEMO := demo
+JAX := .venv-jax
 TFIO := .venv-tfio
 TFIO_PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
   $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' 2>/dev/null \
@@ -63,6 +64,13 @@ train: setup ## DATA=DIR|gs://... [RECIPE=model3] [RUN=runs/RECIPE] [ARGS=...]: 
 	@$(RUN_PYTHON) -m training.train --data "$(DATA)" --recipe "$(or $(RECIPE),model3)" \
 	  --output "$(or $(RUN),runs/$(or $(RECIPE),model3))" $(ARGS)
 
+profile: setup ## DATA=DIR|gs://... [RECIPE=model3] [RUN=runs/profile] [ARGS=...]: a TensorBoard profile of one epoch
+	@test -n "$(DATA)" || { echo "usage: make profile DATA=... [RECIPE=model3] [RUN=...] [ARGS=...]" >&2; exit 2; }
+	@$(RUN_PYTHON) -m training.train --data "$(DATA)" --recipe "$(or $(RECIPE),model3)" \
+	  --output "$(or $(RUN),runs/profile)" --overwrite --epochs 2 --profile $(ARGS)
+	@echo "Profile: $(or $(RUN),runs/profile)/logs; open it with: pip install tensorboard tensorboard-plugin-profile; \
+	tensorboard --logdir $(or $(RUN),runs/profile)/logs"
+
 evaluate: setup ## RUN=... DATA=DIR|gs://... [ARGS=...]: a trained model -> metrics and report.html
 	@test -n "$(RUN)" -a -n "$(DATA)" || { echo "usage: make evaluate RUN=... DATA=... [ARGS=...]" >&2; exit 2; }
 	@$(RUN_PYTHON) -m training.evaluate --run "$(RUN)" --data "$(DATA)" $(ARGS)
@@ -73,8 +81,8 @@ test: setup ## Run the tests, in several processes [ARGS="-n 0 ..." for one]
 test-demo: demo ## Run the demo and check what it leaves
 	@$(RUN_PYTHON) -m pytest -m demo tests/test_demo.py
 
-test-faults: setup ## Kill, refuse and damage conversions, on disk and in a bucket (a few minutes)
-	@$(RUN_PYTHON) -m pytest -m faults tests/faults $(ARGS)
+test-faults: setup ## Kill, refuse and damage conversions and reading, on disk and in a bucket (a few minutes)
+	@$(RUN_PYTHON) -m pytest -m faults tests/faults tests/gcs $(ARGS)
 
 test-fuzz: setup ## [SECONDS=60] [SEED=0] [RADRECORDS_FUZZ_FOLDER=DIR]: mutate images, manifests, tables and shards
 	@SECONDS=$(or $(SECONDS),60) SEED=$(or $(SEED),0) $(RUN_PYTHON) -m pytest -m fuzz tests/fuzz $(ARGS)
@@ -96,6 +104,19 @@ $(TFIO)/ready: requirements-tfio.lock
 	@$(TFIO_PYTHON) -m venv $(TFIO)
 	@$(TFIO)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 --no-deps --require-hashes \
 	  -r requirements-tfio.lock
+	@touch $@
+
+test-jax: $(JAX)/ready ## Train, evaluate and predict with JAX, without TensorFlow, in .venv-jax
+	@# The networks are the same layers with every backend, and JAX takes minutes to compile the largest on a CPU.
+	@KERAS_BACKEND=jax $(JAX)/bin/python -m pytest -p no:cacheprovider tests/training --ignore tests/training/models/test_networks.py $(ARGS)
+
+$(JAX)/ready: requirements-jax.lock
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.10-3.13 with venv found; set PYTHON=/path/to/python" >&2; exit 2; }
+	@echo "Installing into $(JAX) (once, a minute) ..."
+	@rm -rf $(JAX)
+	@$(PYTHON) -m venv $(JAX)
+	@$(JAX)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 --no-deps --require-hashes \
+	  -r requirements-jax.lock
 	@touch $@
 
 lint: setup ## Check style and types
@@ -131,11 +152,13 @@ lock: setup ## Pin the newest dependencies that fit setup.py
 	    --extra $$([ $$target = gpu ] && echo gpu || echo train) --universal --python-version 3.10 --generate-hashes \
 	    --no-annotate --no-header -o requirements-$$target.lock || exit 1; \
 	done
+	@printf 'pytest\nfake-gcs-server-python-wrapper\ntrustme\n' | $(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py - --extra jax --extra gcp \
+	  --universal --python-version 3.10 --generate-hashes --no-annotate --no-header -o requirements-jax.lock
 	@printf 'pytest\nfake-gcs-server-python-wrapper\ntrustme\n' | $(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py - --extra tfio --universal \
 	  --python-version 3.10 --generate-hashes --no-annotate --no-header -o requirements-tfio.lock
 	@$(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py --extra bench --universal --python-version 3.11 \
 	  --generate-hashes --no-annotate --no-header -o requirements-bench.lock
 
 clean: ## Delete everything that make created
-	@rm -rf $(VENV) $(TFIO) $(BENCH) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf $(VENV) $(JAX) $(TFIO) $(BENCH) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -27,7 +27,10 @@ WIDTH, MARGIN, PAD, GAP, LINE = 1268, 24, 12, 34, 16
 BOX = 372  # the width of a room
 CHARACTERS = 54  # of a line in it
 # In the order of the flow.
-TRAINING = ("training", *(f"training/{name}" for name in ("reading", "models", "fitting", "assessment")))
+TRAINING = (
+    "training",
+    *(f"training/{name}" for name in ("reading", "reading/buckets", "models", "devices", "fitting", "assessment")),
+)
 COLOURS = {"beam_jobs": "#e8f0fe", "schemas": "#e6f4ea", "training": "#fef3e0"}
 EDGES = {"beam_jobs": "#4472c4", "schemas": "#3a8a57", "training": "#c77f1a"}
 STYLE = """\

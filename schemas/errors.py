@@ -77,7 +77,8 @@ def ending_when_interrupted(stderr: int = 2) -> Iterator[None]:
 
 
 def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
-    """Runs `command(argv)` and returns its exit code: 0, 1 for a failed job, 2 for bad usage, 130 when interrupted.
+    """Runs `command(argv)` and returns its exit code: 0, 1 for a failed job, 2 for bad usage, 130 when interrupted, or the
+    `exit_code` of the exception.
 
     An error is printed to stderr as one line. With `--debug` among the arguments, the exception is raised instead.
     """
@@ -91,7 +92,7 @@ def run_command(command: Callable[[Sequence[str]], None], argv: Sequence[str] | 
         return error.exit_code
     except KeyboardInterrupt as interrupt:
         print(one_line(str(interrupt)) or "interrupted", file=sys.stderr)
-        return 130
+        return int(getattr(interrupt, "exit_code", 130))
     except Exception as error:
         if "--debug" in argv:
             raise

@@ -15,8 +15,12 @@ FORBIDDEN = {
     "beam_jobs": {"tensorflow", "keras", "training", "tensorflow_datasets", "matplotlib", "sklearn"},
     "training": {"apache_beam", "beam_jobs", "google"},
 }
-# The DICOM op of tensorflow-io, loaded only when --dicom_decoder tfio asks for it.
-MAY_IMPORT = {"beam_jobs/decoding/tfio_dicom.py": {"tensorflow"}}
+MAY_IMPORT = {
+    # The DICOM op of tensorflow-io, loaded only when --dicom_decoder tfio asks for it.
+    "beam_jobs/decoding/tfio_dicom.py": {"tensorflow"},
+    # Loaded only for gs:// where TensorFlow is not the backend.
+    "training/reading/buckets/google_client.py": {"google"},
+}
 MODULES = sorted(path.relative_to(ROOT).as_posix() for package in FORBIDDEN for path in (ROOT / package).rglob("*.py"))
 
 
@@ -33,11 +37,12 @@ LAYERS = {
     "training.config": ["training.models"],
     "training.run_folder": ["training.task", "training.models"],
     "training.assessment": ["training.task", "training.reading", "training.config", "training.run_folder"],
+    "training.devices": ["training.reading", "training.models"],
     "training.fitting": [
         *("training.task", "training.reading", "training.models", "training.config", "training.run_folder"),
-        "training.assessment",
+        *("training.assessment", "training.devices"),
     ],
-    "training": ["training.models", "training.config", "training.assessment", "training.fitting"],
+    "training": ["training.reading", "training.models", "training.config", "training.assessment", "training.fitting"],
     "beam_jobs.elements": [],
     "beam_jobs.storage": [],
     "beam_jobs.reading": ["beam_jobs.storage"],
@@ -125,11 +130,26 @@ def test_the_training_commands_load_no_tensorflow() -> None:
     assert not {"tensorflow", "keras", "matplotlib", "sklearn"} & set(done.stdout.split())
 
 
+def test_only_training_with_tensorflow_loads_it() -> None:
+    code = "import sys, training.reading.array_batches, training.reading.records; print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"tensorflow", "keras", "google.cloud.storage"} & set(done.stdout.split())
+
+
 def test_setup_py_is_the_only_list_of_dependencies() -> None:
     metadata = importlib.metadata.metadata("radrecords")
     assert metadata["Version"] == "0.1.0"
     assert set(metadata["Requires-Python"].split(",")) == {">=3.10", "<3.14"}
-    assert set(metadata.get_all("Provides-Extra") or ()) == {"gcp", "dicom", "train", "gpu", "tfio", "bench", "dev"}
+    assert set(metadata.get_all("Provides-Extra") or ()) == {
+        "gcp",
+        "dicom",
+        "train",
+        "gpu",
+        "tfio",
+        "jax",
+        "bench",
+        "dev",
+    }
     base = [line for line in metadata.get_all("Requires-Dist") or () if "extra ==" not in line]
     assert any(line.startswith("apache-beam") for line in base)
     assert not any(line.startswith(("tensorflow", "keras")) for line in base)

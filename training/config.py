@@ -14,8 +14,12 @@ class TrainConfig:
     data: folder of the data set, local or gs://. output: the run folder, local.
     early_stopping: stop after this many epochs without a better validation AUC; 0 never stops.
     verify_data: check the SHA-256 of every shard first, which reads the whole data set once.
-    cache_mb: a split is kept in memory if its images take at most this many MiB. This changes the order of the examples only
-    of data sets that are read record by record.
+    cache, cache_mb: where the splits are kept between epochs; with `auto`, in memory up to this many MiB of images. The
+    order of the examples depends on it only for data sets that are read record by record.
+    disk_cache_mb: the size of the cache on the disk, which all runs of a user share. read_ahead_mb: what reading may hold of
+    splits that are not kept in memory; half of it is shuffled at a time, so the order depends on it.
+    jit: `auto`, `on` or `off`: whether XLA compiles the steps. devices: a number, or `all`.
+    profile: write a TensorBoard profile of one epoch.
     """
 
     data: str
@@ -24,7 +28,13 @@ class TrainConfig:
     seed: int = 0
     mixed_precision: bool = False
     early_stopping: int = 0
+    cache: str = "auto"
     cache_mb: int = 2048
+    disk_cache_mb: int = 65_536
+    read_ahead_mb: int = 256
+    jit: str = "auto"
+    devices: str = "1"
+    profile: bool = False
     verify_data: bool = False
     resume: bool = False
     overwrite: bool = False
@@ -37,8 +47,13 @@ class TrainConfig:
             raise UsageError(f"--seed {self.seed}: must be from 0 to {2**31 - 1}")
         if self.early_stopping < 0:
             raise UsageError(f"--early_stopping {self.early_stopping}: must be 0 or more epochs")
-        if self.cache_mb < 0:
-            raise UsageError(f"--cache_mb {self.cache_mb}: must be 0 or more")
+        for flag, value in (("cache_mb", self.cache_mb), ("disk_cache_mb", self.disk_cache_mb)):
+            if value < 0:
+                raise UsageError(f"--{flag} {value}: must be 0 or more")
+        if self.read_ahead_mb < 1:
+            raise UsageError(f"--read_ahead_mb {self.read_ahead_mb}: must be 1 or more")
+        if self.devices != "all" and not (self.devices.isdecimal() and int(self.devices) > 0):
+            raise UsageError(f"--devices {self.devices}: must be a number of devices or all")
         if self.resume and self.overwrite:
             raise UsageError("--resume and --overwrite cannot be used together")
 

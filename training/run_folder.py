@@ -13,7 +13,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class RunConfig:
     best: epoch (from 1) and validation figures of the weights.
     threshold: value (or values, one for each class, None if the split had only positive or only negative examples of
     it), and source: how and on which split it was chosen.
+    compute: backend, devices, device and dtype (the Keras policy of the hidden layers) of the training; {} for runs
+    of 0.1.0.
     """
 
     recipe: Recipe
@@ -61,6 +63,7 @@ class RunConfig:
     best: Mapping[str, float] | None = None
     threshold: Mapping[str, Any] | None = None
     label_kind: str = CLASS
+    compute: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def task(self) -> Task:
@@ -222,6 +225,11 @@ def _check_same(run: str, old: RunConfig, new: RunConfig) -> None:
             raise UsageError(
                 f"--resume: run {run} has a different {name} than this command; give --overwrite to start over"
             )
+    before, now = (config.compute.get("dtype") for config in (old, new))
+    if before not in (None, now):
+        raise UsageError(
+            f"--resume: run {run} computes in {before}, but this machine would in {now}; resume it elsewhere"
+        )
 
 
 def _replace(path: Path, text: str) -> None:

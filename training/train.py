@@ -42,7 +42,27 @@ def parse(argv: Sequence[str]) -> TrainConfig:
         metavar="PATIENCE",
         help="epochs without a better validation AUC; 0 is off",
     )
-    parser.add_argument("--cache_mb", type=int, default=2048, help="keep splits up to this size in memory")
+    parser.add_argument(
+        "--cache",
+        choices=("auto", "none", "memory", "disk", "device"),
+        default="auto",
+        help="where to keep the examples between epochs",
+    )
+    parser.add_argument(
+        "--cache_mb", type=int, default=2048, help="with --cache auto, up to this size of images is kept in memory"
+    )
+    parser.add_argument(
+        "--disk_cache_mb", type=int, default=65_536, help="the size of the cache on the disk, shared by all runs"
+    )
+    parser.add_argument(
+        "--read_ahead_mb",
+        type=int,
+        default=256,
+        help="of examples to hold that are not kept; half is shuffled at a time",
+    )
+    parser.add_argument("--jit", choices=("auto", "on", "off"), default="auto", help="compile the steps with XLA")
+    parser.add_argument("--devices", default="1", metavar="N|all", help="how many GPUs share each batch")
+    parser.add_argument("--profile", action="store_true", help="write a TensorBoard profile of one epoch")
     parser.add_argument("--verify_data", action="store_true", help="check every shard's SHA-256 first")
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --output")

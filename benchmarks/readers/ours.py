@@ -31,7 +31,7 @@ def _of_earlier_releases(split: Split) -> Split:
 
 def _epochs(seen: Callable[[Split], Split], options: dict[str, Any], data: Data, folder: str, batch: int) -> Epochs:
     split = seen(open_split(folder, open_dataset(folder), "train"))
-    order = Order(0, tf.Variable(0, dtype=tf.int64))
+    order = Order(0)
     endless = iter(batches(split, batch, order, **options))
     while True:
         yield itertools.islice(endless, data.steps(batch))

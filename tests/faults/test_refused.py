@@ -1,19 +1,21 @@
 """A full disk, a read-only folder or a refusing bucket: a clear error, nothing published, and the next run completes."""
 
+import itertools
 import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import files_of
 from tests.faults.launch import FLAGS, Place, finish, start
-from tests.faults.refusing_front import running_front
 from tests.gcs.bucket import Bucket
+from tests.gcs.front import Faults, Request, Traffic, running_front
 
 pytestmark = pytest.mark.faults
 
@@ -98,12 +100,22 @@ def _half_way() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 
 
+def of_uploads(answer: Callable[[int], int | None]) -> Faults:
+    """The status for upload number 0, 1, 2 ...; None forwards the upload, as it does all other requests."""
+    numbers = itertools.count()
+
+    def fault(request: Request) -> int | None:
+        return answer(next(numbers)) if request.target.startswith("/upload/") else None
+
+    return fault
+
+
 @pytest.mark.parametrize("uploads", [0, 1, 9, 40])
 def test_a_refusing_bucket_is_reported_and_the_next_run_completes(
     bucket: Bucket, bucket_server: str, raw: Path, undisturbed: dict[str, bytes], uploads: int
 ) -> None:
     place = Place(f"{bucket.uri}/out/1.0.0", bucket)
-    with running_front(bucket_server, lambda number: 0 if number < uploads else 403) as address:
+    with running_front(bucket_server, Traffic(of_uploads(lambda number: None if number < uploads else 403))) as address:
         failed = finish(start(raw, place.uri, environment={"STORAGE_EMULATOR_HOST": address}))
     assert failed.code == 1, failed
     assert f"cannot read or write {place.uri}" in failed.error
@@ -117,7 +129,7 @@ def test_brief_bucket_errors_do_not_fail_the_job(
     bucket: Bucket, bucket_server: str, raw: Path, undisturbed: dict[str, bytes]
 ) -> None:
     place = Place(f"{bucket.uri}/out/1.0.0", bucket)
-    with running_front(bucket_server, lambda number: 503 if number % 9 == 4 else 0) as address:
+    with running_front(bucket_server, Traffic(of_uploads(lambda number: 503 if number % 9 == 4 else None))) as address:
         result = finish(start(raw, place.uri, environment={"STORAGE_EMULATOR_HOST": address}))
     assert result.code == 0, result
     assert place.files() == undisturbed

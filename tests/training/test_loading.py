@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -33,6 +34,7 @@ def test_an_error_is_the_only_line(command: str) -> None:
     assert line.startswith("error: ")
 
 
+@pytest.mark.skipif(find_spec("tensorflow") is None, reason="of TensorFlow")
 def test_debug_and_the_users_own_level_show_what_tensorflow_logs() -> None:
     shown = "oneDNN" if sys.platform == "linux" else ""
     assert shown in said("predict", "--debug")

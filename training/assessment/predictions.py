@@ -11,7 +11,6 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 from tqdm import tqdm
 
 from schemas.decoders.pool import DEFAULT_MEMORY, DecoderPool, cores, most_bytes
@@ -21,7 +20,8 @@ from schemas.labels import NO_FINDING, SEPARATOR
 from schemas.pixels.rejection import Decoded, ImageRejected, ImageSkipped
 from schemas.pixels.settings import ImageSettings
 from training.config import PredictConfig
-from training.reading.input_pipeline import identified_batches, steps
+from training.reading import files
+from training.reading.array_batches import identified_batches, steps
 from training.reading.records import Split, naming_damaged_shards
 from training.run_folder import RunConfig, load_run
 from training.task import BINARY, MULTICLASS
@@ -112,11 +112,11 @@ def prediction_of(probabilities: Sequence[float], run: RunConfig) -> dict[str, A
 
 def _files(images: Sequence[str]) -> Iterator[str]:
     for image in images:
-        if not tf.io.gfile.isdir(image):
+        if not files.is_folder(image):
             yield image
             continue
-        for folder, _, names in sorted(tf.io.gfile.walk(image)):
-            yield from (f"{folder.rstrip('/')}/{name}" for name in sorted(names) if not name.startswith("."))
+        for folder, names in files.walk(image):
+            yield from (f"{folder.rstrip('/')}/{name}" for name in names if not name.startswith("."))
 
 
 def _answer(path: str, settings: ImageSettings, pool: DecoderPool) -> Answer | str:
@@ -128,15 +128,13 @@ def _answer(path: str, settings: ImageSettings, pool: DecoderPool) -> Answer | s
 def _read(path: str) -> bytes | str:
     most = most_bytes(DEFAULT_MEMORY)
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            if (size := file.size()) > most:
-                return f"rejected, file_too_large: {size >> 20} MiB, but a decoder takes at most {most >> 20}"
-            content: bytes = file.read()
-            return content
-    except tf.errors.NotFoundError:
+        if (size := files.size(path)) > most:
+            return f"rejected, file_too_large: {size >> 20} MiB, but a decoder takes at most {most >> 20}"
+        return files.read(path)
+    except FileNotFoundError:
         return "no such file"
-    except tf.errors.OpError as error:
-        return f"cannot be read: {error.message}"
+    except OSError as error:
+        return f"cannot be read: {files.message(error)}"
 
 
 def _complain(path: str, answer: ImageRejected | ImageSkipped | str) -> None:

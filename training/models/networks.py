@@ -17,7 +17,7 @@ from training.models.augment import augmentation
 from training.models.recipes import Recipe
 from training.task import Task
 
-FLOAT16 = "mixed_float16"
+FLOAT32, FLOAT16, BFLOAT16 = "float32", "mixed_float16", "mixed_bfloat16"  # Keras dtype policies
 IMAGENET = "imagenet"
 _MEAN, _VARIANCE = (0.485, 0.456, 0.406), (0.229**2, 0.224**2, 0.225**2)  # of ImageNet's colours, from 0 to 1
 
@@ -26,7 +26,7 @@ _MEAN, _VARIANCE = (0.485, 0.456, 0.406), (0.229**2, 0.224**2, 0.225**2)  # of I
 Body = Callable[[Any, str], Any]
 
 
-def build_model(recipe: Recipe, shape: tuple[int, int, int], task: Task, dtype: str = "float32") -> keras.Model:
+def build_model(recipe: Recipe, shape: tuple[int, int, int], task: Task, dtype: str = FLOAT32) -> keras.Model:
     """The model of a recipe, not compiled, with fresh weights.
 
     Input: uint8 [batch, height, width, channels]; `shape` is the last three. Output: float32 [batch, task.outputs],

@@ -1,4 +1,4 @@
-"""Loss and metrics while training, for each kind of task, in Keras operations that every backend has.
+"""Loss, optimizer and metrics while training, for each kind of task, in Keras operations that every backend has.
 
 Labels are float32 [batch, 1] for binary tasks, the index as float32 [batch, 1] for multiclass ones, and float32 [batch,
 classes] for multilabel ones, where UNCERTAIN is left out of the loss and of all metrics.
@@ -10,13 +10,49 @@ from typing import Any
 import keras
 from keras import ops
 
+from schemas.dataset import Manifest
 from schemas.labels import UNCERTAIN
-from training.task import BINARY, MULTICLASS, Task
+from training.models.networks import FLOAT16, FLOAT32
+from training.models.recipes import Recipe
+from training.task import BINARY, MULTICLASS, MULTILABEL, Task
 
 _STEPS = 1000  # of probabilities, for the areas while training; assessment/metrics.py computes them exactly
 
 # What keras.ops takes and gives, a tensor of the backend.
 Tensor = Any
+
+
+def compile_model(
+    model: keras.Model,
+    recipe: Recipe,
+    task: Task,
+    manifest: Manifest | None = None,
+    dtype: str = FLOAT32,
+    jit_compile: bool | str = "auto",
+) -> None:
+    """Compiles `model` with the recipe's Adam and the loss and the metrics of the task.
+
+    manifest: of the data set whose findings a balanced loss counts. dtype: the Keras policy of the hidden layers.
+    """
+    optimizer = keras.optimizers.Adam(recipe.learning_rate)
+    if dtype == FLOAT16:  # gradients below 6e-8 would be zero in 16 bits
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    weights = None
+    if recipe.balanced and manifest and task.kind == MULTILABEL:
+        examples = manifest.examples("train")
+        weights = [finding_weights(count, examples) for count in manifest.label_counts("train")]
+    model.compile(optimizer, loss=loss_of(task, weights), weighted_metrics=metrics_of(task), jit_compile=jit_compile)
+
+
+def class_weights(counts: tuple[int, ...]) -> list[float]:
+    """Weights with mean 1 over the examples that make every class count the same; 0 for a class without examples."""
+    return [sum(counts) / (sum(map(bool, counts)) * count) if count else 0.0 for count in counts]
+
+
+def finding_weights(present: int, examples: int) -> tuple[float, float]:
+    """Weights with mean 1 over the examples that make the images with and without a finding count the same."""
+    present_weight, absent_weight = class_weights((present, examples - present))
+    return present_weight, absent_weight
 
 
 def loss_of(task: Task, finding_weights: Sequence[tuple[float, float]] | None = None) -> Any:
@@ -32,14 +68,14 @@ def loss_of(task: Task, finding_weights: Sequence[tuple[float, float]] | None = 
 
 def metrics_of(task: Task) -> list[keras.metrics.Metric]:
     """`accuracy` (at 0.5 for each output that is a sigmoid) and `auc`, the area under the ROC curve, averaged over
-    classes."""
+    classes. Every example counts once, whatever its weight in the loss, and not at all if its weight is 0."""
     if task.kind == BINARY:
         return [
-            keras.metrics.BinaryAccuracy(name="accuracy"),
-            keras.metrics.AUC(num_thresholds=_STEPS, name="auc"),
+            CountedBinaryAccuracy(name="accuracy"),
+            CountedAUC(num_thresholds=_STEPS, name="auc"),
         ]
     if task.kind == MULTICLASS:
-        return [keras.metrics.SparseCategoricalAccuracy(name="accuracy"), MacroAUC(task.outputs, one_hot=True)]
+        return [CountedCategoricalAccuracy(name="accuracy"), MacroAUC(task.outputs, one_hot=True)]
     return [MaskedAccuracy(name="accuracy"), MacroAUC(task.outputs, one_hot=False)]
 
 
@@ -65,11 +101,30 @@ class MaskedBinaryCrossentropy(keras.losses.Loss):  # type: ignore[misc] # untyp
         return ops.mean((present + absent) * mask, axis=-1)
 
 
+class _Counted:
+    """A metric of Keras in which an example counts once, or not at all if its weight is 0."""
+
+    def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> Any:
+        return super().update_state(y_true, y_pred, _counts(sample_weight))  # type: ignore[misc] # of the metric
+
+
+class CountedBinaryAccuracy(_Counted, keras.metrics.BinaryAccuracy):  # type: ignore[misc] # untyped
+    """The share of the examples that are predicted right at 0.5."""
+
+
+class CountedCategoricalAccuracy(_Counted, keras.metrics.SparseCategoricalAccuracy):  # type: ignore[misc] # untyped
+    """The share of the examples whose most probable class is theirs."""
+
+
+class CountedAUC(_Counted, keras.metrics.AUC):  # type: ignore[misc] # untyped
+    """The area under the ROC curve."""
+
+
 class MaskedAccuracy(keras.metrics.Mean):  # type: ignore[misc] # untyped
     """The share of the certain findings that are predicted right at 0.5."""
 
-    def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> None:  # noqa: ARG002
-        y_true, mask = _masked(y_true)
+    def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> None:
+        y_true, mask = _masked(y_true, sample_weight)
         right = ops.cast(ops.equal(y_true, ops.cast(y_pred >= 0.5, "float32")), "float32")
         super().update_state(right, mask)
 
@@ -90,10 +145,10 @@ class MacroAUC(keras.metrics.Metric):  # type: ignore[misc] # untyped
             self.add_variable((classes * _STEPS,), "zeros", name=name) for name in ("positive", "negative")
         )
 
-    def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> None:  # noqa: ARG002
+    def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> None:
         if self._one_hot:
             y_true = ops.one_hot(ops.reshape(ops.cast(y_true, "int32"), (-1,)), self._classes)
-        y_true, mask = _masked(y_true)
+        y_true, mask = _masked(y_true, sample_weight)
         step = ops.clip(ops.floor(ops.cast(y_pred, "float32") * _STEPS), 0, _STEPS - 1)
         place = ops.reshape(ops.cast(step + _STEPS * ops.arange(self._classes, dtype="float32"), "int32"), (-1,))
         for counts, of_kind in ((self._positive, y_true), (self._negative, 1 - y_true)):
@@ -107,8 +162,15 @@ class MacroAUC(keras.metrics.Metric):  # type: ignore[misc] # untyped
         return ops.divide_no_nan(ops.sum(areas), ops.sum(ops.cast(pairs > 0, "float32")))
 
 
-def _masked(y_true: Tensor) -> tuple[Tensor, Tensor]:
-    """Labels with 0 in place of UNCERTAIN, and a mask that is 0 there; both float32."""
+def _counts(sample_weight: Tensor) -> Tensor:
+    """1 where a weight is not 0."""
+    return None if sample_weight is None else ops.cast(ops.not_equal(sample_weight, 0), "float32")
+
+
+def _masked(y_true: Tensor, sample_weight: Tensor = None) -> tuple[Tensor, Tensor]:
+    """Labels with 0 in place of UNCERTAIN, and a mask that is 0 there and for examples of weight 0; both float32."""
     y_true = ops.cast(y_true, "float32")
     mask = ops.cast(ops.not_equal(y_true, UNCERTAIN), "float32")
+    if sample_weight is not None:
+        mask = mask * ops.reshape(_counts(sample_weight), (-1, 1))
     return y_true * mask, mask

@@ -56,9 +56,26 @@ def test_metrics_of_several_classes() -> None:
     assert float(auc.result()) == pytest.approx(roc_auc_score(labels, probabilities, multi_class="ovr"), abs=2e-3)
 
 
-def test_metrics_of_two_classes_are_those_of_the_first_release() -> None:
-    assert [type(metric) for metric in metrics_of(Task(("A", "B")))] == [
-        keras.metrics.BinaryAccuracy,
-        keras.metrics.AUC,
-    ]
+def test_metrics_of_two_classes_are_those_of_keras() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (300, 1)).astype(np.float32)
+    probabilities = (0.6 * rng.random((300, 1)) + 0.3 * labels).astype(np.float32)
+    weights = np.tile([0.5, 2.0, 0.0], 100).astype(np.float32)  # of the loss; 0 is no example
+    ours = metrics_of(Task(("A", "B")))
+    for metric, peer in zip(
+        ours, (keras.metrics.BinaryAccuracy(), keras.metrics.AUC(num_thresholds=1000)), strict=True
+    ):
+        metric.update_state(labels, probabilities, weights)
+        peer.update_state(labels[weights > 0], probabilities[weights > 0])
+        assert float(metric.result()) == pytest.approx(float(peer.result()), rel=1e-6)
     assert loss_of(Task(("A", "B"))) == "binary_crossentropy"
+
+
+@pytest.mark.parametrize("task", [FINDINGS, Task(("A", "B", "C"))])
+def test_an_example_of_weight_0_does_not_count(task: Task) -> None:
+    labels = LABELS if task is FINDINGS else np.array([[0], [2], [1], [0]], np.float32)
+    weights = np.array([3, 0, 1, 0], np.float32)
+    for metric, without in zip(metrics_of(task), metrics_of(task), strict=True):
+        metric.update_state(labels, PROBABILITIES, weights)
+        without.update_state(labels[weights > 0], PROBABILITIES[weights > 0])
+        assert float(metric.result()) == pytest.approx(float(without.result()))

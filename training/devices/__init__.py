@@ -1,0 +1,1 @@
+"""The devices that train: what the machine offers, and how batches reach it."""

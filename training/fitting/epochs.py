@@ -1,0 +1,130 @@
+"""The epochs of a run, from its checkpoint on."""
+
+import sys
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from schemas.dataset import Manifest
+from schemas.labels import CLASS
+from training import run_folder
+from training.config import TrainConfig
+from training.devices.cache import DEVICE, MEMORY, Cache, faster
+from training.devices.feeds import Feeding, make_feed
+from training.devices.hardware import Hardware, steps_per_call
+from training.devices.resident import Resident
+from training.devices.steps import ExactSteps, Waiting
+from training.fitting.checkpoint import Place, read_place, restore_checkpoint
+from training.fitting.interruption import Interruption
+from training.fitting.profile import Profile
+from training.fitting.progress import MUCH, Progress
+from training.fitting.run_log import RunLog, epochs_since_best
+from training.models.objective import class_weights
+from training.reading.array_batches import steps
+from training.reading.records import Split, naming_damaged_shards
+
+
+class Epochs:
+    """The epochs of a run of `model`, which is compiled, on the splits train and validation."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        config: TrainConfig,
+        manifest: Manifest,
+        splits: Sequence[Split],
+        hardware: Hardware,
+        cache: Cache,
+    ) -> None:
+        self._model, self._config, self._hardware, self._cache = model, config, hardware, cache
+        self._splits, self._training = splits, splits[0]
+        balanced = config.recipe.balanced and manifest.label_kind == CLASS  # else the loss does it
+        self._weights = class_weights(manifest.label_counts("train")) if balanced else None
+        self._how = Feeding(
+            config.recipe.batch_size,
+            config.seed,
+            cache_bytes=sys.maxsize if cache.kind == MEMORY else 0,
+            devices=hardware.devices,
+        )
+        self._steps = steps(self._training, config.recipe.batch_size)
+        self._waiting, self._interruption = Waiting(), Interruption()
+        self._callbacks: list[keras.callbacks.Callback] = []
+
+    def run(self) -> None:
+        """Trains to the last epoch. Raises JobFailed for damaged shards or a loss that is not a number, and Stopped after
+        a signal."""
+        config, place = self._config, read_place(self._config.output)
+        done = run_folder.read_history(config.output)[: place.epoch]
+        if place.epoch >= config.recipe.epochs:
+            return
+        if config.early_stopping and epochs_since_best(done) >= config.early_stopping:
+            return
+        print(f"cache: {self._cache.kind} ({self._cache.why})")
+        log = RunLog(config.output, place, self._steps, config.early_stopping, self._interruption)
+        progress = Progress(place, config.recipe.epochs, self._steps, self._training.examples, self._waiting)
+        self._callbacks = [log, progress]
+        if config.profile:
+            last = config.recipe.epochs - 1
+            self._callbacks.append(Profile(f"{config.output}/{run_folder.LOGS}", min(place.epoch + 1, last)))
+        with naming_damaged_shards(self._splits), self._interruption.noted():
+            self._fit(place, log)
+        self._tell_waiting(progress)
+
+    def _fit(self, place: Place, log: RunLog) -> None:
+        kept = kept_out = None
+        if self._cache.kind == DEVICE:
+            kept, kept_out = (
+                Resident(split, weights) for split, weights in zip(self._splits, (self._weights, None), strict=True)
+            )
+        self._held_out = make_feed(self._splits[1], self._how, training=False, resident=kept_out)
+        if place != Place():
+            restore_checkpoint(self._config.output, self._model)
+        if place.step:
+            self._build_metrics()
+        if place.logs is not None:
+            self._validate(place, log)
+            place = Place(place.epoch + 1)
+        elif place.step:
+            self._fit_from(place, 1, kept)
+            place = Place(place.epoch + 1)
+        epochs = self._config.recipe.epochs - place.epoch
+        if epochs > 0 and not self._model.stop_training:
+            self._fit_from(place, epochs, kept)
+
+    def _fit_from(self, place: Place, epochs: int, resident: Resident | None) -> None:
+        """Trains for some epochs, each of them from the step of `place` on."""
+        feed = make_feed(self._training, self._how, True, self._weights, place.epoch, place.step, resident)
+        self._model.steps_per_execution = steps_per_call(self._hardware, feed.steps)
+        self._model.fit(
+            feed.data,
+            steps_per_epoch=feed.told_steps,
+            validation_data=self._held_out.data,
+            validation_steps=self._held_out.told_steps,
+            initial_epoch=place.epoch,
+            epochs=place.epoch + epochs,
+            callbacks=[ExactSteps(feed, self._held_out, self._waiting), *self._callbacks],
+            shuffle=False,  # the feed has done it
+            verbose=0,
+        )
+
+    def _validate(self, place: Place, log: RunLog) -> None:
+        """Finishes an epoch that was stopped in its validation."""
+        figures = self._model.evaluate(
+            self._held_out.data, steps=self._held_out.told_steps, return_dict=True, verbose=0
+        )
+        log.set_model(self._model)
+        log.on_epoch_end(place.epoch, {**(place.logs or {}), **{f"val_{name}": figures[name] for name in figures}})
+
+    def _build_metrics(self) -> None:
+        """Lets Keras make the variables of the metrics, which a checkpoint within an epoch holds."""
+        examples, width = self._hardware.devices, self._training.label_width or 1
+        images = np.zeros((examples, *self._training.shape), np.uint8)
+        self._model.test_on_batch(images, np.zeros((examples, width), np.float32), np.ones(examples, np.float32))
+
+    def _tell_waiting(self, progress: Progress) -> None:
+        share = progress.share_of_waiting()
+        if share is None:
+            return
+        advice = f"; to wait less: {faster(self._cache, self._hardware)}" if share > MUCH else ""
+        print(f"steps: {share:.1%} of the time waiting for input, {1 - share:.1%} computing{advice}")

@@ -1,0 +1,83 @@
+"""What training tells while it runs: a progress bar on a terminal, a line for each epoch, and where the time went."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from tqdm import tqdm
+
+from training.devices.steps import Waiting
+from training.fitting.checkpoint import Place
+
+MUCH = 0.05  # of the time: above it, waiting for input is worth a change
+_REFRESH_SECONDS = 0.5
+
+
+class Progress(keras.callbacks.Callback):  # type: ignore[misc] # untyped
+    """Tells of a run that goes on from `place`, with `epochs` epochs of `steps` steps for `examples` examples."""
+
+    def __init__(self, place: Place, epochs: int, steps: int, examples: int, waiting: Waiting) -> None:
+        super().__init__()
+        self._place, self._epochs, self._steps, self._examples = place, epochs, steps, examples
+        self._waiting = waiting
+        self._bar: Any = None
+        self._first = True  # the first step compiles, and waits for what happens only once: it is not counted
+        self._seconds, self._counted = 0.0, 0  # the time that the other steps took, and their number
+        self._since = self._begun = self._shown = self._validation = 0.0
+        self._done = 0  # steps of this epoch
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
+        if epoch != self._place.epoch:
+            self._place = Place(epoch)
+        self._begun = self._since = time.perf_counter()
+        self._done = self._place.step
+        name = f"epoch {epoch + 1}/{self._epochs}"
+        self._bar = tqdm(None, name, self._steps, initial=self._done, unit="step", leave=False, disable=None)
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
+        done = min(self._place.step + batch + 1, self._steps)
+        more, self._done = done - self._done, done
+        if self._first:
+            self._first, self._since = False, time.perf_counter()
+            self._waiting.begin()
+        else:
+            self._counted += more
+        if self._bar is not None and not self._bar.disable:
+            self._bar.update(more)
+            now = time.perf_counter()
+            if now - self._shown > _REFRESH_SECONDS:
+                self._shown = now
+                self._bar.set_postfix_str(self._speed(self._seconds + now - self._since))
+
+    def on_test_begin(self, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
+        now = time.perf_counter()
+        self._seconds += now - self._since
+        self._since = now
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        now = time.perf_counter()
+        self._validation = now - self._since
+        if self._bar is not None:
+            self._bar.close()
+        parts = {"": [], "val_": []}  # type: dict[str, list[str]]
+        for name, value in (logs or {}).items():
+            kind = "val_" if name.startswith("val_") else ""
+            parts[kind].append(f"{name.removeprefix('val_')} {float(value):.4f}")
+        print(
+            f"epoch {epoch + 1}/{self._epochs}: {', '.join(parts[''])}; validation {', '.join(parts['val_'])}; "
+            f"{now - self._begun:.1f} s, {self._speed(self._seconds)}",
+            flush=True,
+        )
+
+    def share_of_waiting(self) -> float | None:
+        """The share of the time of all steps but the first that was spent waiting for input; None if there was no other."""
+        return self._waiting.seconds / self._seconds if self._counted and self._seconds else None
+
+    def _speed(self, seconds: float) -> str:
+        if not self._counted:
+            return "starting"
+        steps = (self._epochs - self._place.epoch) * self._steps - self._done
+        left = steps * seconds / self._counted + (self._epochs - self._place.epoch - 1) * self._validation
+        images = self._counted / self._steps * self._examples / seconds
+        return f"{images:,.0f} images/s, {tqdm.format_interval(left)} left"
