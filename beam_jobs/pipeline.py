@@ -12,7 +12,6 @@ from beam_jobs.discover.listing import Discover, check_input
 from beam_jobs.elements import Plan, Reference, ShardResult
 from beam_jobs.leakage import report, search
 from beam_jobs.leakage.near_duplicates import Found, merged
-from beam_jobs.local.scratch import scratch_folder
 from beam_jobs.passing import status
 from beam_jobs.passing.blocks import Block, SortByKey, kept_in
 from beam_jobs.passing.tally import TALLY, SourcesAndTally
@@ -28,6 +27,7 @@ from beam_jobs.storage import storage
 from beam_jobs.write import reuse, shards
 from schemas.dataset import Manifest
 from schemas.errors import JobFailed, RadrecordsError
+from schemas.scratch import scratch_folder
 
 ByShard = PCollection[tuple[tuple[str, int], Block[Reference]]]  # by (split, index)
 

@@ -20,9 +20,9 @@ from beam_jobs.leakage import near_duplicates, search
 from beam_jobs.leakage.crowds import HASHED, Rows
 from beam_jobs.leakage.near_duplicates import Found
 from beam_jobs.leakage.signature import KEY_BITS
-from beam_jobs.local.scratch import scratch_folder
 from beam_jobs.passing.blocks import kept_in
 from schemas.dataset import SPLITS
+from schemas.scratch import scratch_folder
 
 _SHARD = 24_000  # records of 64x64 in a shard of about 100 MiB
 _PLANTED = 300  # pairs

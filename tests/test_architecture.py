@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "beam_jobs/decoding/tfio_dicom.py": {"tensorflow"},
     # Loaded only for gs:// where TensorFlow is not the backend.
     "training/reading/buckets/google_client.py": {"google"},
+    "training/run_bucket.py": {"google"},  # loaded only for runs in a bucket
 }
 MODULES = sorted(path.relative_to(ROOT).as_posix() for package in FORBIDDEN for path in (ROOT / package).rglob("*.py"))
 
@@ -36,11 +37,14 @@ LAYERS = {
     "training.models": ["training.task"],
     "training.config": ["training.models"],
     "training.run_folder": ["training.task", "training.models"],
-    "training.assessment": ["training.task", "training.reading", "training.config", "training.run_folder"],
+    "training.run_bucket": ["training.reading", "training.run_folder"],
+    "training.assessment": [
+        *("training.task", "training.reading", "training.config", "training.run_folder", "training.run_bucket"),
+    ],
     "training.devices": ["training.reading", "training.models"],
     "training.fitting": [
         *("training.task", "training.reading", "training.models", "training.config", "training.run_folder"),
-        *("training.assessment", "training.devices"),
+        *("training.run_bucket", "training.assessment", "training.devices"),
     ],
     "training": ["training.reading", "training.models", "training.config", "training.assessment", "training.fitting"],
     "beam_jobs.elements": [],

@@ -11,7 +11,7 @@ from training.models.recipes import Recipe
 class TrainConfig:
     """What to train, on what, and where to.
 
-    data: folder of the data set, local or gs://. output: the run folder, local.
+    data: folder of the data set, local or gs://. output: the run folder, local or gs://.
     early_stopping: stop after this many epochs without a better validation AUC; 0 never stops.
     verify_data: check the SHA-256 of every shard first, which reads the whole data set once.
     cache, cache_mb: where the splits are kept between epochs; with `auto`, in memory up to this many MiB of images. The
@@ -41,8 +41,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_place("--data", self.data)
-        if "://" in self.output:
-            raise UsageError(f"--output {self.output}: a run folder is local; copy it to the bucket afterwards")
+        check_place("--output", self.output)
         if not 0 <= self.seed < 2**31:
             raise UsageError(f"--seed {self.seed}: must be from 0 to {2**31 - 1}")
         if self.early_stopping < 0:
@@ -60,7 +59,8 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Which run to evaluate, on which split of which data set (local or gs://), and a local folder for the results.
+    """Which run to evaluate, on which split of which data set (both local or gs://), and a local folder for the results
+    if they do not belong to the run.
 
     recipe: the user's own, if the run was made with one.
     verify_data: check the SHA-256 of the split's shards first, which reads them once.
@@ -75,14 +75,14 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         check_place("--data", self.data)
-        for flag, folder in (("run", self.run), ("output", self.output or "")):
-            if "://" in folder:
-                raise UsageError(f"--{flag} {folder}: must be a local folder")
+        check_place("--run", self.run)
+        if "://" in (self.output or ""):
+            raise UsageError(f"--output {self.output}: must be a local folder; without it, the results go to the run")
 
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """The run whose model predicts, and the images: files or folders, local or gs://. `json` prints JSON lines.
+    """The run whose model predicts, and the images: files or folders. Both are local or gs://. `json` prints JSON lines.
     `recipe`: the user's own, if the run was made with one."""
 
     run: str
@@ -91,5 +91,4 @@ class PredictConfig:
     recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
-        if "://" in self.run:
-            raise UsageError(f"--run {self.run}: must be a local folder")
+        check_place("--run", self.run)

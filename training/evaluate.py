@@ -13,10 +13,10 @@ from training.models.recipes import own_recipe
 def parse(argv: Sequence[str]) -> EvaluateConfig:
     """The config for the flags in `argv`. Raises UsageError for a wrong flag."""
     parser = CommandParser("training.evaluate", "Evaluate a run on one split of a data set and write a report.")
-    parser.add_argument("--run", required=True, help="the run folder")
+    parser.add_argument("--run", required=True, help="the run folder, local or gs://")
     parser.add_argument("--data", required=True, help="folder of the data set, local or gs://")
     parser.add_argument("--split", default="test", help="the split to evaluate on")
-    parser.add_argument("--output", help="folder for the results (default: the run folder)")
+    parser.add_argument("--output", help="local folder for the results (default: the run folder)")
     parser.add_argument("--verify_data", action="store_true", help="check the SHA-256 of the split's shards first")
     parser.add_argument("--recipe", metavar="FILE", help="your own recipe, if the run was made with one")
     flags = vars(parser.parse_args(argv))

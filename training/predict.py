@@ -15,7 +15,7 @@ def parse(argv: Sequence[str]) -> PredictConfig:
     parser = CommandParser(
         "training.predict", "Print the path, probability and class of each image, separated by tabs."
     )
-    parser.add_argument("--run", required=True, help="the run folder")
+    parser.add_argument("--run", required=True, help="the run folder, local or gs://")
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of tab-separated text")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, or a folder whose files are all read")
     parser.add_argument("--recipe", metavar="FILE", help="your own recipe, if the run was made with one")

@@ -34,7 +34,13 @@ CONFIG, WEIGHTS, HISTORY, CURVES, LOGS, BACKUP = (
     "logs",
     "backup",
 )
-METRICS, CONFUSION, ROC, REPORT = "metrics.json", "confusion.png", "roc.png", "report.html"  # of training.evaluate
+MODEL = (CONFIG, WEIGHTS)  # what load_run needs
+RESULTS = METRICS, CONFUSION, ROC, REPORT = (
+    "metrics.json",
+    "confusion.png",
+    "roc.png",
+    "report.html",
+)  # of training.evaluate
 FORMAT, FORMAT_VERSION = "radrecords-run", 2
 _SINCE_VERSION = {BINARY: 1, MULTICLASS: 2, MULTILABEL: 2}  # what a reader must know
 
@@ -180,7 +186,7 @@ def prepare_run(run: str, config: RunConfig, resume: bool, overwrite: bool) -> N
         if not resume:
             raise UsageError(f"--output {run} already holds a run; choose another, or give --resume or --overwrite")
         _check_same(run, read_config(run), config)
-    stale = [METRICS, CONFUSION, ROC, REPORT]  # they describe weights that are about to change
+    stale = [*RESULTS]  # they describe weights that are about to change
     if overwrite:
         stale += [CONFIG, WEIGHTS, HISTORY, CURVES, LOGS, BACKUP]
     try:

@@ -20,7 +20,7 @@ def parse(argv: Sequence[str]) -> TrainConfig:
     parser.add_argument(
         "--recipe", required=True, help=f"{', '.join(RECIPES)}, or your own: path/to/recipe.py or package.module:NAME"
     )
-    parser.add_argument("--output", required=True, help="the run folder")
+    parser.add_argument("--output", required=True, help="the run folder, local or gs://")
     parser.add_argument("--epochs", type=int, help="override the recipe's epochs")
     parser.add_argument("--batch_size", type=int, help="override the recipe's batch size")
     parser.add_argument("--learning_rate", type=float, help="override the recipe's learning rate")

@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from beam_jobs.local.scratch import scratch_folder
 from beam_jobs.publish import releases
 from beam_jobs.settings.config import ConvertConfig
 from schemas.errors import JobFailed, run_command
+from schemas.scratch import scratch_folder
 
 _WATCHED = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM}
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)

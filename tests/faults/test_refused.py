@@ -1,13 +1,11 @@
 """A full disk, a read-only folder or a refusing bucket: a clear error, nothing published, and the next run completes."""
 
-import itertools
 import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ import pytest
 from tests.conftest import files_of
 from tests.faults.launch import FLAGS, Place, finish, start
 from tests.gcs.bucket import Bucket
-from tests.gcs.front import Faults, Request, Traffic, running_front
+from tests.gcs.front import Traffic, of_uploads, running_front
 
 pytestmark = pytest.mark.faults
 
@@ -98,16 +96,6 @@ def test_a_read_only_folder_is_reported_and_the_next_run_completes(
 def _half_way() -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
-
-
-def of_uploads(answer: Callable[[int], int | None]) -> Faults:
-    """The status for upload number 0, 1, 2 ...; None forwards the upload, as it does all other requests."""
-    numbers = itertools.count()
-
-    def fault(request: Request) -> int | None:
-        return answer(next(numbers)) if request.target.startswith("/upload/") else None
-
-    return fault
 
 
 @pytest.mark.parametrize("uploads", [0, 1, 9, 40])

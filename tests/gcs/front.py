@@ -7,6 +7,7 @@ threads comes first.
 
 import contextlib
 import http.client
+import itertools
 import random
 import socket
 import struct
@@ -24,7 +25,7 @@ _IDLE_SECONDS = 60
 # servers written in Go refuse.
 _HOP_BY_HOP = ("connection", "content-length", "expect", "host", "keep-alive", "proxy-connection", "transfer-encoding")
 
-RESET, CUT, FLIPPED = "reset", "cut", "flipped"
+RESET, CUT, FLIPPED, LOST = "reset", "cut", "flipped", "lost"
 # What the clients and the readers retry. FLIPPED is added by the tests of readers that check what they get.
 RETRYABLE = (429, 503, RESET, CUT)
 
@@ -55,7 +56,8 @@ class Request:
 
 
 # RESET: the connection is reset instead of an answer; CUT: it ends in the middle of the content; FLIPPED: a bit of the
-# content is flipped. A status: answered instead of forwarding. None: nothing fails.
+# content is flipped; LOST: it is forwarded, and 503 is answered. A status: answered instead of forwarding. None: nothing
+# fails.
 Fault = int | str | None
 Faults = Callable[[Request], Fault]
 
@@ -73,6 +75,12 @@ def random_faults(seed: int, fraction: float, kinds: tuple[Fault, ...] = RETRYAB
         return drawn.choice(kinds) if drawn.random() < fraction else None
 
     return fault
+
+
+def of_uploads(answer: Callable[[int], Fault]) -> Faults:
+    """What becomes of upload number 0, 1, 2 ...; nothing happens to other requests."""
+    numbers = itertools.count()
+    return lambda request: answer(next(numbers)) or None if request.target.startswith("/upload/") else None
 
 
 @dataclass
@@ -179,6 +187,9 @@ class ForwardingHandler(BaseHTTPRequestHandler):
             response = local.getresponse()
             content = response.read()
         traffic.answered.append((request, response.status))
+        if fault == LOST:
+            self.send_error(503)
+            return
         self.send_response_only(response.status, response.reason)
         for name, value in response.getheaders():
             if name.lower() not in _HOP_BY_HOP:

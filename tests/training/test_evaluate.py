@@ -154,7 +154,10 @@ class TestErrors:
             2, evaluate.main, "--run", run, "--data", dataset.folder, "--split", "holdout"
         )
         assert "has no config.json" in fails(2, evaluate.main, "--run", tmp_path, "--data", dataset.folder)
-        assert "must be a local folder" in fails(2, evaluate.main, "--run", "gs://b/run", "--data", dataset.folder)
+        assert "s3:// is not" in fails(2, evaluate.main, "--run", "s3://b/run", "--data", dataset.folder)
+        assert "must be a local folder" in fails(
+            2, evaluate.main, "--run", run, "--data", dataset.folder, "--output", "gs://b/run"
+        )
 
     def test_other_preprocessing_and_other_classes(
         self, run: Path, make_dataset: Callable[..., DataSet], fails: Callable[..., str]

@@ -110,4 +110,4 @@ def test_errors(run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     assert "no image in the given folders" in fails(1, predict.main, "--run", run, tmp_path / "empty")
     assert "has no config.json" in fails(2, predict.main, "--run", tmp_path, "x.png")
     assert "required: IMAGE" in fails(2, predict.main, "--run", run)
-    assert "must be a local folder" in fails(2, predict.main, "--run", "gs://b/r", "x.png")
+    assert "s3:// is not supported" in fails(2, predict.main, "--run", "s3://b/r", "x.png")

@@ -194,7 +194,7 @@ class TestErrors:
             (["--recipe", "model9"], "known recipes: model1, model2, model3"),
             (["--epochs", "0"], "epochs 0"),
             (["--seed", "-1"], "--seed -1"),
-            (["--output", "gs://bucket/run"], "a run folder is local"),
+            (["--output", "s3://bucket/run"], "s3:// is not supported"),
             (["--early_stopping", "-1"], "--early_stopping -1"),
             (["--cache_mb", "-1"], "--cache_mb -1"),
             (["--resume", "--overwrite"], "cannot be used together"),

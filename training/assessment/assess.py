@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from training.assessment.report import Mistake, report
 from training.assessment.several_classes import evaluate_classes, one_vs_rest
 from training.config import EvaluateConfig
 from training.reading.records import check_shards, open_dataset, open_split
+from training.run_bucket import working_copy
 from training.run_folder import RunConfig
 from training.task import BINARY, MULTICLASS
 
@@ -32,8 +33,23 @@ Mistakes = list[list[Mistake]]  # by kind: see mistaken
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Writes the results and returns the content of metrics.json.
 
-    Raises UsageError if the run cannot be read or does not fit the data set, JobFailed for damaged shards.
+    Raises UsageError if the run cannot be read or does not fit the data set, JobFailed for damaged shards or if the run
+    changes in its bucket meanwhile.
     """
+    with working_copy(config.run, (*run_folder.MODEL, run_folder.CURVES)) as copy:
+        metrics = _evaluate(replace(config, run=copy.folder))
+        if not config.output:
+            copy.publish(run_folder.RESULTS)
+        page = Path(config.output, run_folder.REPORT) if config.output else copy.path(run_folder.REPORT)
+    print(f"split {metrics['split']}: {metrics['examples']} examples")
+    for name, value, interval in summary_of(metrics):
+        shown = "undefined" if value is None else f"{value:.4f}"
+        print(f"  {name:<12} {shown}" + ("" if interval is None else f"  ({interval[0]:.4f} to {interval[1]:.4f})"))
+    print(f"report: {page}")
+    return metrics
+
+
+def _evaluate(config: EvaluateConfig) -> dict[str, Any]:
     model, run = run_folder.load_run(config.run, config.recipe)
     manifest = open_dataset(config.data)
     _check_kind(config, run, manifest)
@@ -152,11 +168,6 @@ def _write(output: Path, metrics: dict[str, Any], images: dict[str, bytes], page
         (output / run_folder.REPORT).write_text(page, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write to {output}: {error.strerror}") from error
-    print(f"split {metrics['split']}: {metrics['examples']} examples")
-    for name, value, interval in summary_of(metrics):
-        shown = "undefined" if value is None else f"{value:.4f}"
-        print(f"  {name:<12} {shown}" + ("" if interval is None else f"  ({interval[0]:.4f} to {interval[1]:.4f})"))
-    print(f"report: {output / run_folder.REPORT}")
 
 
 def summary_of(metrics: dict[str, Any]) -> Iterator[tuple[str, float | None, tuple[float, float] | None]]:

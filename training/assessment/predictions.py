@@ -23,7 +23,8 @@ from training.config import PredictConfig
 from training.reading import files
 from training.reading.array_batches import identified_batches, steps
 from training.reading.records import Split, naming_damaged_shards
-from training.run_folder import RunConfig, load_run
+from training.run_bucket import working_copy
+from training.run_folder import MODEL, RunConfig, load_run
 from training.task import BINARY, MULTICLASS
 
 BATCH = 256
@@ -61,7 +62,8 @@ def predict_files(config: PredictConfig) -> None:
 
     An image that cannot be read gets a line on stderr instead, and the others continue. JobFailed is raised at the end then.
     """
-    model, run = load_run(config.run, config.recipe)
+    with working_copy(config.run, MODEL) as copy:
+        model, run = load_run(copy.folder, config.recipe)
     paths = _files(config.images)
     read = bad = 0
     # The pool closes first, so that an interrupt does not wait for an image that hangs.

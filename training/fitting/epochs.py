@@ -1,7 +1,7 @@
 """The epochs of a run, from its checkpoint on."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -26,7 +26,8 @@ from training.reading.records import Split, naming_damaged_shards
 
 
 class Epochs:
-    """The epochs of a run of `model`, which is compiled, on the splits train and validation."""
+    """The epochs of a run of `model`, which is compiled, on the splits train and validation. `kept` is called after each
+    checkpoint."""
 
     def __init__(
         self,
@@ -36,8 +37,9 @@ class Epochs:
         splits: Sequence[Split],
         hardware: Hardware,
         cache: Cache,
+        kept: Callable[[], None] = lambda: None,
     ) -> None:
-        self._model, self._config, self._hardware, self._cache = model, config, hardware, cache
+        self._model, self._config, self._hardware, self._cache, self._kept = model, config, hardware, cache, kept
         self._splits, self._training = splits, splits[0]
         balanced = config.recipe.balanced and manifest.label_kind == CLASS  # else the loss does it
         self._weights = class_weights(manifest.label_counts("train")) if balanced else None
@@ -61,7 +63,7 @@ class Epochs:
         if config.early_stopping and epochs_since_best(done) >= config.early_stopping:
             return
         print(f"cache: {self._cache.kind} ({self._cache.why})")
-        log = RunLog(config.output, place, self._steps, config.early_stopping, self._interruption)
+        log = RunLog(config.output, place, self._steps, config.early_stopping, self._interruption, self._kept)
         progress = Progress(place, config.recipe.epochs, self._steps, self._training.examples, self._waiting)
         self._callbacks = [log, progress]
         if config.profile:

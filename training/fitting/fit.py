@@ -25,16 +25,33 @@ from training.models.objective import compile_model
 from training.models.recipes import NO_WEIGHTS
 from training.reading.disk_cache import DiskCache, default_folder
 from training.reading.records import Split, all_splits, check_shards, open_dataset, open_split, unlisted_shards
+from training.run_bucket import WorkingCopy, working_copy
 from training.run_folder import RunConfig
 from training.task import BINARY, MULTICLASS, Task, task_of
 
 
 def train(config: TrainConfig) -> RunConfig:
     """Trains, chooses the best epoch and the threshold on the validation split, and returns the finished run's config.
+    A run in a bucket is trained in a local copy, which is published after each epoch.
 
     Raises UsageError, before anything is written, if the data set, the output folder or the machine is unsuitable,
-    JobFailed for damaged shards or a loss that is not a number, and Stopped after a signal.
+    JobFailed for damaged shards, a loss that is not a number, or a bucket that refuses the run, and Stopped after a signal.
     """
+    needed = () if config.overwrite else (run_folder.CONFIG,)
+    with working_copy(config.output, None if config.resume else needed) as copy:
+        run = _train(replace(config, output=copy.folder), copy)
+    best = run.best or {}
+    chosen = f"; threshold {run.thresholds[0]:.4f}" if run.task.kind == BINARY else ""
+    print(
+        f"best epoch {best['epoch']:.0f} of {config.recipe.epochs}: validation AUC {best['val_auc']:.4f}, "
+        f"accuracy {best['val_accuracy']:.4f}{'' if run.task.kind == MULTICLASS else ' at 0.5'}{chosen}"
+    )
+    again = f" --recipe {config.recipe.source}" if config.recipe.sha256 else ""
+    print(f"run: {config.output}; next: python -m training.evaluate --run {config.output} --data {config.data}{again}")
+    return run
+
+
+def _train(config: TrainConfig, copy: WorkingCopy) -> RunConfig:
     manifest = open_dataset(config.data)
     splits = [open_split(config.data, manifest, name) for name in ("train", "validation")]
     task = task_of(manifest)
@@ -59,17 +76,11 @@ def train(config: TrainConfig) -> RunConfig:
         if config.recipe.weights != NO_WEIGHTS:
             load_pretrained(model, config.recipe.weights)
         run_folder.prepare_run(config.output, run, config.resume, config.overwrite)
+        copy.publish()  # from here on, another command that had begun or read the same run fails
         compile_model(model, config.recipe, task, manifest, run.compute["dtype"], jit(config.jit))
-        Epochs(model, config, manifest, splits, hardware, cache).run()
+        Epochs(model, config, manifest, splits, hardware, cache, copy.publish).run()
     run = _finish(config, run, splits[1])
-    best = run.best or {}
-    chosen = f"; threshold {run.thresholds[0]:.4f}" if task.kind == BINARY else ""
-    print(
-        f"best epoch {best['epoch']:.0f} of {config.recipe.epochs}: validation AUC {best['val_auc']:.4f}, "
-        f"accuracy {best['val_accuracy']:.4f}{'' if task.kind == MULTICLASS else ' at 0.5'}{chosen}"
-    )
-    again = f" --recipe {config.recipe.source}" if config.recipe.sha256 else ""
-    print(f"run: {config.output}; next: python -m training.evaluate --run {config.output} --data {config.data}{again}")
+    copy.publish()
     return run
 
 

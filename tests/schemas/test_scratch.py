@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.local.scratch import scratch_folder
+from schemas.scratch import scratch_folder
 
 _HOLD = """
-from beam_jobs.local.scratch import scratch_folder
+from schemas.scratch import scratch_folder
 with scratch_folder() as folder:
     open(folder + "/large", "w").write("x")
     print(folder, flush=True)

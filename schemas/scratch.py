@@ -1,4 +1,4 @@
-"""A temporary folder for one run on this machine. The next run deletes what killed runs left behind."""
+"""A temporary folder for one command on this machine. The next such command deletes what killed ones left behind."""
 
 import contextlib
 import fcntl
@@ -16,11 +16,11 @@ _TRIES, _PAUSE_SECONDS = 20, 0.1
 
 
 @contextlib.contextmanager
-def scratch_folder() -> Iterator[str]:
-    """An empty local folder, deleted after the body of the `with`."""
+def scratch_folder(kind: str = "") -> Iterator[str]:
+    """An empty local folder, deleted after the body of the `with`. `kind` becomes a part of its name."""
     for other in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         _delete_if_left(other)
-    folder = tempfile.mkdtemp(prefix=_PREFIX)
+    folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{kind}")
     with open(os.path.join(folder, "new"), "wb") as lock:
         with contextlib.suppress(OSError):  # on a file system without locks, no other run deletes it
             fcntl.flock(lock, fcntl.LOCK_EX)
