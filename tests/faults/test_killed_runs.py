@@ -68,7 +68,8 @@ def epochs(bucket: Bucket) -> int:
 def test_killed_before_run_json_is_replaced_then_stopped_and_resumed_elsewhere(
     bucket: Bucket, bucket_server: str, data: Path, tmp_path: Path
 ) -> None:
-    output, killed = f"{bucket.uri}/runs/x", []
+    output = f"{bucket.uri}/runs/x"
+    killed: list[int] = []
 
     def kill(_number: int) -> int:
         """Kills training when it has uploaded the checkpoint of the second epoch, and is about to replace run.json."""

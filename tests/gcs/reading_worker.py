@@ -26,11 +26,10 @@ def batches(split: Split, cache_bytes: int) -> Iterator[Any]:
     """Endless batches with the backend's way of reading."""
     if os.environ["KERAS_BACKEND"] != "tensorflow":
         return numpy_batches(split, BATCH, 5, cache_bytes=cache_bytes)
-    import tensorflow as tf
 
     from training.reading.input_pipeline import Order, batches
 
-    found = batches(split, BATCH, Order(5, tf.Variable(0, dtype=tf.int64)), cache_bytes=cache_bytes)
+    found = batches(split, BATCH, Order(5), cache_bytes=cache_bytes)
     return iter(found.as_numpy_iterator())
 
 

@@ -104,7 +104,8 @@ def test_a_run_that_is_there_and_what_reads_it(
 def test_training_whose_run_another_command_changes(
     bucket: Bucket, bucket_server: str, data: DataSet, scratch: Path, command: Callable[..., Result]
 ) -> None:
-    output, taken = f"{bucket.uri}/runs/x", []
+    output = f"{bucket.uri}/runs/x"
+    taken: list[bytes] = []
 
     def take_over(_number: int) -> int:
         if not taken and any(name.endswith("state.npz") for name in bucket.names()):
