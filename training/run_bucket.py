@@ -111,15 +111,15 @@ class _Copy(WorkingCopy):
                 new[name] = self._upload(name)
             published = self._replace_pointer(new)
         except OSError as error:
-            reason = "no such bucket" if isinstance(error, FileNotFoundError) else one_line(files.message(error), 200)
+            missing = isinstance(error, FileNotFoundError) and error.errno is None
+            reason = "no such bucket" if missing else one_line(files.message(error), 200)
             if self._number == 1:
                 raise UsageError(f"cannot write to {self.name}: {reason}") from error
             raise JobFailed(
                 f"cannot upload run {self.name}; the state that was uploaded before is in force: give the same command with "
                 f"--resume to continue from it ({reason})"
             ) from error
-        if not published:
-            self._delete({each.object for each in new.values()} - old)
+        if not published:  # what was uploaded is left to the next process, which knows what run.json names
             raise JobFailed(
                 f"run {self.name} was changed by another command in the meantime, and is as that one left it; wait until it "
                 "has ended, or choose another --output"

@@ -118,6 +118,9 @@ def test_training_whose_run_another_command_changes(
     assert result.code == 1
     assert f"run {output} was changed by another command in the meantime" in result.error
     assert bucket.read("runs/x/run.json") == taken[0]
+    assert set(objects_of(bucket)) < set(bucket.names())
+    with working_copy(output, None) as copy:
+        copy.publish()
     assert bucket.names() == objects_of(bucket)
 
 
@@ -167,6 +170,9 @@ def test_one_of_two_commands_publishes(bucket: Bucket, tmp_path: Path, scratch: 
             Path(third.folder, "config.json").write_text("third")
             third.publish()
     assert (downloaded(bucket, tmp_path / "local") / "config.json").read_text() == "third"
+    with working_copy(run, None) as fourth:
+        fourth.publish()
+    assert (downloaded(bucket, tmp_path / "again") / "config.json").read_text() == "third"
     assert bucket.names() == objects_of(bucket)
 
 
