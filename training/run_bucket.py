@@ -141,9 +141,9 @@ class _Copy(WorkingCopy):
             return known
         made = _Stored(f"{OBJECTS}/{self._id}/{self._number}/{name}", sha256)
         uri = f"{self.name}/{made.object}"
-        with google_client._plain_errors(uri):
+        with google_client.plain_errors(uri):
             try:
-                google_client._object(uri).upload_from_filename(path, if_generation_match=0, retry=_patience())
+                google_client.stored_object(uri).upload_from_filename(path, if_generation_match=0, retry=_patience())
             except Exception as error:
                 # The name is this process' own: an attempt whose answer was lost did write it.
                 if getattr(error, "code", None) != _PRECONDITION_FAILED:
@@ -160,8 +160,8 @@ class _Copy(WorkingCopy):
         }
         text = json.dumps(content, indent=1) + "\n"
         uri = f"{self.name}/{POINTER}"
-        with google_client._plain_errors(uri):
-            pointer = google_client._object(uri)
+        with google_client.plain_errors(uri):
+            pointer = google_client.stored_object(uri)
             pointer.cache_control = "no-store"
             try:
                 pointer.upload_from_string(
@@ -178,8 +178,8 @@ class _Copy(WorkingCopy):
         """The content of run.json, whose generation it notes; empty if there is none."""
         uri = f"{self.name}/{POINTER}"
         self._generation = 0
-        with suppress(FileNotFoundError), google_client._plain_errors(uri):
-            pointer = google_client._object(uri)
+        with suppress(FileNotFoundError), google_client.plain_errors(uri):
+            pointer = google_client.stored_object(uri)
             pointer.reload(retry=_patience())
             self._generation = int(pointer.generation)
             content: bytes = pointer.download_as_bytes(retry=_patience())  # of this generation
@@ -199,8 +199,8 @@ class _Copy(WorkingCopy):
             path = Path(self.folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with google_client._plain_errors(uri):
-                    path.write_bytes(google_client._object(uri).download_as_bytes(retry=_patience()))
+                with google_client.plain_errors(uri):
+                    path.write_bytes(google_client.stored_object(uri).download_as_bytes(retry=_patience()))
             except FileNotFoundError:
                 return False
         return True
@@ -237,8 +237,8 @@ class _Copy(WorkingCopy):
         """Deletes objects, as far as it can: the next process that publishes deletes the others."""
         for name in objects:
             uri = f"{self.name}/{name}"
-            with suppress(OSError), google_client._plain_errors(uri):
-                google_client._object(uri).delete(retry=None)
+            with suppress(OSError), google_client.plain_errors(uri):
+                google_client.stored_object(uri).delete(retry=None)
 
 
 def _check_client() -> None:

@@ -46,13 +46,13 @@ def front(address: str, answer: Callable[[int], Fault]) -> Iterator[str]:
     """Leads the clients of this process through a proxy that answers uploads as `answer` says."""
     with running_front(address, Traffic(of_uploads(answer))) as proxy, pytest.MonkeyPatch.context() as patch:
         patch.setenv("STORAGE_EMULATOR_HOST", proxy)
-        google_client._client.cache_clear()
+        google_client.client.cache_clear()
         try:
             yield proxy
         finally:
             gc.collect()  # errors in reference cycles hold connections, for whose end the proxy waits
-            google_client._client().close()
-            google_client._client.cache_clear()
+            google_client.client().close()
+            google_client.client.cache_clear()
 
 
 def flags(data: DataSet, output: object, *more: str) -> list[str]:

@@ -106,8 +106,8 @@ def test_early_stopping_counts_over_a_resume(
     dataset: DataSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "run"
-    assert run_command(train.main, flags(dataset, output, "--epochs", "1", "--learning_rate", "1e-9")) == 0
-    more = ("--epochs", "9", "--learning_rate", "1e-9", "--early_stopping", "2", "--resume")
+    assert run_command(train.main, flags(dataset, output, "--epochs", "1", "--learning_rate", "1e-30")) == 0
+    more = ("--epochs", "9", "--learning_rate", "1e-30", "--early_stopping", "2", "--resume")
     for _ in range(2):  # the second time there is nothing left to do
         assert run_command(train.main, flags(dataset, output, *more)) == 0
         rows = read_history(str(output))

@@ -112,6 +112,7 @@ class Epochs:
 
     def _validate(self, place: Place, log: RunLog) -> None:
         """Finishes an epoch that was stopped in its validation."""
+        self._held_out.begin()
         figures = self._model.evaluate(
             self._held_out.data, steps=self._held_out.told_steps, return_dict=True, verbose=0
         )

@@ -20,8 +20,8 @@ _CONNECTIONS = 64  # kept open; the client's default of 10 is below the number o
 
 def read(uri: str) -> bytes:
     """The content of an object."""
-    with _plain_errors(uri):
-        found = _object(uri)
+    with plain_errors(uri):
+        found = stored_object(uri)
         content: bytes = found.download_as_bytes(retry=None)
     return content
 
@@ -29,8 +29,8 @@ def read(uri: str) -> bytes:
 def read_into(uri: str, buffer: npt.NDArray[np.uint8]) -> int:
     """Fills a buffer that is as large as the object should be, and gives the size that the object has."""
     target = _Target(buffer)
-    with _plain_errors(uri):
-        found = _object(uri)
+    with plain_errors(uri):
+        found = stored_object(uri)
         # The caller has a checksum.
         found.download_to_file(target, raw_download=True, checksum=None, retry=None)
     return target.length
@@ -38,8 +38,8 @@ def read_into(uri: str, buffer: npt.NDArray[np.uint8]) -> int:
 
 def size(uri: str) -> int:
     """The size of an object in bytes."""
-    with _plain_errors(uri):
-        found = _object(uri)
+    with plain_errors(uri):
+        found = stored_object(uri)
         found.reload(retry=None)
         return int(found.size)
 
@@ -47,8 +47,8 @@ def size(uri: str) -> int:
 def names(folder: str) -> list[str]:
     """The names of the objects and folders in a folder."""
     bucket, prefix = _split(f"{folder.rstrip('/')}/")
-    with _plain_errors(folder):
-        pages = _client().list_blobs(
+    with plain_errors(folder):
+        pages = client().list_blobs(
             bucket, prefix=prefix, delimiter="/", fields="items(name),prefixes,nextPageToken", retry=None
         )
         found = [blob.name for blob in pages]
@@ -59,9 +59,9 @@ def names(folder: str) -> list[str]:
 def is_folder(uri: str) -> bool:
     """Whether there are objects below `uri`."""
     bucket, prefix = _split(f"{uri.rstrip('/')}/")
-    with _plain_errors(uri):
+    with plain_errors(uri):
         return any(
-            True for _ in _client().list_blobs(bucket, prefix=prefix, max_results=1, fields="items(name)", retry=None)
+            True for _ in client().list_blobs(bucket, prefix=prefix, max_results=1, fields="items(name)", retry=None)
         )
 
 
@@ -69,8 +69,8 @@ def walk(folder: str) -> Iterator[tuple[str, list[str]]]:
     """Every folder from `folder` down, with the names of its objects."""
     bucket, prefix = _split(f"{folder.rstrip('/')}/")
     found: dict[str, list[str]] = {}
-    with _plain_errors(folder):
-        for blob in _client().list_blobs(bucket, prefix=prefix, fields="items(name),nextPageToken", retry=None):
+    with plain_errors(folder):
+        for blob in client().list_blobs(bucket, prefix=prefix, fields="items(name),nextPageToken", retry=None):
             parent, _, name = f"gs://{bucket}/{blob.name}".rpartition("/")
             found.setdefault(parent, []).extend([name] if name else [])
     yield from found.items()
@@ -103,9 +103,9 @@ class _Target(io.RawIOBase):
         return len(data)
 
 
-def _object(uri: str) -> "storage.Blob":
+def stored_object(uri: str) -> "storage.Blob":
     bucket, name = _split(uri)
-    return _client().bucket(bucket).blob(name)
+    return client().bucket(bucket).blob(name)
 
 
 def _split(uri: str) -> tuple[str, str]:
@@ -114,7 +114,7 @@ def _split(uri: str) -> tuple[str, str]:
 
 
 @functools.cache
-def _client() -> "storage.Client":
+def client() -> "storage.Client":
     """The only client of this process; STORAGE_EMULATOR_HOST leads it to a local bucket."""
     try:
         import requests.adapters
@@ -142,7 +142,7 @@ def _client() -> "storage.Client":
 
 
 @contextmanager
-def _plain_errors(uri: str) -> Iterator[None]:
+def plain_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (OSError, UsageError):
