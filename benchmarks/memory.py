@@ -111,8 +111,8 @@ def family(process: int) -> list[int]:
     return found
 
 
-def peak_bytes(process: int | str) -> int:
-    """The peak resident memory of `process` (or "self") so far; 0 if it has ended."""
+def peak_bytes(process: int) -> int:
+    """The peak resident memory of `process` so far; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
