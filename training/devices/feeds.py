@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from training.devices.resident import Resident, row_batches
+from training.devices.waiting import Waiting
 from training.reading.array_batches import AHEAD, numpy_batches, steps
 from training.reading.ending import ending_with_the_process
 from training.reading.records import Split
@@ -34,12 +35,13 @@ class Feed:
     """What `fit` and `evaluate` take as data, and the number of its batches in an epoch.
 
     counted: whether Keras sees that number itself; else the data are endless.
-    prepare: what makes a batch for the model of one that the data give, inside TensorFlow's graph.
+    waiting: for its batches. prepare: what makes a batch for the model of one that the data give, inside TensorFlow's graph.
     """
 
     data: Any
     steps: int
     counted: bool
+    waiting: Waiting
     prepare: Callable[[Batch], Batch] | None = None
 
     @property
@@ -89,13 +91,15 @@ def make_feed(
     epoch: int = 0,
     step: int = 0,
     resident: Resident | None = None,
+    waiting: Waiting | None = None,
 ) -> Feed:
     """The batches of a split from `step` of `epoch` on: shuffled for training, as stored otherwise. An epoch has only those
-    from `step` on."""
+    from `step` on. `waiting` counts the time that training waits for them."""
+    waiting = waiting or Waiting()
     seed = how.seed if training else None
     left = steps(split, how.batch_size) - step
     if keras.config.backend() == "tensorflow":
-        return _of_tensorflow(split, how, seed, class_weights, epoch, step, left, resident)
+        return _of_tensorflow(split, how, seed, class_weights, epoch, step, left, resident, waiting)
     batches: Iterator[Batch]
     if resident:
         batches = (resident.gather(rows) for rows in row_batches(split, how.batch_size, seed, epoch, step))
@@ -110,9 +114,9 @@ def make_feed(
             first_step=step,
             devices=how.devices,
         )
-    return Feed(
-        ArrayFeed(on_device(batches, keras.config.backend()) if how.devices == 1 else batches, left), left, counted=True
-    )
+    if how.devices == 1:
+        batches = on_device(batches, keras.config.backend())
+    return Feed(ArrayFeed(waiting.timed(batches), left), left, True, waiting)
 
 
 def _of_tensorflow(
@@ -124,6 +128,7 @@ def _of_tensorflow(
     step: int,
     left: int,
     resident: Resident | None,
+    waiting: Waiting,
 ) -> Feed:
     import tensorflow as tf
 
@@ -134,10 +139,10 @@ def _of_tensorflow(
             lambda: ending_with_the_process(row_batches(split, how.batch_size, seed, epoch, step)),
             output_signature=tf.TensorSpec([None], tf.int32),
         )
-        return Feed(rows.prefetch(tf.data.AUTOTUNE), left, counted=False, prepare=resident.gather)
+        return Feed(rows.prefetch(tf.data.AUTOTUNE), left, False, waiting, resident.gather)
     order = None if seed is None else Order(seed, epoch, step)
     data = batches(split, how.batch_size, order, class_weights, how.cache_bytes, devices=how.devices)
-    return Feed(data, left, counted=False)
+    return Feed(data, left, False, waiting)
 
 
 def on_device(batches: Iterator[Batch], backend: str) -> Iterator[Batch]:

@@ -1,12 +1,11 @@
-"""The functions with which Keras' fit runs steps: exactly as many as an epoch has, and counting the time spent waiting.
+"""The functions with which Keras runs steps with TensorFlow: as many as an epoch has, counting the time spent waiting.
 
 Keras runs `steps_per_execution` steps at a time, also where fewer are left in the epoch, so with endless batches it would
-take some of the next epoch. And it does not say whether the input or the device was the slower one.
+take some of the next epoch. And it does not say whether the input or the device was the slower one. With other backends,
+the batches end with the epoch, and the feed measures.
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -14,62 +13,27 @@ import keras
 from training.devices.feeds import Feed
 
 
-class Waiting:
-    """The seconds that training has waited for input since the first batch, which waits for what happens only once."""
-
-    def __init__(self) -> None:
-        self._seconds = 0.0
-        self._measured: list[Callable[[], float]] = []
-        self._skipped = 0.0
-
-    @property
-    def seconds(self) -> float:
-        return self._seconds + sum(measure() for measure in self._measured) - self._skipped
-
-    def begin(self) -> None:
-        """Starts again from zero."""
-        self._skipped += self.seconds
-
-    def add_source(self, measure: Callable[[], float]) -> None:
-        """Counts the seconds that `measure` gives too."""
-        self._measured.append(measure)
-
-    def timed(self, items: Iterator[Any]) -> Iterator[Any]:
-        """The items, with the time that each took counted."""
-        while True:
-            start = time.perf_counter()
-            try:
-                item = next(items)
-            except StopIteration:
-                return
-            finally:
-                self._seconds += time.perf_counter() - start
-            yield item
-
-
 class ExactSteps(keras.callbacks.Callback):  # type: ignore[misc] # untyped
-    """Makes `fit` train exactly `feed.steps` steps an epoch, `steps_per_execution` at a time, and count its waiting; and
-    makes it validate on `held_out`, if that needs preparing.
+    """Makes `fit` train exactly `feed.steps` steps an epoch and count its waiting, and prepare the batches of both feeds.
 
     It acts when Keras has built everything, before the first step. Keras calls its `train_function` and `test_function` with
     an iterator of batches.
     """
 
-    def __init__(self, feed: Feed, held_out: Feed, waiting: Waiting) -> None:
+    def __init__(self, feed: Feed, held_out: Feed) -> None:
         super().__init__()
-        self._feed, self._held_out, self._waiting = feed, held_out, waiting
+        self._feed, self._held_out = feed, held_out
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
         self._feed.begin()
         self._held_out.begin()
+        if keras.config.backend() != "tensorflow":
+            return
         model, at_once = self.model, self.model.steps_per_execution
-        if keras.config.backend() == "tensorflow":
-            run = _in_a_graph(model, model.train_step, self._feed, self._waiting)
-        else:
-            run = _in_python(model.train_function, self._waiting)
+        run = _in_a_graph(model, model.train_step, self._feed)
         model.train_function = _counted(run, self._feed.steps, at_once)
         if self._held_out.prepare:
-            run = _in_a_graph(model, model.test_step, self._held_out, Waiting())
+            run = _in_a_graph(model, model.test_step, self._held_out)
             model.test_function = _counted(run, self._held_out.steps, at_once)
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
@@ -89,22 +53,14 @@ def _counted(run: Callable[..., Any], steps: int, at_once: int) -> Callable[...,
     return some_steps
 
 
-def _in_python(train_function: Callable[..., Any], waiting: Waiting) -> Callable[..., Any]:
-    def run(count: int, *arguments: Any) -> Any:
-        *state, batches = arguments  # JAX passes the state of the model first
-        return train_function(*state, waiting.timed(islice(batches, count)))
-
-    return run
-
-
-def _in_a_graph(model: keras.Model, step: Callable[..., Any], feed: Feed, waiting: Waiting) -> Callable[..., Any]:
+def _in_a_graph(model: keras.Model, step: Callable[..., Any], feed: Feed) -> Callable[..., Any]:
     """Steps in one graph: for small models, calling TensorFlow from Python takes longer than a step."""
     import tensorflow as tf
 
     strategy = model.distribute_strategy
     with tf.device("CPU"):
         waited = tf.Variable(0.0, dtype=tf.float64)
-    waiting.add_source(lambda: float(strategy.experimental_local_results(waited)[0]))
+    feed.waiting.add_source(lambda: float(strategy.experimental_local_results(waited)[0]))
     compiled = tf.function(step, reduce_retracing=True, jit_compile=model.jit_compile)
     prepare = feed.prepare or (lambda batch: batch)
 

@@ -14,7 +14,8 @@ from training.devices.cache import DEVICE, MEMORY, Cache, faster
 from training.devices.feeds import Feeding, make_feed
 from training.devices.hardware import Hardware, steps_per_call
 from training.devices.resident import Resident
-from training.devices.steps import ExactSteps, Waiting
+from training.devices.steps import ExactSteps
+from training.devices.waiting import Waiting
 from training.fitting.checkpoint import Place, read_place, restore_checkpoint
 from training.fitting.interruption import Interruption
 from training.fitting.profile import Profile
@@ -96,7 +97,9 @@ class Epochs:
 
     def _fit_from(self, place: Place, epochs: int, resident: Resident | None) -> None:
         """Trains for some epochs, each of them from the step of `place` on."""
-        feed = make_feed(self._training, self._how, True, self._weights, place.epoch, place.step, resident)
+        feed = make_feed(
+            self._training, self._how, True, self._weights, place.epoch, place.step, resident, self._waiting
+        )
         self._model.steps_per_execution = steps_per_call(self._hardware, feed.steps)
         self._model.fit(
             feed.data,
@@ -105,7 +108,7 @@ class Epochs:
             validation_steps=self._held_out.told_steps,
             initial_epoch=place.epoch,
             epochs=place.epoch + epochs,
-            callbacks=[ExactSteps(feed, self._held_out, self._waiting), *self._callbacks],
+            callbacks=[ExactSteps(feed, self._held_out), *self._callbacks],
             shuffle=False,  # the feed has done it
             verbose=0,
         )

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from tqdm import tqdm
 
-from training.devices.steps import Waiting
+from training.devices.waiting import Waiting
 from training.fitting.checkpoint import Place
 
 MUCH = 0.05  # of the time: above it, waiting for input is worth a change
