@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import itertools
 import random
+import re
 import socket
 import struct
 import sys
@@ -68,10 +69,11 @@ def no_faults(request: Request) -> Fault:
 
 
 def random_faults(seed: int, fraction: float, kinds: tuple[Fault, ...] = RETRYABLE) -> Faults:
-    """A fraction of the requests fails, with one of `kinds`; the same ones for the same seed."""
+    """A fraction of the requests fails, with one of `kinds`; the same ones for the same seed, whatever the bucket's name."""
 
     def fault(request: Request) -> Fault:
-        drawn = random.Random(f"{seed} {request.method} {request.target} {request.range} {request.number}")
+        target = re.sub(r"test-[0-9a-f]{12}", "", request.target)  # of fresh_bucket
+        drawn = random.Random(f"{seed} {request.method} {target} {request.range} {request.number}")
         return drawn.choice(kinds) if drawn.random() < fraction else None
 
     return fault
@@ -117,8 +119,9 @@ class Traffic:
         return [request for request in self.requests if not request.reads]
 
     def clear(self) -> None:
-        """Forgets the requests so far; the numbers go on."""
+        """Forgets the requests so far, and counts from 0 again."""
         with self._lock:
+            self._counts.clear()
             self.requests.clear()
             self.failed.clear()
             self.answered.clear()
