@@ -25,8 +25,8 @@ def _as_converted(split: Split) -> Split:
 
 
 def _of_earlier_releases(split: Split) -> Split:
-    """As if the manifest did not say that shards are arrays."""
-    return replace(split, record_bytes=None)
+    """As if the manifest had no CRC32C, so that shards are checked by SHA-256."""
+    return replace(split, record_bytes=None, shards=tuple(replace(shard, crc32c="") for shard in split.shards))
 
 
 def _epochs(seen: Callable[[Split], Split], options: dict[str, Any], data: Data, folder: str, batch: int) -> Epochs:
@@ -42,7 +42,7 @@ def _arrays(batch: tuple[tf.Tensor, tf.Tensor], _: Data) -> Arrays:
     return images.numpy(), labels.numpy()[:, 0]
 
 
-# A line for each. Older data sets are read record by record.
+# A line for each.
 _OURS: dict[str, tuple[Callable[[Split], Split], dict[str, Any]]] = {
     STREAMED: (_as_converted, {"cache_bytes": 0}),
     MEMORY: (_as_converted, {"cache_bytes": 1 << 40}),
