@@ -1,7 +1,7 @@
 # Every target sets up .venv by itself, from the lock file. `make` alone lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo convert train profile evaluate test test-demo test-faults test-fuzz test-hostile test-jax test-memory test-tfio lint
-.PHONY: format bench bench-reading lock clean
+.PHONY: format bench bench-reading bench-training bench-gpu lock clean
 
 # The first Python from 3.10 to 3.13 that can create a virtual environment. PYTHON=... overrides it.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -108,7 +108,8 @@ $(TFIO)/ready: requirements-tfio.lock
 
 test-jax: $(JAX)/ready ## Train, evaluate and predict with JAX, without TensorFlow, in .venv-jax
 	@# The networks are the same layers with every backend, and JAX takes minutes to compile the largest on a CPU.
-	@KERAS_BACKEND=jax $(JAX)/bin/python -m pytest -p no:cacheprovider tests/training --ignore tests/training/models/test_networks.py $(ARGS)
+	@KERAS_BACKEND=jax $(JAX)/bin/python -m pytest -p no:cacheprovider tests/training tests/benchmarks/test_gpu.py \
+	  --ignore tests/training/models/test_networks.py $(ARGS)
 
 $(JAX)/ready: requirements-jax.lock
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.10-3.13 with venv found; set PYTHON=/path/to/python" >&2; exit 2; }
@@ -128,13 +129,22 @@ format: setup ## Rewrite the code in the project's style
 	@$(RUN_PYTHON) -m ruff check --fix .
 	@$(RUN_PYTHON) -m ruff format .
 
-bench: setup ## Measure conversion, reading and the search for near-duplicates against their limits
+bench: setup ## Measure conversion, reading, training and the search for near-duplicates against their limits
 	@$(RUN_PYTHON) -m benchmarks.conversion
 	@$(RUN_PYTHON) -m benchmarks.reading
+	@$(RUN_PYTHON) -m benchmarks.training
 	@$(RUN_PYTHON) -m benchmarks.near_duplicates
 
 bench-reading: setup $(BENCH)/ready ## Compare reading with other libraries too, in .venv-bench (6 GB; half an hour) [ARGS=...]
 	@$(RUN_PYTHON) -m benchmarks.reading $(ARGS)
+
+bench-training: setup ## Compare training with Keras on arrays: an epoch, the start, the memory (ten minutes) [ARGS=...]
+	@$(RUN_PYTHON) -m benchmarks.training $(ARGS)
+
+bench-gpu: $(JAX)/ready ## On a machine with an NVIDIA GPU: training with JAX against the limit, in .venv-jax [ARGS=...]
+	@if nvidia-smi -L 2>/dev/null | grep -q GPU; then \
+	  $(JAX)/bin/python -m pip install --quiet --disable-pip-version-check "jax[cuda12]"; fi
+	@KERAS_BACKEND=jax $(JAX)/bin/python -m benchmarks.gpu $(ARGS)
 
 $(BENCH)/ready: requirements-bench.lock
 	@test -n "$(BENCH_PYTHON)" || { echo "error: no Python 3.11-3.13 with venv found, and grain needs one; install it or set \

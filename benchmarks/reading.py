@@ -89,7 +89,12 @@ def _measured(examples: int, shards: int, batches: Sequence[int], rounds: int, p
                     result[epoch].append(round(examples / seconds, 1))
     versions = {package: version for one in readers for package, version in one.versions.items()}
     return {
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "system": platform.system(), "load_before": round(load, 2)},
+        "machine": {
+            "cpu": cpu_name(),
+            "cores": os.cpu_count(),
+            "system": platform.system(),
+            "load_before": round(load, 2),
+        },
         "versions": {"python": platform.python_version(), **versions},
         "data": {"examples": examples, "shape": data.shape, "shards": data.shards},
         "rounds": rounds,
@@ -125,7 +130,7 @@ def _check(readers: Sequence[Reader], results: Sequence[dict[str, Any]], data: D
             sys.exit(f"error: {result['way']}, {result['place']}: other pixels or labels than {results[0]['way']}")
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
     """The name of the processor, where the system says it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
