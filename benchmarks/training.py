@@ -114,6 +114,8 @@ def _memory(folder: Path, size: int, rounds: int) -> dict[str, Any]:
     for _ in range(rounds):
         found = _ask("training_memory", folder / "large", _MEMORY_BATCH, _MEMORY_EPOCHS, count // 2, count)
         for of_way, run in zip(runs.values(), found, strict=True):
+            for earlier in of_way:
+                earlier.pop("samples", None)  # the plot shows the last run
             of_way.append(run)
     return {
         "data": {"batch": _MEMORY_BATCH, "epochs": _MEMORY_EPOCHS, "shape": [_LARGE_SIDE, _LARGE_SIDE, 1]},

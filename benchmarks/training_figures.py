@@ -135,8 +135,8 @@ def _draw_start(panel: Any, part: Measured) -> None:
         panel.barh(ways, seconds, left=left, color=colour, label=name)
         left = [before + more for before, more in zip(left, seconds, strict=True)]
     panel.invert_yaxis()
-    panel.margins(x=0.3)
-    panel.legend(fontsize=8, loc="center right")
+    panel.margins(x=0.1)
+    panel.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     panel.set_title("from the start of the process to the first step", loc="left", fontsize=10, fontweight="bold")
     panel.set_xlabel("seconds")
 
