@@ -16,7 +16,8 @@ from training.devices.cache import DEVICE, MEMORY, NONE
 from training.devices.feeds import ArrayFeed, Feed, Feeding, make_feed
 from training.devices.hardware import Hardware, find_hardware, jit, steps_per_call
 from training.devices.resident import Resident
-from training.devices.steps import ExactSteps, Waiting
+from training.devices.steps import ExactSteps
+from training.devices.waiting import Waiting
 from training.models.networks import build_model
 from training.models.objective import compile_model
 from training.models.recipes import RECIPES
@@ -108,7 +109,7 @@ def _trained(way: str, folder: str, split: Split, name: str, batch: int, epochs:
     feed = _feed(way, split, batch, resident)
     model.steps_per_execution = steps_per_call(hardware, feed.steps)
     # In place of the validation data, which fit is not given.
-    exact = ExactSteps(feed, _feed(LIMIT, split, batch, None), Waiting())
+    exact = ExactSteps(feed, _feed(LIMIT, split, batch, None))
     model.fit(
         feed.data, steps_per_epoch=feed.told_steps, epochs=epochs, callbacks=[exact, clock], shuffle=False, verbose=0
     )
@@ -118,7 +119,7 @@ def _trained(way: str, folder: str, split: Split, name: str, batch: int, epochs:
 def _feed(way: str, split: Split, batch: int, resident: Resident | None) -> Feed:
     if way == LIMIT:
         steps = -(-split.examples // batch)
-        return Feed(ArrayFeed(_one_batch(split, batch), steps), steps, counted=True)
+        return Feed(ArrayFeed(_one_batch(split, batch), steps), steps, True, Waiting())
     how = Feeding(batch, _SEED, cache_bytes=sys.maxsize if way == MEMORY else 0)
     return make_feed(split, how, training=True, resident=resident)
 

@@ -29,12 +29,12 @@ from benchmarks.training_figures import HALF, OURS, SCRIPT, WHOLE, draw, table
 from tests.gcs.bucket import fresh_bucket, running_server
 from tests.gcs.tls_front import running_front
 from training.models.recipes import MODEL3
-from training.reading.arrays import WINDOW_BYTES
+from training.reading.arrays import READ_AHEAD_BYTES
 
 _PACKAGES = ("radrecords", "tensorflow-cpu", "keras", "numpy")
 _SHARDS, _SIDE = 8, 64
 _LARGE_SIDE, _LARGE_SHARD_BYTES = 224, 32 << 20
-_LARGE_SETS = 10 * 2 * WINDOW_BYTES  # two windows are in memory: the one in use and the next
+_LARGE_SETS = 10 * READ_AHEAD_BYTES  # two windows are in memory: the one in use and the next
 _MEMORY_BATCH, _MEMORY_EPOCHS = 64, 3
 _SECONDS = 3600  # no process takes longer
 

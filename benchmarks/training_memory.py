@@ -17,8 +17,7 @@ from typing import Any
 
 from benchmarks.memory import peak_bytes
 from training.reading.array_batches import steps
-from training.reading.input_pipeline import batches
-from training.reading.record_by_record import Order
+from training.reading.input_pipeline import Order, batches
 from training.reading.records import open_dataset, open_split
 
 _SAMPLE_SECONDS = 0.1

@@ -37,7 +37,7 @@ def main() -> None:
 
         def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
             total = time.monotonic() - started
-            stamps[FIRST_BATCH] += self._waiting.seconds
+            stamps[FIRST_BATCH] += self._feed.waiting.seconds
             stamps[COMPILE] = total - sum(stamps.values())
             print(json.dumps({"seconds": total, "parts": stamps}), flush=True)
             os._exit(0)

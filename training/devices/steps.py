@@ -78,6 +78,8 @@ def _in_a_graph(model: keras.Model, step: Callable[..., Any], feed: Feed) -> Cal
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def run(count: Any, batches: Any) -> Any:
         logs = one(batches)
+        if model.steps_per_execution == 1:  # a loop would trace and hold the step a second time
+            return logs
         for _ in tf.range(1, count):
             logs = one(batches)
         return logs
