@@ -25,9 +25,10 @@ from benchmarks.readers.way import Data
 from benchmarks.reading_figures import BUCKET, DISK, draw, table
 from tests.gcs.bucket import fresh_bucket, running_server
 from tests.gcs.tls_front import running_front
+from training.reading.buckets.tensorflow_settings import SETTINGS
 
 # Ours has a process of its own, because it sets TensorFlow's client for gs:// as it needs it.
-_OURS_AND_TENSORFLOW = ("ours", "tensorflow_peers")
+_OURS, _TENSORFLOW = "ours", "tensorflow_peers"
 _OTHERS = ("torch_peers", "grain_peers")
 
 
@@ -77,8 +78,8 @@ def _measured(examples: int, shards: int, batches: Sequence[int], rounds: int, p
             for place in (DISK, BUCKET)
             for batch in batches
             for one in readers
-            for way, in_bucket in one.ways.items()
-            if place == DISK or in_bucket
+            for way, (on_disk, in_bucket) in one.ways.items()
+            if (on_disk if place == DISK else in_bucket)
         ]
         _check(readers, results, data)
         for number in range(rounds):
@@ -104,7 +105,9 @@ def _measured(examples: int, shards: int, batches: Sequence[int], rounds: int, p
 
 def _start(stack: contextlib.ExitStack, peers: Path | None, environment: Mapping[str, str]) -> list[Reader]:
     """The processes that read. They load their libraries while the data is made."""
-    here = [reader(Path(sys.executable), name, environment) for name in _OURS_AND_TENSORFLOW]
+    # The commands set up TensorFlow's gs:// client; the peers have it as it comes.
+    ours = {**environment, **{name: str(value) for name, value in SETTINGS.items()}}
+    here = [reader(Path(sys.executable), name, ours if name == _OURS else environment) for name in (_OURS, _TENSORFLOW)]
     others = [reader(peers / "bin/python", name, environment) for name in _OTHERS] if peers else []
     return [stack.enter_context(one) for one in (*here, *others)]
 

@@ -1,15 +1,19 @@
 """Ours, for each place where a split is kept between epochs."""
 
 import itertools
+import tempfile
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import tensorflow as tf
+import numpy as np
 
 from benchmarks.readers.way import Arrays, Data, Epochs, Way, first_of
 from benchmarks.reading_figures import MEMORY, STREAMED
+from training.reading.array_batches import numpy_batches
+from training.reading.disk_cache import DiskCache
 from training.reading.input_pipeline import Order, batches
 from training.reading.records import Split, open_dataset, open_split
 
@@ -22,6 +26,13 @@ def prepare(data: Data) -> None:
 
 def _as_converted(split: Split) -> Split:
     return split
+
+
+def _with_disk_cache(split: Split) -> Split:
+    """In a folder that is empty before the first epoch."""
+    folder = tempfile.TemporaryDirectory(prefix="radrecords-benchmark-")
+    weakref.finalize(split, folder.cleanup)
+    return replace(split, disk_cache=DiskCache(folder.name))
 
 
 def _of_earlier_releases(split: Split) -> Split:
@@ -37,9 +48,17 @@ def _epochs(seen: Callable[[Split], Split], options: dict[str, Any], data: Data,
         yield itertools.islice(endless, data.steps(batch))
 
 
-def _arrays(batch: tuple[tf.Tensor, tf.Tensor], _: Data) -> Arrays:
-    images, labels = batch
-    return images.numpy(), labels.numpy()[:, 0]
+def _arrays(batch: tuple[Any, Any], _: Data) -> Arrays:
+    images, labels = map(np.asarray, batch)
+    return images, labels[:, 0]
+
+
+def _numpy_epochs(cache_bytes: int, data: Data, folder: str, batch: int) -> Epochs:
+    """As with JAX and torch."""
+    split = open_split(folder, open_dataset(folder), "train")
+    endless = numpy_batches(split, batch, 0, cache_bytes=cache_bytes)
+    while True:
+        yield itertools.islice(endless, data.steps(batch))
 
 
 # A line for each.
@@ -48,4 +67,16 @@ _OURS: dict[str, tuple[Callable[[Split], Split], dict[str, Any]]] = {
     MEMORY: (_as_converted, {"cache_bytes": 1 << 40}),
     "radrecords, streamed, older data set": (_of_earlier_releases, {"cache_bytes": 0}),
 }
-WAYS = [Way(name, partial(_epochs, *how), _arrays, first_of, in_bucket=True) for name, how in _OURS.items()]
+WAYS = [
+    *(Way(name, partial(_epochs, *how), _arrays, first_of, in_bucket=True) for name, how in _OURS.items()),
+    Way(
+        "radrecords, cached on disk",
+        partial(_epochs, _with_disk_cache, {"cache_bytes": 0}),
+        _arrays,
+        first_of,
+        in_bucket=True,
+        on_disk=False,
+    ),
+    Way("radrecords, streamed, no TensorFlow", partial(_numpy_epochs, 0), _arrays, first_of),
+    Way("radrecords, in memory, no TensorFlow", partial(_numpy_epochs, 1 << 40), _arrays, first_of),
+]

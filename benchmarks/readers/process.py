@@ -16,12 +16,13 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class Reader:
-    """A running worker. After `prepare`, `ways` says of each way whether it reads from a bucket, and `versions` holds those
+    """A running worker. After `prepare`, `ways` says of each way whether it reads from the
+    local disk and from a bucket, and `versions` holds those
     of its packages."""
 
     def __init__(self, module: str, process: "subprocess.Popen[str]", log: IO[str]) -> None:
         self._module, self._process, self._log = module, process, log
-        self.ways: dict[str, bool] = {}
+        self.ways: dict[str, tuple[bool, bool]] = {}
         self.versions: dict[str, str] = {}
 
     def prepare(self, data: Data) -> None:

@@ -40,8 +40,8 @@ class Way(NamedTuple):
     """One way to read batches.
 
     epochs: opens the data in a folder (`Data.records` or `Data.bucket`) and gives batches of this size. arrays: the images,
-    uint8 [batch, ...], and the labels, integers [batch], of a batch. length: of a batch. in_bucket: whether it reads from
-    gs:// too.
+    uint8 [batch, ...], and the labels, integers [batch], of a batch. length: of a batch. in_bucket, on_disk: whether it
+    reads from gs:// and from the local disk.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Way(NamedTuple):
     arrays: Callable[[Any, Data], Arrays]
     length: Callable[[Any], int]
     in_bucket: bool = False
+    on_disk: bool = True
 
 
 class Contents:

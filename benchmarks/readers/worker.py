@@ -31,7 +31,7 @@ def main() -> None:
         else:
             module.prepare(data)
             versions = {package: importlib.metadata.version(package) for package in module.PACKAGES}
-            answer = {"ways": {way.name: way.in_bucket for way in module.WAYS}, "versions": versions}
+            answer = {"ways": {way.name: (way.on_disk, way.in_bucket) for way in module.WAYS}, "versions": versions}
         print(json.dumps(answer), file=answers)
 
 

@@ -70,8 +70,11 @@ class Epochs:
         if config.profile:
             last = config.recipe.epochs - 1
             self._callbacks.append(Profile(f"{config.output}/{run_folder.LOGS}", min(place.epoch + 1, last)))
-        with naming_damaged_shards(self._splits), self._interruption.noted():
-            self._fit(place, log)
+        try:
+            with naming_damaged_shards(self._splits), self._interruption.noted():
+                self._fit(place, log)
+        finally:
+            progress.close()
         self._tell_waiting(progress)
 
     def _fit(self, place: Place, log: RunLog) -> None:

@@ -58,8 +58,7 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc] # untyped
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         now = time.perf_counter()
         self._validation = now - self._since
-        if self._bar is not None:
-            self._bar.close()
+        self.close()
         parts = {"": [], "val_": []}  # type: dict[str, list[str]]
         for name, value in (logs or {}).items():
             kind = "val_" if name.startswith("val_") else ""
@@ -69,6 +68,11 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc] # untyped
             f"{now - self._begun:.1f} s, {self._speed(self._seconds)}",
             flush=True,
         )
+
+    def close(self) -> None:
+        """Removes the bar, so that what follows begins on a line of its own."""
+        if self._bar is not None:
+            self._bar.close()
 
     def share_of_waiting(self) -> float | None:
         """The share of the time of all steps but the first that was spent waiting for input; None if there was no other."""
