@@ -55,8 +55,8 @@ class RunConfig:
     best: epoch (from 1) and validation figures of the weights.
     threshold: value (or values, one for each class, None if the split had only positive or only negative examples of
     it), and source: how and on which split it was chosen.
-    compute: backend, devices, device and dtype (the Keras policy of the hidden layers) of the training; {} for runs
-    of 0.1.0.
+    compute: backend, devices, device, dtype (the Keras policy of the hidden layers) and read_ahead_mb of the training; {}
+    for runs of 0.1.0.
     """
 
     recipe: Recipe
@@ -231,6 +231,9 @@ def _check_same(run: str, old: RunConfig, new: RunConfig) -> None:
             raise UsageError(
                 f"--resume: run {run} has a different {name} than this command; give --overwrite to start over"
             )
+    before, now = (config.compute.get("read_ahead_mb") for config in (old, new))
+    if before not in (None, now):
+        raise UsageError(f"--resume: run {run} was begun with --read_ahead_mb {before}; give the same")
     before, now = (config.compute.get("dtype") for config in (old, new))
     if before not in (None, now):
         raise UsageError(

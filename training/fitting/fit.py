@@ -127,6 +127,7 @@ def _planned(config: TrainConfig, manifest: Manifest, hardware: Hardware) -> Run
             "backend": hardware.backend,
             "devices": hardware.devices,
             "device": hardware.name,
+            "read_ahead_mb": config.read_ahead_mb,
             "dtype": hardware.half_precision if config.mixed_precision else FLOAT32,
         },
     )
