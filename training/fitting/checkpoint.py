@@ -61,19 +61,16 @@ def read_place(run: str) -> Place:
 
 
 def restore_checkpoint(run: str, model: keras.Model) -> None:
-    """Gives a compiled model the state of the checkpoint. Metrics are restored if they are built. Raises JobFailed if the
-    checkpoint is damaged."""
+    """Gives a model that objective.compile_model has compiled the state of the checkpoint. Raises JobFailed if it is
+    damaged."""
     path = Path(run, BACKUP, STATE)
     with _naming(path), path.open("rb") as file, np.load(file) as arrays:
         names = sorted(name for name in arrays.files if name != _PLACE)
-        for name, variable in zip(names, _variables(model), strict=False):
+        for name, variable in zip(names, _variables(model), strict=True):
             variable.assign(arrays[name])
 
 
 def _variables(model: keras.Model) -> list[keras.Variable]:
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    # The metrics come last: Keras builds them with the first batch.
     return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
 
 

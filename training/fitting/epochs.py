@@ -4,7 +4,6 @@ import sys
 from collections.abc import Callable, Sequence
 
 import keras
-import numpy as np
 
 from schemas.dataset import Manifest
 from schemas.labels import CLASS
@@ -86,8 +85,6 @@ class Epochs:
         self._held_out = make_feed(self._splits[1], self._how, training=False, resident=kept_out)
         if place != Place():
             restore_checkpoint(self._config.output, self._model)
-        if place.step:
-            self._build_metrics()
         if place.logs is not None:
             self._validate(place, log)
             place = Place(place.epoch + 1)
@@ -124,12 +121,6 @@ class Epochs:
         )
         log.set_model(self._model)
         log.on_epoch_end(place.epoch, {**(place.logs or {}), **{f"val_{name}": figures[name] for name in figures}})
-
-    def _build_metrics(self) -> None:
-        """Lets Keras make the variables of the metrics, which a checkpoint within an epoch holds."""
-        examples, width = self._hardware.devices, self._training.label_width or 1
-        images = np.zeros((examples, *self._training.shape), np.uint8)
-        self._model.test_on_batch(images, np.zeros((examples, width), np.float32), np.ones(examples, np.float32))
 
     def _tell_waiting(self, progress: Progress) -> None:
         share = progress.share_of_waiting()

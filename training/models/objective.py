@@ -42,6 +42,16 @@ def compile_model(
         examples = manifest.examples("train")
         weights = [finding_weights(count, examples) for count in manifest.label_counts("train")]
     model.compile(optimizer, loss=loss_of(task, weights), weighted_metrics=metrics_of(task), jit_compile=jit_compile)
+    _make_variables(model, task)
+
+
+def _make_variables(model: keras.Model, task: Task) -> None:
+    """Makes the variables of the optimizer and the metrics. Keras makes them with the first step, which TensorFlow then
+    traces twice, and a checkpoint needs them before."""
+    model.optimizer.build(model.trainable_variables)
+    targets, predictions = ops.zeros((1, task.label_width or 1)), ops.zeros((1, task.outputs))
+    model.compute_metrics(None, targets, predictions)
+    model.reset_metrics()
 
 
 def class_weights(counts: tuple[int, ...]) -> list[float]:
