@@ -35,9 +35,11 @@ def whole(dataset: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def assert_same_run(first: Path, second: Path) -> None:
-    assert read_history(str(first)) == read_history(str(second))
+    rows, others = read_history(str(first)), read_history(str(second))
+    # JAX compiles a validation outside of fit in another way: the last bit of its loss may differ.
+    assert others == [pytest.approx(row, rel=1e-6) for row in rows]
     (model, config), (again, config_again) = load_run(str(first)), load_run(str(second))
-    assert config_again.best == config.best
+    assert config_again.best == pytest.approx(config.best, rel=1e-6)
     assert config_again.threshold == config.threshold
     for weight, other in zip(model.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(other, weight)
