@@ -12,6 +12,7 @@ import pytest
 
 from beam_jobs import show, verify
 from beam_jobs.storage import storage
+from schemas.dataset import Manifest
 from tests.beam_jobs.published_sets import mimic
 from tests.conftest import Result, files_of, labelled, write_images
 from tests.gcs.bucket import Bucket
@@ -147,15 +148,30 @@ def test_training_reads_the_bucket_through_tensorflows_own_client(
     data = f"{bucket.uri}/out/1.0.0"
     assert convert(raw, data, "--max_reject_fraction", 0.5, "--shards", 2).code == 0
     run = str(tmp_path / "run")
+    words = ["--data", data, "--recipe", "model1", "--output", run, "--epochs", "1", "--cache", "disk", "--overwrite"]
     code = f"""
 from schemas.errors import run_command
 from training import evaluate, train
-assert run_command(train.main, ["--data", {data!r}, "--recipe", "model1", "--output", {run!r}, "--epochs", "1"]) == 0
+assert run_command(train.main, {words}) == 0
+print("again", flush=True)
+assert run_command(train.main, {words}) == 0
 assert run_command(evaluate.main, ["--run", {run!r}, "--data", {data!r}, "--split", "test"]) == 0
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], env=tls_front.environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", code],
+        env={**tls_front.environment, "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
+    assert "cache: disk (as asked" in done.stdout
+    manifest = Manifest.from_json(bucket.read("out/1.0.0/manifest.json").decode(), data)
+    kept = [shard for split in ("train", "validation") for shard in manifest.splits[split] if shard.examples]
+    assert {path.name for path in (tmp_path / "cache/radrecords").iterdir()} == {shard.sha256 for shard in kept}
+    # The second run has read no shard, and neither has the choice of the threshold.
+    asked = tls_front.traffic.reads(f"{bucket.name}/out/1.0.0/")
+    names = [f"{bucket.name}/out/1.0.0/{shard.file}" for shard in kept]
+    assert {name: asked[name] for name in names} == dict.fromkeys(names, 1)
     assert json.loads((tmp_path / "run/metrics.json").read_text())["examples"] == 20
     assert any(".tfrecord-" in str(request) for request in tls_front.requests)
