@@ -14,7 +14,7 @@ from training.devices.feeds import Feed
 
 
 class ExactSteps(keras.callbacks.Callback):  # type: ignore[misc] # untyped
-    """Makes `fit` train exactly `feed.steps` steps an epoch and count its waiting, and prepare the batches of both feeds.
+    """Makes `fit` train and validate exactly the steps of the feeds, prepare their batches, and count the waiting of `feed`.
 
     It acts when Keras has built everything, before the first step. Keras calls its `train_function` and `test_function` with
     an iterator of batches.
@@ -32,7 +32,7 @@ class ExactSteps(keras.callbacks.Callback):  # type: ignore[misc] # untyped
         model, at_once = self.model, self.model.steps_per_execution
         run = _in_a_graph(model, model.train_step, self._feed)
         model.train_function = _counted(run, self._feed.steps, at_once)
-        if self._held_out.prepare:
+        if self._held_out.prepare or at_once > 1:
             run = _in_a_graph(model, model.test_step, self._held_out)
             model.test_function = _counted(run, self._held_out.steps, at_once)
 
@@ -61,13 +61,14 @@ def _in_a_graph(model: keras.Model, step: Callable[..., Any], feed: Feed) -> Cal
     with tf.device("CPU"):
         waited = tf.Variable(0.0, dtype=tf.float64)
     feed.waiting.add_source(lambda: float(strategy.experimental_local_results(waited)[0]))
-    compiled = tf.function(step, reduce_retracing=True, jit_compile=model.jit_compile)
+    # As Keras does, without AutoGraph: to rewrite functions in which no tensor decides takes longer than to trace them.
+    compiled = tf.function(step, autograph=False, reduce_retracing=True, jit_compile=model.jit_compile)
     prepare = feed.prepare or (lambda batch: batch)
 
     def one(batches: Any) -> Any:
         start = tf.timestamp()
         with tf.control_dependencies([start]):
-            batch = next(batches)
+            batch = batches.get_next()
         parts = [part for value in tf.nest.flatten(batch) for part in strategy.experimental_local_results(value)]
         with tf.control_dependencies(parts):
             waited.assign_add(tf.timestamp() - start)
@@ -75,13 +76,14 @@ def _in_a_graph(model: keras.Model, step: Callable[..., Any], feed: Feed) -> Cal
         # Those of one device: at the end of an epoch, Keras takes the figures from the metrics themselves.
         return tf.nest.map_structure(lambda log: strategy.experimental_local_results(log)[0], logs)
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False, reduce_retracing=True)  # type: ignore[untyped-decorator]
     def run(count: Any, batches: Any) -> Any:
         logs = one(batches)
         if model.steps_per_execution == 1:  # a loop would trace and hold the step a second time
             return logs
-        for _ in tf.range(1, count):
-            logs = one(batches)
-        return logs
+        after = tf.while_loop(
+            lambda done, _: done < count, lambda done, _: (done + 1, one(batches)), (tf.constant(1), logs)
+        )
+        return after[1]
 
     return lambda count, batches: run(tf.constant(count), batches)

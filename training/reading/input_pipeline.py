@@ -21,6 +21,9 @@ from training.reading.records import Split, arrays_of, naming_damaged_shards
 # [some] or [some, label_width], many at a time.
 OneEpoch = Callable[[tf.Tensor], tf.data.Dataset]
 
+# Tensors decide nothing in the functions here, and to let AutoGraph rewrite them takes longer than to trace them.
+_as_it_is = tf.autograph.experimental.do_not_convert
+
 
 @dataclass(frozen=True)
 class Order:
@@ -54,10 +57,12 @@ def batches(
     one_epoch = (_from_memory if split.image_bytes <= cache_bytes else _from_shards)(split, order)
     weights = None if class_weights is None else tf.constant(class_weights, tf.float32)
 
+    @_as_it_is  # type: ignore[untyped-decorator]
     def for_keras(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
         target = tf.reshape(tf.cast(label, tf.float32), [-1, split.label_width or 1])
         return (image, target) if weights is None else (image, target, tf.gather(weights, label))
 
+    @_as_it_is  # type: ignore[untyped-decorator]
     def in_batches(epoch: tf.Tensor) -> tf.data.Dataset:
         return one_epoch(epoch).map(for_keras).prefetch(1).rebatch(batch_size)
 
@@ -65,7 +70,7 @@ def batches(
     if order is not None and order.first_step:
         found = found.skip(order.first_step)
     if devices > 1:  # the strategy copies to each
-        return found.map(lambda *batch: _padded(batch, devices)).prefetch(tf.data.AUTOTUNE)
+        return found.map(_as_it_is(lambda *batch: _padded(batch, devices))).prefetch(tf.data.AUTOTUNE)
     return _to_device(found.prefetch(tf.data.AUTOTUNE))
 
 
@@ -83,8 +88,9 @@ def _from_memory(split: Split, order: Order | None) -> OneEpoch:
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         found = tf.data.Dataset.from_generator(rows, args=(epoch,), output_signature=tf.TensorSpec([None], tf.int64))
-        parts = found.flat_map(lambda some: tf.data.Dataset.from_tensor_slices(some).batch(size))
-        return parts.map(lambda some: (tf.gather(images, some), tf.gather(labels, some)), num_parallel_calls=2)
+        parts = found.flat_map(_as_it_is(lambda some: tf.data.Dataset.from_tensor_slices(some).batch(size)))
+        gather = _as_it_is(lambda some: (tf.gather(images, some), tf.gather(labels, some)))
+        return parts.map(gather, num_parallel_calls=2)
 
     return one_epoch
 
@@ -110,7 +116,7 @@ def _epochs(order: Order | None) -> tf.data.Dataset:
     """The numbers of the epochs, from the first on."""
     if order is None:
         return tf.data.Dataset.range(1).repeat()
-    return tf.data.Dataset.range(1).flat_map(lambda _: tf.data.Dataset.range(order.first_epoch, tf.int64.max))
+    return tf.data.Dataset.range(order.first_epoch, tf.int64.max)
 
 
 def _padded(batch: tuple[tf.Tensor, ...], devices: int) -> tuple[tf.Tensor, ...]:
