@@ -12,7 +12,7 @@ import jax
 import keras
 import numpy as np
 
-from training.devices.cache import DEVICE, MEMORY, NONE
+from training.config import DEVICE, MEMORY, NONE
 from training.devices.feeds import ArrayFeed, Feed, Feeding, make_feed
 from training.devices.hardware import Hardware, find_hardware, jit, steps_per_call
 from training.devices.resident import Resident

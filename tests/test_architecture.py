@@ -41,7 +41,7 @@ LAYERS = {
     "training.assessment": [
         *("training.task", "training.reading", "training.config", "training.run_folder", "training.run_bucket"),
     ],
-    "training.devices": ["training.reading", "training.models"],
+    "training.devices": ["training.reading", "training.models", "training.config"],
     "training.fitting": [
         *("training.task", "training.reading", "training.models", "training.config", "training.run_folder"),
         *("training.run_bucket", "training.assessment", "training.devices"),

@@ -6,6 +6,9 @@ from schemas.errors import UsageError
 from schemas.source import check_place
 from training.models.recipes import Recipe
 
+# Where the examples are kept between epochs (devices/cache.py).
+CACHES = AUTO, NONE, MEMORY, DISK, DEVICE = "auto", "none", "memory", "disk", "device"
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -28,7 +31,7 @@ class TrainConfig:
     seed: int = 0
     mixed_precision: bool = False
     early_stopping: int = 0
-    cache: str = "auto"
+    cache: str = AUTO
     cache_mb: int = 2048
     disk_cache_mb: int = 65_536
     read_ahead_mb: int = 256

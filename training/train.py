@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from schemas.errors import CommandParser, run_command
-from training.config import TrainConfig
+from training.config import CACHES, TrainConfig
 from training.loading import LEVEL, quiet_loading
 from training.models.recipes import RECIPES, recipe
 
@@ -21,6 +21,32 @@ def parse(argv: Sequence[str]) -> TrainConfig:
         "--recipe", required=True, help=f"{', '.join(RECIPES)}, or your own: path/to/recipe.py or package.module:NAME"
     )
     parser.add_argument("--output", required=True, help="the run folder, local or gs://")
+    _add_recipe(parser)
+    _add_machine(parser)
+    parser.add_argument("--seed", type=int, default=0, help="seed for weights, order, dropout and augmentation")
+    parser.add_argument(
+        "--early_stopping",
+        type=int,
+        default=0,
+        metavar="PATIENCE",
+        help="epochs without a better validation AUC; 0 is off",
+    )
+    parser.add_argument("--profile", action="store_true", help="write a TensorBoard profile of one epoch")
+    parser.add_argument("--verify_data", action="store_true", help="check every shard's SHA-256 first")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --output")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in --output")
+    flags = vars(parser.parse_args(argv))
+    if flags.pop("debug"):
+        os.environ[LEVEL] = "0"
+    given = {name: flags.pop(name) for name in _OF_THE_RECIPE}
+    changes = {name: value for name, value in given.items() if value is not None and value is not False}
+    with quiet_loading():  # a recipe of the user's own may import Keras
+        chosen = recipe(flags.pop("recipe"))
+    return TrainConfig(recipe=replace(chosen, **changes), **flags)
+
+
+def _add_recipe(parser: CommandParser) -> None:
+    """The flags that override the recipe."""
     parser.add_argument("--epochs", type=int, help="override the recipe's epochs")
     parser.add_argument("--batch_size", type=int, help="override the recipe's batch size")
     parser.add_argument("--learning_rate", type=float, help="override the recipe's learning rate")
@@ -33,18 +59,14 @@ def parse(argv: Sequence[str]) -> TrainConfig:
         metavar="none|imagenet|FILE",
         help="what densenet121 starts from; imagenet is downloaded (default: none)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed for weights, order, dropout and augmentation")
+
+
+def _add_machine(parser: CommandParser) -> None:
+    """The flags that say how the machine is used."""
     parser.add_argument("--mixed_precision", action="store_true", help="compute in 16 bits, for GPUs")
     parser.add_argument(
-        "--early_stopping",
-        type=int,
-        default=0,
-        metavar="PATIENCE",
-        help="epochs without a better validation AUC; 0 is off",
-    )
-    parser.add_argument(
         "--cache",
-        choices=("auto", "none", "memory", "disk", "device"),
+        choices=CACHES,
         default="auto",
         help="where to keep the examples between epochs",
     )
@@ -58,22 +80,10 @@ def parse(argv: Sequence[str]) -> TrainConfig:
         "--read_ahead_mb",
         type=int,
         default=256,
-        help="of examples to hold that are not kept; half is shuffled at a time",
+        help="how much of a split that is not kept in memory to hold; half of it is shuffled together",
     )
     parser.add_argument("--jit", choices=("auto", "on", "off"), default="auto", help="compile the steps with XLA")
     parser.add_argument("--devices", default="1", metavar="N|all", help="how many GPUs share each batch")
-    parser.add_argument("--profile", action="store_true", help="write a TensorBoard profile of one epoch")
-    parser.add_argument("--verify_data", action="store_true", help="check every shard's SHA-256 first")
-    parser.add_argument("--resume", action="store_true", help="continue the run in --output")
-    parser.add_argument("--overwrite", action="store_true", help="replace the run in --output")
-    flags = vars(parser.parse_args(argv))
-    if flags.pop("debug"):
-        os.environ[LEVEL] = "0"
-    given = {name: flags.pop(name) for name in _OF_THE_RECIPE}
-    changes = {name: value for name, value in given.items() if value is not None and value is not False}
-    with quiet_loading():  # a recipe of the user's own may import Keras
-        chosen = recipe(flags.pop("recipe"))
-    return TrainConfig(recipe=replace(chosen, **changes), **flags)
 
 
 def main(argv: Sequence[str]) -> None:

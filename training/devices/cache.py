@@ -4,17 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schemas.errors import UsageError
+from training.config import AUTO, DEVICE, DISK, MEMORY, NONE
 from training.devices.hardware import Hardware
-from training.reading.records import Split
+from training.reading.records import Split, are_arrays
 
-AUTO, NONE, MEMORY, DISK, DEVICE = "auto", "none", "memory", "disk", "device"
-CACHES = (AUTO, NONE, MEMORY, DISK, DEVICE)
 _SHARE_OF_DEVICE = 4  # a split may take a quarter of its memory; the rest is for the model
 
 
 @dataclass(frozen=True)
 class Cache:
-    """`kind`: one of CACHES but AUTO. `why`: one line for the user."""
+    """`kind`: one of config.CACHES but AUTO. `why`: one line for the user."""
 
     kind: str
     why: str
@@ -27,6 +26,11 @@ def choose_cache(choice: str, cache_mb: int, hardware: Hardware, splits: Sequenc
     remote = any("://" in split.folder for split in splits)
     if choice == DISK and not remote:
         raise UsageError("--cache disk: the data set is on a local disk already; give --cache memory or none")
+    arrays = all(are_arrays(split) for split in splits)
+    if choice == DISK and not arrays:
+        raise UsageError(
+            "--cache disk: not for data sets with source URIs, whose records differ in length; give --cache memory"
+        )
     if choice == DEVICE and hardware.devices > 1:
         raise UsageError("--cache device: possible with --devices 1 only; give --cache memory")
     if choice != AUTO:
@@ -36,9 +40,9 @@ def choose_cache(choice: str, cache_mb: int, hardware: Hardware, splits: Sequenc
     if size <= cache_mb << 20:
         return Cache(MEMORY, f"{_mib(size)} of images fit into --cache_mb {cache_mb}")
     reason = f"{_mib(size)} of images are more than --cache_mb {cache_mb}"
-    if remote:
+    if remote and arrays:
         return Cache(DISK, f"{reason}, and the shards are in a bucket")
-    return Cache(NONE, f"{reason}; every epoch reads them from disk")
+    return Cache(NONE, f"{reason}; every epoch reads them again")
 
 
 def _mib(size: int) -> str:

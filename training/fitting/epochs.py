@@ -8,8 +8,8 @@ import keras
 from schemas.dataset import Manifest
 from schemas.labels import CLASS
 from training import run_folder
-from training.config import TrainConfig
-from training.devices.cache import DEVICE, MEMORY, Cache, faster
+from training.config import DEVICE, MEMORY, TrainConfig
+from training.devices.cache import Cache, faster
 from training.devices.feeds import Feeding, make_feed
 from training.devices.hardware import Hardware, steps_per_call
 from training.devices.resident import Resident

@@ -15,8 +15,8 @@ from training.assessment.metrics import youden_threshold
 from training.assessment.plots import curves
 from training.assessment.predictions import predict_split
 from training.assessment.several_classes import has_both, one_vs_rest
-from training.config import TrainConfig
-from training.devices.cache import DISK, choose_cache
+from training.config import DISK, TrainConfig
+from training.devices.cache import choose_cache
 from training.devices.hardware import Hardware, find_hardware, jit, scope
 from training.fitting.epochs import Epochs
 from training.fitting.run_log import best_epoch

@@ -6,6 +6,7 @@ import pytest
 
 from schemas.dataset import Shard
 from schemas.errors import UsageError
+from schemas.example import layout_of
 from training.devices.cache import choose_cache, faster
 from training.devices.hardware import Hardware
 from training.reading.records import Split
@@ -14,9 +15,10 @@ CPU = Hardware("tensorflow", "2", 1, False, "CPU")
 GPU = Hardware("jax", "1", 1, True, "GPU", memory=100 << 20)
 
 
-def splits(mib: int, folder: str = "/data") -> list[Split]:
-    """Two splits that hold `mib` MiB of 64x64 images."""
-    shard = Shard("x", 1, "", mib << 7, (mib << 7,))  # 2^12 bytes an image, half of them in each split
+def splits(mib: int, folder: str = "/data", longer: int = 0) -> list[Split]:
+    """Two splits that hold `mib` MiB of 64x64 images, in shards that are `longer` than such records are."""
+    count = mib << 7  # 2^12 bytes an image, half of them in each split
+    shard = Shard("x", count * layout_of((64, 64, 1), None).record_bytes + longer, "", count, (count,))
     return [Split(folder, name, (shard,), (64, 64, 1)) for name in ("train", "validation")]
 
 
@@ -50,6 +52,13 @@ def test_choices_that_are_not_possible() -> None:
         choose_cache("disk", 8, CPU, splits(1))
     with pytest.raises(UsageError, match="possible with --devices 1 only"):
         choose_cache("device", 8, replace(GPU, devices=2), splits(1))
+
+
+def test_records_with_source_uris_are_not_kept_on_the_disk() -> None:
+    found = splits(9, "gs://bucket/data", longer=30)
+    assert choose_cache("auto", 8, CPU, found).kind == "none"
+    with pytest.raises(UsageError, match="not for data sets with source URIs"):
+        choose_cache("disk", 8, CPU, found)
 
 
 def test_advice_to_those_who_wait() -> None:
