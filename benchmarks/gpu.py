@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.training_data import write_dataset
+from benchmarks.trainers.data import write_dataset
 from training.loading import BACKEND
 
 _MODELS = ("model3", "small_resnet")
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _measured(examples: int, batches: Sequence[int], epochs: int, small: bool) -> dict[str, Any]:
-    from benchmarks import gpu_ways  # loads Keras, which reads KERAS_BACKEND once
+    from benchmarks.trainers import gpu_ways  # loads Keras, which reads KERAS_BACKEND once
 
     device = gpu_ways.device()
     print(f"device: {device.name}, {device.memory / 2**30:.0f} GiB", file=sys.stderr)

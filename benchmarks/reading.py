@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.readers.data import make_data
+from benchmarks.readers.figures import BUCKET, DISK, draw, table
 from benchmarks.readers.process import ROOT, Reader, reader
 from benchmarks.readers.way import Data
-from benchmarks.reading_figures import BUCKET, DISK, draw, table
 from tests.gcs.bucket import fresh_bucket, running_server
 from tests.gcs.tls_front import running_front
 from training.reading.buckets.tensorflow_settings import SETTINGS

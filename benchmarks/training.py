@@ -24,8 +24,8 @@ from typing import Any
 
 from benchmarks.readers.process import ROOT
 from benchmarks.reading import cpu_name
-from benchmarks.training_data import write_dataset
-from benchmarks.training_figures import HALF, OURS, SCRIPT, WHOLE, draw, table
+from benchmarks.trainers.data import write_dataset
+from benchmarks.trainers.figures import HALF, OURS, SCRIPT, WHOLE, draw, table
 from tests.gcs.bucket import fresh_bucket, running_server
 from tests.gcs.tls_front import running_front
 from training.models.recipes import MODEL3
@@ -92,7 +92,7 @@ def _epochs(folder: Path, examples: int, rounds: int) -> dict[str, Any]:
         environment = stack.enter_context(running_front(address, folder)).environment
         bucket = stack.enter_context(fresh_bucket(address))
         bucket.upload_folder(folder / "data", "data")
-        results = _ask("training_epochs", folder / "data", f"{bucket.uri}/data", rounds, environment=environment)
+        results = _ask("epochs", folder / "data", f"{bucket.uri}/data", rounds, environment=environment)
     if len({weights for result in results for weights in result["weights"]}) != 1:
         sys.exit("error: the ways do not end with the same weights, so they have not trained on the same batches")
     return {"data": {"examples": examples, "batch": MODEL3.batch_size, "shape": [_SIDE, _SIDE, 1]}, "results": results}
@@ -101,8 +101,8 @@ def _epochs(folder: Path, examples: int, rounds: int) -> dict[str, Any]:
 def _start(folder: Path, rounds: int) -> dict[str, Any]:
     runs: dict[str, list[Any]] = {OURS: [], SCRIPT: []}
     for number in range(rounds):
-        runs[OURS].append(_ask("training_start", time.monotonic(), folder / "data", folder / f"run{number}"))
-        runs[SCRIPT].append(_ask("training_start_keras", time.monotonic()))
+        runs[OURS].append(_ask("start", time.monotonic(), folder / "data", folder / f"run{number}"))
+        runs[SCRIPT].append(_ask("start_keras", time.monotonic()))
     return {"results": [{"way": way, "runs": of_way} for way, of_way in runs.items()]}
 
 
@@ -112,7 +112,7 @@ def _memory(folder: Path, size: int, rounds: int) -> dict[str, Any]:
     write_dataset(folder / "large", {"train": images}, _LARGE_SIDE, count)
     runs: dict[str, list[Any]] = {HALF: [], WHOLE: []}
     for _ in range(rounds):
-        found = _ask("training_memory", folder / "large", _MEMORY_BATCH, _MEMORY_EPOCHS, count // 2, count)
+        found = _ask("memory", folder / "large", _MEMORY_BATCH, _MEMORY_EPOCHS, count // 2, count)
         for of_way, run in zip(runs.values(), found, strict=True):
             for earlier in of_way:
                 earlier.pop("samples", None)  # the plot shows the last run
@@ -125,7 +125,7 @@ def _memory(folder: Path, size: int, rounds: int) -> dict[str, Any]:
 
 def _ask(module: str, *arguments: object, environment: Mapping[str, str] | None = None) -> Any:
     """The JSON that a process with this module of benchmarks prints last. Ends the program with its log if it fails."""
-    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+    command = [sys.executable, "-m", f"benchmarks.trainers.{module}", *map(str, arguments)]
     quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {})}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=quiet, timeout=_SECONDS)
     if done.returncode:

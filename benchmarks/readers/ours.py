@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.readers.figures import MEMORY, STREAMED
 from benchmarks.readers.way import Arrays, Data, Epochs, Way, first_of
-from benchmarks.reading_figures import MEMORY, STREAMED
 from training.reading.array_batches import numpy_batches
 from training.reading.disk_cache import DiskCache
 from training.reading.input_pipeline import Order, batches

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.readers.figures import LIMIT, TUTORIAL
 from benchmarks.readers.way import Arrays, Data, Epochs, Way, first_of
-from benchmarks.reading_figures import LIMIT, TUTORIAL
 from schemas import example
 
 _SHUFFLED = 16_384  # examples at a time

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.readers.figures import BUCKET, DISK, LIMIT, MEMORY, STREAMED, TUTORIAL, table
 from benchmarks.readers.way import Contents
-from benchmarks.reading_figures import BUCKET, DISK, LIMIT, MEMORY, STREAMED, TUTORIAL, table
 from tests.conftest import ROOT
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.training_data import write_dataset
-from benchmarks.training_figures import (
+from benchmarks.trainers.data import write_dataset
+from benchmarks.trainers.figures import (
     BUCKET,
     COMPILE,
     DISK,

@@ -1,6 +1,6 @@
 """A process of benchmarks.training: what a minimal script takes to the first step of the same network on an array.
 
-`python -m benchmarks.training_start_keras START`, where START is time.monotonic() before the process was started. It imports
+`python -m benchmarks.trainers.start_keras START`, where START is time.monotonic() before the process was started. It imports
 nothing of this project but the names of the parts.
 """
 
@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from benchmarks.training_figures import COMPILE, IMPORTS
+from benchmarks.trainers.figures import COMPILE, IMPORTS
 
 
 def main() -> None:

@@ -3,8 +3,7 @@
 import itertools
 import statistics
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import google_crc32c
@@ -12,6 +11,7 @@ import jax
 import keras
 import numpy as np
 
+from benchmarks.trainers.clock import Clock
 from training.config import DEVICE, MEMORY, NONE
 from training.devices.feeds import ArrayFeed, Feed, Feeding, make_feed
 from training.devices.hardware import Hardware, find_hardware, jit, steps_per_call
@@ -27,28 +27,6 @@ from training.task import task_of
 LIMIT = "one resident batch"
 WAYS = (NONE, MEMORY, DEVICE, LIMIT)
 _SEED = 0
-
-
-class Clock(keras.callbacks.Callback):  # type: ignore[misc] # untyped
-    """The seconds of each epoch until the device has done its last step, and the number of its steps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds: list[float] = []
-        self.steps: list[int] = []
-        self._start = 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
-        self.steps.append(0)
-        self._start = time.perf_counter()
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
-        self.steps[-1] = batch + 1
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
-        assert logs
-        float(logs["loss"])  # waits for the last step
-        self.seconds.append(time.perf_counter() - self._start)
 
 
 def device() -> Hardware:

@@ -1,13 +1,12 @@
 """A process of benchmarks.training: epochs of model3 on the same batches, by where the images come from. Prints JSON.
 
-`python -m benchmarks.training_epochs FOLDER BUCKET ROUNDS`. Each way starts from the same weights and trains two epochs; the
+`python -m benchmarks.trainers.epochs FOLDER BUCKET ROUNDS`. Each way starts from the same weights and trains two epochs; the
 second is timed. Validation and the files of a run are left out, because Keras' fit on arrays has neither.
 """
 
 import json
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,8 @@ import google_crc32c
 import keras
 import numpy as np
 
-from benchmarks.training_figures import BUCKET, DISK, KERAS, MEMORY
+from benchmarks.trainers.clock import Clock
+from benchmarks.trainers.figures import BUCKET, DISK, KERAS, MEMORY
 from training.devices.feeds import Feeding, make_feed
 from training.devices.steps import ExactSteps
 from training.models.networks import build_model
@@ -28,26 +28,6 @@ from training.task import task_of
 _SEED, _EPOCHS = 0, 2
 
 _Fit = Callable[[keras.Model, keras.callbacks.Callback], None]
-
-
-class Clock(keras.callbacks.Callback):  # type: ignore[misc] # untyped
-    """The seconds of each epoch, and the number of its steps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds: list[float] = []
-        self.steps: list[int] = []
-        self._start = 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
-        self.steps.append(0)
-        self._start = time.perf_counter()
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
-        self.steps[-1] = batch + 1
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
-        self.seconds.append(time.perf_counter() - self._start)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """A process of benchmarks.training: training.train until its first step is done. Prints the seconds since the process began.
 
-`python -m benchmarks.training_start START DATA OUTPUT`, where START is time.monotonic() before the process was started.
+`python -m benchmarks.trainers.start START DATA OUTPUT`, where START is time.monotonic() before the process was started.
 """
 
 import json
@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.training_figures import COMPILE, FIRST_BATCH, IMPORTS, MANIFEST
+from benchmarks.trainers.figures import COMPILE, FIRST_BATCH, IMPORTS, MANIFEST
 
 
 def main() -> None:

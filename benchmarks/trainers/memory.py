@@ -1,6 +1,6 @@
 """A process of benchmarks.training: reads epochs of parts of a split and watches the memory. Prints JSON. Linux only.
 
-`python -m benchmarks.training_memory FOLDER BATCH EPOCHS SHARDS...`. For each of SHARDS, that many shards are read in a new
+`python -m benchmarks.trainers.memory FOLDER BATCH EPOCHS SHARDS...`. For each of SHARDS, that many shards are read in a new
 process, which is forked from this one after TensorFlow is loaded, and before it has started any thread.
 """
 
