@@ -33,7 +33,7 @@ from training.reading.arrays import READ_AHEAD_BYTES
 
 _PACKAGES = ("radrecords", "tensorflow-cpu", "keras", "numpy")
 _SHARDS, _SIDE = 8, 64
-_LARGE_SIDE, _LARGE_SHARD_BYTES = 224, 32 << 20
+_LARGE_SIDE, _LARGE_SHARD_BYTES = 224, 8 << 20
 _LARGE_SETS = 10 * READ_AHEAD_BYTES  # two windows are in memory: the one in use and the next
 _MEMORY_BATCH, _MEMORY_EPOCHS = 64, 3
 _SECONDS = 3600  # no process takes longer

@@ -34,7 +34,7 @@ class TrainConfig:
     cache: str = AUTO
     cache_mb: int = 2048
     disk_cache_mb: int = 65_536
-    read_ahead_mb: int = 256
+    read_ahead_mb: int = 64
     jit: str = "auto"
     devices: str = "1"
     profile: bool = False

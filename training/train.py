@@ -79,7 +79,7 @@ def _add_machine(parser: CommandParser) -> None:
     parser.add_argument(
         "--read_ahead_mb",
         type=int,
-        default=256,
+        default=64,
         help="how much of a split that is not kept in memory to hold; half of it is shuffled together",
     )
     parser.add_argument("--jit", choices=("auto", "on", "off"), default="auto", help="compile the steps with XLA")

@@ -184,7 +184,7 @@ class TestErrors:
         line = fails(2, train.main, *flags(dataset, run, "--resume", "--seed", "7"))
         assert "has a different" in line
         line = fails(2, train.main, *flags(dataset, run, "--resume", "--read_ahead_mb", "3", "--batch_size", "32"))
-        assert "was begun with --read_ahead_mb 256" in line
+        assert "was begun with --read_ahead_mb 64" in line
 
     def test_output_is_a_file(self, dataset: DataSet, tmp_path: Path, fails: Callable[..., str]) -> None:
         (tmp_path / "file").write_text("")

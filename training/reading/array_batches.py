@@ -1,7 +1,7 @@
 """Batches as NumPy arrays, without TensorFlow, and the arrays of a whole split; in the order of input_pipeline.py."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Any, TypeVar, cast
@@ -19,7 +19,7 @@ AHEAD = 2  # batches that are made, or copied to the device, before they are use
 _ALIGNMENT = 64  # bytes
 
 _Item = TypeVar("_Item")
-_OneEpoch = Callable[[int | None, int], Iterator[tuple[Bytes, Indices]]]  # of a seed and an epoch
+Batch = tuple[np.ndarray[Any, Any], ...]
 
 
 def steps(split: Split, batch_size: int) -> int:
@@ -37,7 +37,7 @@ def numpy_batches(
     epochs: int | None = None,
     first_step: int = 0,
     devices: int = 1,
-) -> Iterator[tuple[np.ndarray[Any, Any], ...]]:
+) -> Iterator[Batch]:
     """The batches that input_pipeline.batches gives, made in a thread that is two batches ahead: of `epochs` epochs, or
     endless; an epoch has `steps` of them. They begin at the batch `first_step` of the epoch `first_epoch`. Each has a
     multiple of `devices` examples (see padding).
@@ -47,17 +47,63 @@ def numpy_batches(
     stored without a seed. A split whose images take at most `cache_bytes` is read once and kept. Raises DamagedShard, which
     records.naming_damaged_shards turns into an error for users. Closing the iterator ends the thread.
     """
-    weights = None if class_weights is None else np.asarray(class_weights, np.float32)
 
-    def made() -> Generator[tuple[np.ndarray[Any, Any], ...], None, None]:
-        one_epoch = _kept(split, batch_size) if split.image_bytes <= cache_bytes else _streamed(split, batch_size)
-        for epoch in count(first_epoch) if epochs is None else range(first_epoch, first_epoch + epochs):
-            for images, labels in one_epoch(seed, epoch):
-                target = labels.astype(np.float32).reshape(-1, split.label_width or 1)
-                batch = (images, target) if weights is None else (images, target, weights[labels])
+    def made() -> Generator[Batch, None, None]:
+        numbers = count(first_epoch) if epochs is None else range(first_epoch, first_epoch + epochs)
+        ways = _kept_batches if split.image_bytes <= cache_bytes else streamed_batches
+        for stacked in ways(split, batch_size, seed, numbers, class_weights):
+            for batch in zip(*stacked, strict=True):
                 yield batch if devices == 1 else _padded(batch, devices)
 
     return _ahead(made(), AHEAD, first_step)
+
+
+def streamed_batches(
+    split: Split, batch_size: int, seed: int | None, epochs: Iterable[int], class_weights: Sequence[float] | None = None
+) -> Generator[Batch, None, None]:
+    """The batches of each of `epochs`, as numpy_batches describes them, stacked: images are [batches, batch, height, width,
+    channels]. An epoch's last batch, if it is smaller, comes by itself. The split is read in each epoch."""
+    for chunks in arrays_of(split).epochs(seed, epochs):
+        for chunk in whole_batches(chunks, batch_size):
+            target, weights = targets(split, chunk.labels, class_weights)
+            columns = (chunk.images, target) if weights is None else (chunk.images, target, weights)
+            yield from _stacked(columns, batch_size)
+
+
+def _kept_batches(
+    split: Split, batch_size: int, seed: int | None, epochs: Iterable[int], class_weights: Sequence[float] | None = None
+) -> Generator[Batch, None, None]:
+    """As streamed_batches, from a split that is kept in memory."""
+    images, labels = split_arrays(split)
+    target, weights = targets(split, labels, class_weights)
+    columns = (images, target) if weights is None else (images, target, weights)
+    for stacked in stacked_rows(split, batch_size, seed, epochs):
+        for some in stacked:
+            yield tuple(column[some][np.newaxis] for column in columns)
+
+
+def stacked_rows(split: Split, batch_size: int, seed: int | None, epochs: Iterable[int]) -> Iterator[Indices]:
+    """The rows of `split_arrays` in each batch, int64 [batches, batch]; stacked as by streamed_batches."""
+    for epoch in epochs:
+        for (rows,) in _stacked((epoch_rows(split, seed, epoch),), batch_size):
+            yield rows
+
+
+def targets(
+    split: Split, labels: Indices, class_weights: Sequence[float] | None
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+    """Labels for Keras, float32 [examples, label_width or 1], and the weights of their classes, float32 [examples]."""
+    weights = None if class_weights is None else np.asarray(class_weights, np.float32)[labels]
+    return labels.astype(np.float32).reshape(-1, split.label_width or 1), weights
+
+
+def _stacked(columns: Batch, batch_size: int) -> Iterator[Batch]:
+    """Whole batches as one array of each column, and then what is left."""
+    whole = len(columns[0]) // batch_size * batch_size
+    if whole:
+        yield tuple(column[:whole].reshape(-1, batch_size, *column.shape[1:]) for column in columns)
+    if whole < len(columns[0]):
+        yield tuple(column[np.newaxis, whole:] for column in columns)
 
 
 def padding(examples: int, devices: int) -> tuple[Indices, npt.NDArray[np.float32]]:
@@ -69,7 +115,7 @@ def padding(examples: int, devices: int) -> tuple[Indices, npt.NDArray[np.float3
     return rows, np.where(np.arange(total) < examples, total / examples, 0.0).astype(np.float32)
 
 
-def _padded(batch: tuple[np.ndarray[Any, Any], ...], devices: int) -> tuple[np.ndarray[Any, Any], ...]:
+def _padded(batch: Batch, devices: int) -> Batch:
     images, target, *weights = batch
     rows, factors = padding(len(images), devices)
     return images[rows], target[rows], weights[0][rows] * factors if weights else factors
@@ -78,24 +124,30 @@ def _padded(batch: tuple[np.ndarray[Any, Any], ...], devices: int) -> tuple[np.n
 def identified_batches(split: Split, batch_size: int) -> Iterator[Chunk]:
     """Every example once, as stored, in chunks of `batch_size`; the last holds what is left. A model compiles once for each
     size of a batch, so no other chunk may be smaller."""
-    return rebatched(arrays_of(split).chunks(None, 0), batch_size)
+    for chunk in whole_batches(arrays_of(split).chunks(None, 0), batch_size):
+        for at in range(0, len(chunk.ids), batch_size):
+            yield chunk.part(at, at + batch_size)
 
 
-def rebatched(chunks: Iterable[Chunk], batch_size: int) -> Iterator[Chunk]:
-    """The examples of `chunks` in batches of one size; the last holds what is left. Only a batch of several chunks is a
-    copy."""
-    parts: list[Chunk] = []
-    missing = batch_size
+def whole_batches(chunks: Iterable[Chunk], batch_size: int) -> Iterator[Chunk]:
+    """The examples of `chunks` in multiples of `batch_size`; the last chunk holds what is left. Only a batch of several
+    chunks is a copy."""
+    left: list[Chunk] = []
+    missing = batch_size  # from the batch that `left` begins
     for chunk in chunks:
-        at, length = 0, len(chunk.ids)
-        while at + missing <= length:
-            yield Chunk.joined([*parts, chunk.part(at, at + missing)])
-            at, parts, missing = at + missing, [], batch_size
-        if at < length:
-            parts.append(chunk.part(at, None))
-            missing -= length - at
-    if parts:
-        yield Chunk.joined(parts)
+        start = min(missing, len(chunk.ids)) if left else 0
+        if start:
+            left.append(chunk.part(0, start))
+            missing -= start
+            if missing:
+                continue
+            yield Chunk.joined(left)
+        end = start + (len(chunk.ids) - start) // batch_size * batch_size
+        if end > start:
+            yield chunk.part(start, end)
+        left, missing = [chunk.part(end, None)] if end < len(chunk.ids) else [], batch_size - len(chunk.ids) + end
+    if left:
+        yield Chunk.joined(left)
 
 
 def split_arrays(split: Split) -> tuple[Bytes, Indices]:
@@ -130,30 +182,6 @@ def window_rows(split: Split, seed: int | None, epoch: int) -> Iterator[Indices]
     for window in windows(split.shards, seed, epoch, split.read_ahead_bytes):
         of_window = [np.arange(starts[index], starts[index + 1]) for index in window.shards]
         yield np.concatenate(of_window)[window.rows]
-
-
-def _kept(split: Split, batch_size: int) -> _OneEpoch:
-    """A split that is kept in memory."""
-    images, labels = split_arrays(split)
-
-    def one_epoch(seed: int | None, epoch: int) -> Iterator[tuple[Bytes, Indices]]:
-        rows = epoch_rows(split, seed, epoch)
-        for at in range(0, len(rows), batch_size):
-            some = rows[at : at + batch_size]
-            yield images[some], labels[some]
-
-    return one_epoch
-
-
-def _streamed(split: Split, batch_size: int) -> _OneEpoch:
-    """A split that is read again in each epoch."""
-    arrays = arrays_of(split)
-
-    def one_epoch(seed: int | None, epoch: int) -> Iterator[tuple[Bytes, Indices]]:
-        for chunk in rebatched(arrays.chunks(seed, epoch), batch_size):
-            yield chunk.images, chunk.labels
-
-    return one_epoch
 
 
 def _ahead(items: Generator[_Item, None, None], count: int, first: int = 0) -> Iterator[_Item]:

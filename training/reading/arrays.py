@@ -5,8 +5,10 @@ the records of a window are shuffled together. A split that fits into one window
 used, the next one is read, so two are held: READ_AHEAD_BYTES, and up to a shard more each, as a window holds whole shards.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -17,12 +19,15 @@ from schemas.example import ID_LENGTH
 from training.reading.files import Bytes
 from training.reading.shards import Rows
 
-READ_AHEAD_BYTES = 256 << 20
+READ_AHEAD_BYTES = 64 << 20
 STORED_BYTES = 16 << 20  # of a window that is not shuffled, at most: enough to read ahead
-CHUNK_BYTES = 8 << 20  # of images that are gathered at a time
+# Of images that are gathered at a time. The first chunk is small, so that the first batch comes soon; each is twice as large
+# as the one before. Many small ones would compete with the consumer for Python's lock.
+FIRST_CHUNK_BYTES, CHUNK_BYTES = 4 << 20, 32 << 20
 READ_AT_ONCE = 16  # shards
 
 Indices = npt.NDArray[np.int64]
+_Begun = tuple[int, "Window", Bytes, list[Future[None]]]
 
 
 class Chunk(NamedTuple):
@@ -57,25 +62,41 @@ class Arrays:
     ) -> None:
         self._shards, self._shape, self._label_width, self._rows = shards, shape, label_width, rows
         self._read_ahead_bytes = read_ahead_bytes
+        self._total_bytes = sum(shard.examples for shard in shards) * rows.row.bytes
         self._spare: list[Bytes] = []  # a new buffer costs as much as filling it
 
     def chunks(self, seed: int | None, epoch: int) -> Iterator[Chunk]:
         """All examples once: in the order of (seed, epoch), or as stored without a seed. Raises DamagedShard."""
-        size = max(1, CHUNK_BYTES // int(np.prod(self._shape)))
-        plan = list(windows(self._shards, seed, epoch, self._read_ahead_bytes))
+        return (chunk for _, chunk in self._chunks(seed, [epoch]))
+
+    def epochs(self, seed: int | None, epochs: Iterable[int]) -> Iterator[Iterator[Chunk]]:
+        """The chunks of one epoch after another. The first window of an epoch is read while the last one of the epoch
+        before is used, so take all chunks of an epoch before the next."""
+        for _, found in groupby(self._chunks(seed, epochs), key=itemgetter(0)):
+            yield (chunk for _, chunk in found)
+
+    def _chunks(self, seed: int | None, epochs: Iterable[int]) -> Iterator[tuple[int, Chunk]]:
+        """The chunks, each with the position of its epoch in `epochs`."""
+        size, most = (
+            max(1, some // int(np.prod(self._shape))) for some in (min(FIRST_CHUNK_BYTES, CHUNK_BYTES), CHUNK_BYTES)
+        )
+        plan = (
+            (position, window)
+            for position, epoch in enumerate(epochs)
+            for window in windows(self._shards, seed, epoch, self._read_ahead_bytes)
+        )
         with ThreadPoolExecutor(READ_AT_ONCE, "shard") as pool:
-            # Long enough for the windows of every epoch, which differ by less than a shard.
-            shard = max(self._shard_bytes(index) for window in plan for index in window.shards)
-            most = min(sum(map(self._bytes, plan)), max(map(self._bytes, plan)) + shard)
-            following = [self._begun(window, pool, most) for window in plan[:1]]
-            for number, window in enumerate(plan):
-                buffer, parts = following.pop()
+            following = self._begun(next(plan, None), pool)
+            while following:
+                position, window, buffer, parts = following
                 for part in parts:
                     part.result()
-                following += [self._begun(after, pool, most) for after in plan[number + 1 : number + 2]]
+                following = self._begun(next(plan, None), pool)
                 matrix = buffer[: self._bytes(window)].reshape(-1, self._rows.row.bytes)
-                for at in range(0, len(window.rows), size):
-                    yield self._gathered(matrix, window.rows[at : at + size])
+                at = 0
+                while at < len(window.rows):
+                    yield position, self._gathered(matrix, window.rows[at : at + size])
+                    at, size = at + size, min(2 * size, most)
                 self._spare.append(buffer)
 
     def _bytes(self, window: "Window") -> int:
@@ -84,17 +105,22 @@ class Arrays:
     def _shard_bytes(self, index: int) -> int:
         return self._shards[index].examples * self._rows.row.bytes
 
-    def _begun(self, window: "Window", pool: ThreadPoolExecutor, most: int) -> "tuple[Bytes, list[Future[None]]]":
-        """A buffer of at least `most` bytes, and what fills it with the shards of the window."""
+    def _begun(self, planned: "tuple[int, Window] | None", pool: ThreadPoolExecutor) -> "_Begun | None":
+        """A buffer, and what fills it with the shards of the window."""
+        if planned is None:
+            return None
+        position, window = planned
         buffer = self._spare.pop() if self._spare else np.empty(0, np.uint8)
-        if len(buffer) < most:
-            buffer = np.empty(most, np.uint8)
+        if len(buffer) < self._bytes(window):
+            # Long enough for the windows of every epoch, which differ by less than a shard.
+            longest = max(shard.examples for shard in self._shards) * self._rows.row.bytes
+            buffer = np.empty(min(self._total_bytes, self._bytes(window) + longest), np.uint8)
         parts, start = [], 0
         for index in window.shards:
             end = start + self._shard_bytes(index)
             parts.append(pool.submit(self._rows.fill, self._shards[index], buffer[start:end]))
             start = end
-        return buffer, parts
+        return position, window, buffer, parts
 
     def _gathered(self, matrix: Bytes, rows: Indices) -> Chunk:
         row, width = self._rows.row, self._label_width or 1

@@ -5,21 +5,25 @@
 The order of the examples depends only on the seed and the epoch, and every example comes exactly once per epoch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, repeat
 
-import numpy as np
 import tensorflow as tf
 
-from training.reading.array_batches import AHEAD, CACHE_BYTES, padding, split_arrays, window_rows
-from training.reading.arrays import CHUNK_BYTES, Indices
+from training.reading.array_batches import (
+    AHEAD,
+    CACHE_BYTES,
+    Batch,
+    padding,
+    split_arrays,
+    stacked_rows,
+    streamed_batches,
+    targets,
+)
+from training.reading.arrays import Indices
 from training.reading.ending import ending_with_the_process
-from training.reading.files import Bytes
-from training.reading.records import Split, arrays_of, naming_damaged_shards
-
-# Gives, for the number of an epoch, its examples in order: images uint8 [some, height, width, channels] and labels int64
-# [some] or [some, label_width], many at a time.
-OneEpoch = Callable[[tf.Tensor], tf.data.Dataset]
+from training.reading.records import Split, naming_damaged_shards
 
 # Tensors decide nothing in the functions here, and to let AutoGraph rewrite them takes longer than to trace them.
 _as_it_is = tf.autograph.experimental.do_not_convert
@@ -54,19 +58,8 @@ def batches(
     Endless, and with the count given to Keras by its steps_per_epoch, because a dataset on a GPU has no cardinality:
     the op that asserts one has a CPU kernel only and would fetch every batch back (tensorflow/tensorflow#56508).
     """
-    one_epoch = (_from_memory if split.image_bytes <= cache_bytes else _from_shards)(split, order)
-    weights = None if class_weights is None else tf.constant(class_weights, tf.float32)
-
-    @_as_it_is  # type: ignore[untyped-decorator]
-    def for_keras(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        target = tf.reshape(tf.cast(label, tf.float32), [-1, split.label_width or 1])
-        return (image, target) if weights is None else (image, target, tf.gather(weights, label))
-
-    @_as_it_is  # type: ignore[untyped-decorator]
-    def in_batches(epoch: tf.Tensor) -> tf.data.Dataset:
-        return one_epoch(epoch).map(for_keras).prefetch(1).rebatch(batch_size)
-
-    found = _epochs(order).flat_map(in_batches)
+    source = _from_memory if split.image_bytes <= cache_bytes else _from_shards
+    found = source(split, batch_size, order, class_weights)
     if order is not None and order.first_step:
         found = found.skip(order.first_step)
     if devices > 1:  # the strategy copies to each
@@ -74,49 +67,40 @@ def batches(
     return _to_device(found.prefetch(tf.data.AUTOTUNE))
 
 
-def _from_memory(split: Split, order: Order | None) -> OneEpoch:
-    """A split that is kept in memory as two tensors."""
+def _from_memory(
+    split: Split, batch_size: int, order: Order | None, class_weights: Sequence[float] | None
+) -> tf.data.Dataset:
+    """The batches of a split that is kept in memory as tensors."""
     with naming_damaged_shards([split]), tf.device("CPU"):
         images, labels = split_arrays(split)
-        images = tf.experimental.dlpack.from_dlpack(images.__dlpack__())  # shares the memory
-        labels = tf.constant(labels)
-    size = max(1, CHUNK_BYTES // int(np.prod(split.shape)))
+        target, weights = targets(split, labels, class_weights)
+        columns = [tf.experimental.dlpack.from_dlpack(images.__dlpack__())]  # shares the memory
+        columns += [tf.constant(column) for column in (target, weights) if column is not None]
 
-    def rows(epoch: int) -> Iterator[Indices]:
-        """The order of an epoch, by window, as rows of the two tensors."""
-        return ending_with_the_process(window_rows(split, _seed(order), int(epoch)))
+    def rows() -> Iterator[Indices]:
+        return ending_with_the_process(stacked_rows(split, batch_size, *_seed_and_epochs(order)))
 
-    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        found = tf.data.Dataset.from_generator(rows, args=(epoch,), output_signature=tf.TensorSpec([None], tf.int64))
-        parts = found.flat_map(_as_it_is(lambda some: tf.data.Dataset.from_tensor_slices(some).batch(size)))
-        gather = _as_it_is(lambda some: (tf.gather(images, some), tf.gather(labels, some)))
-        return parts.map(gather, num_parallel_calls=2)
-
-    return one_epoch
+    found = tf.data.Dataset.from_generator(rows, output_signature=tf.TensorSpec([None, None], tf.int64)).unbatch()
+    return found.map(_as_it_is(lambda some: tuple(tf.gather(column, some) for column in columns)), num_parallel_calls=2)
 
 
-def _from_shards(split: Split, order: Order | None) -> OneEpoch:
-    """A split that is read again in each epoch."""
-    arrays = arrays_of(split)
+def _from_shards(
+    split: Split, batch_size: int, order: Order | None, class_weights: Sequence[float] | None
+) -> tf.data.Dataset:
+    """The batches of a split that is read again in each epoch."""
 
-    def chunks(epoch: int) -> Iterator[tuple[Bytes, Indices]]:
-        for chunk in ending_with_the_process(arrays.chunks(_seed(order), int(epoch))):
-            yield chunk.images, chunk.labels
+    def stacked() -> Iterator[Batch]:
+        return ending_with_the_process(streamed_batches(split, batch_size, *_seed_and_epochs(order), class_weights))
 
-    labels = [None] if split.label_width is None else [None, split.label_width]
-    signature = (tf.TensorSpec([None, *split.shape], tf.uint8), tf.TensorSpec(labels, tf.int64))
-    return lambda epoch: tf.data.Dataset.from_generator(chunks, args=(epoch,), output_signature=signature)
-
-
-def _seed(order: Order | None) -> int | None:
-    return None if order is None else order.seed
+    image = tf.TensorSpec([None, None, *split.shape], tf.uint8)
+    target, weight = tf.TensorSpec([None, None, split.label_width or 1]), tf.TensorSpec([None, None])
+    signature = (image, target) if class_weights is None else (image, target, weight)
+    return tf.data.Dataset.from_generator(stacked, output_signature=signature).prefetch(1).unbatch()
 
 
-def _epochs(order: Order | None) -> tf.data.Dataset:
-    """The numbers of the epochs, from the first on."""
-    if order is None:
-        return tf.data.Dataset.range(1).repeat()
-    return tf.data.Dataset.range(order.first_epoch, tf.int64.max)
+def _seed_and_epochs(order: Order | None) -> tuple[int | None, Iterable[int]]:
+    """The seed and the numbers of the epochs, from the first on."""
+    return (None, repeat(0)) if order is None else (order.seed, count(order.first_epoch))
 
 
 def _padded(batch: tuple[tf.Tensor, ...], devices: int) -> tuple[tf.Tensor, ...]:

@@ -17,7 +17,7 @@ from schemas.errors import JobFailed
 from schemas.labels import UNCERTAIN
 from tests.training.conftest import DataSet
 from training.reading import arrays
-from training.reading.array_batches import epoch_rows, numpy_batches, rebatched, split_arrays, steps
+from training.reading.array_batches import epoch_rows, numpy_batches, split_arrays, steps, whole_batches
 from training.reading.input_pipeline import Order, batches
 from training.reading.records import Split, naming_damaged_shards, open_dataset, open_split
 
@@ -92,14 +92,16 @@ def test_batches_are_endless_and_closing_them_ends_the_threads(dataset: DataSet)
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 7, 100])
-def test_rebatched(size: int) -> None:
+def test_whole_batches(size: int) -> None:
     def numbers(start: int, end: int) -> arrays.Chunk:
         rows = np.arange(start, end)
         return arrays.Chunk(rows.astype(np.uint8), rows, rows.astype("S32"))
 
     chunks = [numbers(*some) for some in ((0, 4), (4, 5), (5, 17), (17, 30))]
-    found = [chunk.labels.tolist() for chunk in rebatched(chunks, size)]
-    assert found == [list(range(at, min(at + size, 30))) for at in range(0, 30, size)]
+    found = [chunk.labels.tolist() for chunk in whole_batches(chunks, size)]
+    assert [number for part in found for number in part] == list(range(30))
+    assert all(part and len(part) % size == 0 for part in found[:-1])
+    assert len(found[-1]) <= max(size, 13)  # at most one chunk, or what is left of a batch
 
 
 @pytest.mark.parametrize("cache", [IN_MEMORY, STREAMED])

@@ -64,6 +64,24 @@ def test_chunks_hold_what_was_written(make_dataset: Callable[..., DataSet], monk
     assert not written
 
 
+def test_epochs_follow_each_other(make_dataset: Callable[..., DataSet]) -> None:
+    data = make_dataset(examples={"train": 30}, size=8, shards=5)
+    found = arrays_of(open_split(str(data.folder), data.manifest, "train", read_ahead_bytes=4000))
+    assert len(list(arrays.windows(data.manifest.splits["train"], 3, 0, 4000))) > 1
+    for epoch, chunks in zip((4, 5, 4), found.epochs(3, (4, 5, 4)), strict=True):
+        ids = [name for chunk in chunks for name in chunk.ids]
+        assert ids == [name for chunk in found.chunks(3, epoch) for name in chunk.ids]
+        assert len(set(ids)) == 30
+
+
+def test_the_first_chunk_is_small(make_dataset: Callable[..., DataSet], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "FIRST_CHUNK_BYTES", 2 * 64)
+    monkeypatch.setattr(arrays, "CHUNK_BYTES", 10 * 64)
+    data = make_dataset(examples={"train": 40}, size=8)
+    found = arrays_of(open_split(str(data.folder), data.manifest, "train"))
+    assert [len(chunk.ids) for chunk in found.chunks(0, 0)] == [2, 4, 8, 10, 10, 6]
+
+
 def test_shards_of_earlier_releases_hold_the_same(dataset: DataSet) -> None:
     split = open_split(str(dataset.folder), open_dataset(str(dataset.folder)), "train")
     (expected,) = arrays_of(split).chunks(0, 0)
