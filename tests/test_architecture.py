@@ -33,10 +33,11 @@ LAYERS = {
     "schemas.pixels": ["schemas.pixels.settings"],
     "schemas.decoders": ["schemas.errors", "schemas.pixels.settings", "schemas.pixels"],
     "training.task": [],
+    "training.assessment.operating_points": [],
     "training.reading": ["training.task"],
     "training.models": ["training.task"],
-    "training.config": ["training.models"],
-    "training.run_folder": ["training.task", "training.models"],
+    "training.config": ["training.assessment.operating_points", "training.models"],
+    "training.run_folder": ["training.task", "training.assessment.operating_points", "training.models"],
     "training.run_bucket": ["training.reading", "training.run_folder"],
     "training.assessment": [
         *("training.task", "training.reading", "training.config", "training.run_folder", "training.run_bucket"),
@@ -44,9 +45,12 @@ LAYERS = {
     "training.devices": ["training.reading", "training.models", "training.config"],
     "training.fitting": [
         *("training.task", "training.reading", "training.models", "training.config", "training.run_folder"),
-        *("training.run_bucket", "training.assessment", "training.devices"),
+        *("training.run_bucket", "training.assessment.operating_points", "training.assessment", "training.devices"),
     ],
-    "training": ["training.reading", "training.models", "training.config", "training.assessment", "training.fitting"],
+    "training": [
+        *("training.assessment.operating_points", "training.reading", "training.models", "training.config"),
+        *("training.assessment", "training.fitting"),
+    ],
     "beam_jobs.elements": [],
     "beam_jobs.storage": [],
     "beam_jobs.reading": ["beam_jobs.storage"],

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from schemas.errors import UsageError
 from schemas.source import check_place
+from training.assessment.operating_points import OperatingPoint
 from training.models.recipes import Recipe
 
 # Where the examples are kept between epochs (devices/cache.py).
@@ -22,7 +23,8 @@ class TrainConfig:
     disk_cache_mb: the size of the cache on the disk, which all runs of a user share. read_ahead_mb: what reading may hold of
     splits that are not kept in memory; half of it is shuffled at a time, so the order depends on it.
     jit: `auto`, `on` or `off`: whether XLA compiles the steps. devices: a number, or `all`.
-    profile: write a TensorBoard profile of one epoch.
+    profile: write a TensorBoard profile of one epoch. operating_point: how the threshold is chosen; None is as the run in
+    `output` has it, or the default.
     """
 
     data: str
@@ -41,6 +43,7 @@ class TrainConfig:
     verify_data: bool = False
     resume: bool = False
     overwrite: bool = False
+    operating_point: OperatingPoint | None = None
 
     def __post_init__(self) -> None:
         check_place("--data", self.data)
@@ -67,6 +70,9 @@ class EvaluateConfig:
 
     recipe: the user's own, if the run was made with one.
     verify_data: check the SHA-256 of the split's shards first, which reads them once.
+    prevalence: of the second of two classes, for which the predictive values are given too.
+    subgroups: a CSV, or a folder of the Kermany set; id_key_file: the key of the ids, if `subgroups` names images by their
+    paths and the ids are keyed. Both are local or gs://.
     """
 
     run: str
@@ -75,10 +81,19 @@ class EvaluateConfig:
     output: str | None = None
     verify_data: bool = False
     recipe: Recipe | None = None
+    prevalence: float | None = None
+    subgroups: str | None = None
+    id_key_file: str | None = None
 
     def __post_init__(self) -> None:
         check_place("--data", self.data)
         check_place("--run", self.run)
+        check_place("--subgroups", self.subgroups or "")
+        check_place("--id_key_file", self.id_key_file or "")
+        if self.prevalence is not None and not 0 < self.prevalence < 1:
+            raise UsageError(f"--prevalence {self.prevalence:g}: must be above 0 and below 1")
+        if self.id_key_file and not self.subgroups:
+            raise UsageError("--id_key_file is for --subgroups only")
         if "://" in (self.output or ""):
             raise UsageError(f"--output {self.output}: must be a local folder; without it, the results go to the run")
 

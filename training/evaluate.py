@@ -19,6 +19,13 @@ def parse(argv: Sequence[str]) -> EvaluateConfig:
     parser.add_argument("--output", help="local folder for the results (default: the run folder)")
     parser.add_argument("--verify_data", action="store_true", help="check the SHA-256 of the split's shards first")
     parser.add_argument("--recipe", metavar="FILE", help="your own recipe, if the run was made with one")
+    parser.add_argument(
+        "--prevalence", type=float, metavar="P", help="also give PPV and NPV where this share is of the second class"
+    )
+    parser.add_argument(
+        "--subgroups", metavar="FILE", help="a CSV of id or path and other columns: figures for each of their values"
+    )
+    parser.add_argument("--id_key_file", metavar="FILE", help="the key of the ids, for --subgroups with paths")
     flags = vars(parser.parse_args(argv))
     if flags.pop("debug"):
         os.environ[LEVEL] = "0"

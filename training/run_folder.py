@@ -9,6 +9,7 @@ backup/            the state from which --resume continues
 
 import csv
 import json
+import math
 import os
 import shutil
 import warnings
@@ -22,6 +23,7 @@ import keras
 from schemas.errors import JobFailed, UsageError
 from schemas.labels import CLASS
 from schemas.pixels.settings import ImageSettings
+from training.assessment.operating_points import YOUDEN, operating_point
 from training.models.networks import build_model
 from training.models.recipes import Recipe
 from training.task import BINARY, MULTICLASS, MULTILABEL, Task
@@ -53,8 +55,10 @@ class RunConfig:
     classes, label_kind: of the data set; they say what the model predicts (task.py).
     data: name, version and revision of the data set, and its examples by split.
     best: epoch (from 1) and validation figures of the weights.
+    operating_point: how the threshold is chosen (assessment/operating_points.py); of runs without it, youden.
     threshold: value (or values, one for each class, None if the split had only positive or only negative examples of
-    it), and source: how and on which split it was chosen.
+    it), kind: the operating point, and source: how and on which split it was chosen.
+    calibration: temperature (assessment/calibration.py), and source; None for runs of earlier releases.
     compute: backend, devices, device, dtype (the Keras policy of the hidden layers) and read_ahead_mb of the training; {}
     for runs of 0.1.0.
     """
@@ -70,6 +74,8 @@ class RunConfig:
     threshold: Mapping[str, Any] | None = None
     label_kind: str = CLASS
     compute: Mapping[str, Any] = field(default_factory=dict)
+    operating_point: str = YOUDEN
+    calibration: Mapping[str, Any] | None = None
 
     @property
     def task(self) -> Task:
@@ -120,6 +126,9 @@ def read_config(run: str) -> RunConfig:
         config = RunConfig(**content)
         if config.threshold is not None and len(config.thresholds) != config.task.outputs:
             raise ValueError("thresholds are missing")
+        operating_point(config.operating_point)
+        if config.calibration is not None and not 0 < float(config.calibration["temperature"]) < math.inf:
+            raise ValueError(f"temperature {config.calibration['temperature']}")
         return config
     except (KeyError, TypeError, ValueError, UsageError) as error:
         raise UsageError(f"{CONFIG} of run {run} is damaged ({error}); train again with --overwrite") from error

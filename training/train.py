@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from schemas.errors import CommandParser, run_command
+from training.assessment.operating_points import DEFAULT, FORMS, operating_point
 from training.config import CACHES, TrainConfig
 from training.loading import LEVEL, quiet_loading
 from training.models.recipes import RECIPES, recipe
@@ -31,6 +32,11 @@ def parse(argv: Sequence[str]) -> TrainConfig:
         metavar="PATIENCE",
         help="epochs without a better validation AUC; 0 is off",
     )
+    parser.add_argument(
+        "--operating_point",
+        metavar=FORMS,
+        help=f"how the threshold is chosen on the validation split; {DEFAULT} unless a resumed run has another",
+    )
     parser.add_argument("--profile", action="store_true", help="write a TensorBoard profile of one epoch")
     parser.add_argument("--verify_data", action="store_true", help="check every shard's SHA-256 first")
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
@@ -40,9 +46,12 @@ def parse(argv: Sequence[str]) -> TrainConfig:
         os.environ[LEVEL] = "0"
     given = {name: flags.pop(name) for name in _OF_THE_RECIPE}
     changes = {name: value for name, value in given.items() if value is not None and value is not False}
+    point = flags.pop("operating_point")
     with quiet_loading():  # a recipe of the user's own may import Keras
         chosen = recipe(flags.pop("recipe"))
-    return TrainConfig(recipe=replace(chosen, **changes), **flags)
+    return TrainConfig(
+        recipe=replace(chosen, **changes), operating_point=None if point is None else operating_point(point), **flags
+    )
 
 
 def _add_recipe(parser: CommandParser) -> None:

@@ -62,6 +62,63 @@ def test_metrics(evaluated: Path, truth: tuple[NDArray[np.int64], NDArray[np.flo
         assert 0 <= low <= metrics[name] <= high <= 1
 
 
+def test_calibration_and_patients(
+    evaluated: Path, truth: tuple[NDArray[np.int64], NDArray[np.float32]], run: Path
+) -> None:
+    labels, probabilities = truth
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    assert metrics["patients"] == 15
+    assert "bootstrap" in metrics["intervals"]["methods"]["accuracy, sensitivity, specificity"]
+    calibration = metrics["calibration"]
+    assert calibration["temperature"] == json.loads((run / "config.json").read_text())["calibration"]["temperature"]
+    assert (
+        calibration["before"]["brier"] == metrics["brier"] == pytest.approx(sk.brier_score_loss(labels, probabilities))
+    )
+    assert calibration["before"]["ece"] == metrics["ece"]
+    logits = np.log(probabilities / (1 - probabilities)) / calibration["temperature"]
+    assert calibration["after"]["brier"] == pytest.approx(
+        sk.brier_score_loss(labels, 1 / (1 + np.exp(-logits))), rel=1e-3
+    )
+    for state in ("before", "after"):
+        assert sum(entry["count"] for entry in calibration[state]["bins"]) == 30
+
+
+class TestSubgroups:
+    def test_figures_of_each_value(
+        self, dataset: DataSet, run: Path, truth: tuple[NDArray[np.int64], NDArray[np.float32]], tmp_path: Path
+    ) -> None:
+        labels, probabilities = truth
+        table = tmp_path / "table.csv"
+        rows = [
+            f"{e.id},{'old' if n % 5 else ''},{e.label}\n" for n, e in enumerate(dataset.examples["test"]) if n % 3 == 0
+        ]
+        table.write_text("id,age,class\n" + "".join(rows))
+        flags = ["--run", str(run), "--data", str(dataset.folder), "--output", str(tmp_path / "out")]
+        assert run_command(evaluate.main, [*flags, "--subgroups", str(table), "--prevalence", "0.1"]) == 0
+        metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+        threshold = metrics["threshold"]["value"]
+        assert set(metrics["subgroups"]) == {"age", "class"}
+        some = np.array([n for n in range(30) if n % 3 == 0 and n % 5])
+        old = metrics["subgroups"]["age"]["old"]
+        assert old["confusion_matrix"] == sk.confusion_matrix(labels[some], probabilities[some] >= threshold).tolist()
+        ill = metrics["subgroups"]["class"]["1"]
+        assert ill["auroc"] is None
+        against = np.array([n for n in range(30) if labels[n] == 0 or n % 3 == 0])
+        expected = sk.roc_auc_score(labels[against], probabilities[against])
+        assert ill["against_the_other_class"]["auroc"] == pytest.approx(expected)
+        hits, alarms = metrics["sensitivity"] * 0.1, (1 - metrics["specificity"]) * 0.9
+        assert metrics["at_prevalence"]["ppv"] == pytest.approx(hits / (hits + alarms))
+
+    def test_refusals(self, dataset: DataSet, run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+        command = (evaluate.main, "--run", run, "--data", dataset.folder, "--output", tmp_path / "out")
+        (tmp_path / "t.csv").write_text("path,age\nx.png,old\n")
+        assert "names none of the 30 examples" in fails(2, *command, "--subgroups", tmp_path / "t.csv")
+        assert "cannot be read" in fails(2, *command, "--subgroups", tmp_path / "none.csv")
+        assert "--id_key_file is for --subgroups" in fails(2, *command, "--id_key_file", tmp_path / "t.csv")
+        assert "must be above 0 and below 1" in fails(2, *command, "--prevalence", "1")
+        assert not (tmp_path / "out").exists()
+
+
 class Addresses(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -119,7 +176,7 @@ def test_the_worst_mistakes_are_kept(run: Path) -> None:
     def batch(labels: list[int], probabilities: list[float]) -> Scored:
         images = np.zeros((len(labels), 2, 2, 1), np.uint8)
         ids = [f"{label}-{p}" for label, p in zip(labels, probabilities, strict=True)]
-        return Scored(images, np.array(labels), ids, np.array(probabilities)[:, np.newaxis])
+        return Scored(images, np.array(labels), ids, np.array(probabilities)[:, np.newaxis], np.array(ids, "S"))
 
     config = replace(read_config(str(run)), threshold={"value": 0.6})
     mistakes: list[list[Mistake]] = []

@@ -4,9 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from schemas.errors import JobFailed, UsageError
+from training.assessment.calibration import calibrated
 from training.run_folder import load_run, read_config, read_history, write_history
 
 
@@ -35,7 +37,16 @@ def test_damaged_config(copy: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"recipe": {"name": "x"}}, {"image": {"image_size": "big"}}, {"threshold": {}}, {"extra": 1}]
+    "values",
+    [
+        {"recipe": {"name": "x"}},
+        {"image": {"image_size": "big"}},
+        {"threshold": {}},
+        {"extra": 1},
+        {"operating_point": "best"},
+        {"calibration": {"temperature": 0}},
+        {"calibration": {}},
+    ],
 )
 def test_config_with_wrong_entries(copy: Path, values: dict[str, object]) -> None:
     change(copy, **values)
@@ -53,6 +64,15 @@ def test_a_run_of_the_first_release(copy: Path, run: Path) -> None:
     recipe = json.loads((copy / "config.json").read_text())["recipe"]
     change(copy, recipe={**recipe, "expect": "One convolution."})
     assert read_config(str(copy)) == read_config(str(run))
+
+
+def test_a_run_without_a_temperature(copy: Path) -> None:
+    content = json.loads((copy / "config.json").read_text())
+    del content["operating_point"], content["calibration"], content["threshold"]["kind"]
+    (copy / "config.json").write_text(json.dumps(content))
+    _, config = load_run(str(copy))
+    assert (config.operating_point, config.calibration) == ("youden", None)
+    assert calibrated(np.array([[0.3]]), config) == 0.3
 
 
 def test_unfinished(copy: Path) -> None:

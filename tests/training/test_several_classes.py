@@ -13,7 +13,7 @@ from schemas.errors import run_command
 from schemas.labels import UNCERTAIN
 from tests.training.conftest import DataSet, write_dataset
 from training import evaluate, predict, train
-from training.assessment.metrics import youden_threshold
+from training.assessment.operating_points import operating_point
 from training.run_folder import load_run, read_config, read_history
 
 
@@ -48,7 +48,9 @@ def test_thresholds_are_those_of_the_validation_split(trained: tuple[DataSet, Pa
         labels = np.array([e.label[index] if isinstance(e.label, tuple) else e.label == index for e in examples], int)
         certain = labels != UNCERTAIN
         if 0 < labels[certain].sum() < certain.sum():
-            assert value == pytest.approx(youden_threshold(labels[certain], probabilities[certain, index]), abs=1e-6)
+            assert value == pytest.approx(
+                operating_point("youden").threshold(labels[certain], probabilities[certain, index]), abs=1e-6
+            )
         else:
             assert value is None
             assert config.thresholds[index] == 0.5
@@ -76,12 +78,25 @@ def test_evaluation(trained: tuple[DataSet, Path], tmp_path: Path, capsys: pytes
         certain = labels[:, 1] != UNCERTAIN
         matrix = sk.confusion_matrix(labels[certain, 1], probabilities[certain, 1] >= config.thresholds[1])
         assert metrics["per_class"]["B"]["figures"]["confusion_matrix"] == matrix.tolist()
+    assert set(metrics["calibration"]) == {"temperature", "before", "after"}
     page = (output / "report.html").read_text()
     assert page.count("<figure>") >= 1
     for name in "ABC":
         assert f"<tr><td>{name}<td" in page
     for name in ("confusion.png", "roc.png"):
         assert (output / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_subgroups(trained: tuple[DataSet, Path], tmp_path: Path, fails: Callable[..., str]) -> None:
+    data, run = trained
+    table = tmp_path / "table.csv"
+    table.write_text("id,view\n" + "".join(f"{e.id},AP\n" for e in data.examples["test"][:12]))
+    flags = ["--run", str(run), "--data", str(data.folder), "--output", str(tmp_path / "out")]
+    assert run_command(evaluate.main, [*flags, "--subgroups", str(table)]) == 0
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert metrics["subgroups"]["view"]["AP"]["examples"] == 12
+    assert set(metrics["subgroups"]["view"]["AP"]["per_class"]) == {"A", "B", "C"}
+    assert "--prevalence is for two classes" in fails(2, evaluate.main, *flags, "--prevalence", "0.1")
 
 
 def test_prediction(trained: tuple[DataSet, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

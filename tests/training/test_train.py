@@ -42,6 +42,9 @@ class TestARun:
         assert "Youden" in config["threshold"]["source"]
         assert "validation, 40 examples" in config["threshold"]["source"]
         assert 0 <= config["threshold"]["value"] <= 1
+        assert config["threshold"]["kind"] == config["operating_point"] == "youden"
+        assert 0.01 <= config["calibration"]["temperature"] <= 100
+        assert "validation, 40 examples" in config["calibration"]["source"]
         assert config["versions"]["keras"] == keras.__version__
         assert config["compute"]["backend"] == keras.config.backend()
         assert config["compute"]["backend"] in config["versions"]
@@ -155,6 +158,31 @@ def test_what_a_run_tells(dataset: DataSet, tmp_path: Path, capsys: pytest.Captu
     assert re.match(r"steps: \d+\.\d% of the time waiting for input, \d+\.\d% computing", steps)
     assert best.startswith("best epoch ")
     assert run.startswith(f"run: {tmp_path / 'run'}; next: python -m training.evaluate")
+
+
+def test_an_operating_point_of_a_finished_run_is_chosen_again(
+    dataset: DataSet, run: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    before = read_config(str(copy))
+    words = flags(dataset, copy, "--epochs", "3", "--batch_size", "32", "--resume")
+    assert run_command(train.main, [*words, "--operating_point", "sensitivity=1"]) == 0
+    config = json.loads((copy / "config.json").read_text())
+    assert config["operating_point"] == config["threshold"]["kind"] == "sensitivity=1"
+    assert "a sensitivity of at least 1 on split validation, 40 examples" in config["threshold"]["source"]
+    model, _ = load_run(str(copy))
+    examples = dataset.examples["validation"]
+    probabilities = np.asarray(model(np.stack([e.image for e in examples]), training=False))[:, 0]
+    least = min(p for p, e in zip(probabilities, examples, strict=True) if e.label == 1)
+    assert max([p for p in probabilities if p < least], default=0) < config["threshold"]["value"] < least
+    assert (copy / "history.csv").read_bytes() == (run / "history.csv").read_bytes()
+    assert (copy / "model.weights.h5").read_bytes() == (run / "model.weights.h5").read_bytes()
+    # A resumed run keeps its own.
+    assert run_command(train.main, words) == 0
+    assert json.loads((copy / "config.json").read_text())["threshold"] == config["threshold"]
+    assert run_command(train.main, [*words, "--operating_point", before.operating_point]) == 0
+    assert read_config(str(copy)) == before
+    assert "--operating_point best: must be" in fails(2, train.main, *words, "--operating_point", "best")
 
 
 def test_class_weights_balance() -> None:

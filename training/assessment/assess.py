@@ -14,10 +14,12 @@ from schemas.errors import UsageError
 from schemas.labels import CLASS
 from training import run_folder
 from training.assessment import plots
-from training.assessment.metrics import Labels, Probabilities, evaluate_predictions
-from training.assessment.predictions import Scored, scored_batches
+from training.assessment.figures import figures_of, subgroup_figures
+from training.assessment.metrics import Labels, Probabilities
+from training.assessment.predictions import Predictions, Scored, predictions_of, scored_batches
 from training.assessment.report import Mistake, report
-from training.assessment.several_classes import evaluate_classes, one_vs_rest
+from training.assessment.several_classes import one_vs_rest
+from training.assessment.subgroups import read_key, read_subgroups
 from training.config import EvaluateConfig
 from training.reading.records import check_shards, open_dataset, open_split
 from training.run_bucket import working_copy
@@ -55,18 +57,21 @@ def _evaluate(config: EvaluateConfig) -> dict[str, Any]:
     _check_kind(config, run, manifest)
     split = open_split(config.data, manifest, config.split)
     check_shards([split], config.verify_data)
+    if run.task.kind != BINARY and config.prevalence is not None:
+        raise UsageError(f"--prevalence is for two classes; run {config.run} has others")
+    key = read_key(config.id_key_file) if config.id_key_file else b""
+    subgroups = read_subgroups(config.subgroups, manifest, key) if config.subgroups else None
 
-    all_labels, all_probabilities = [], []
+    batches = []
     mistakes: Mistakes = []
     for batch in scored_batches(model, split):
-        all_labels.append(batch.labels)
-        all_probabilities.append(batch.probabilities)
         keep_worst(mistakes, batch, run)
-    labels, probabilities = np.concatenate(all_labels), np.concatenate(all_probabilities)
-
-    figures, images = (
-        _binary(labels, probabilities[:, 0], run) if run.task.kind == BINARY else _several(labels, probabilities, run)
-    )
+        batches.append(batch.without_images())
+    found = predictions_of(batches)
+    figures = figures_of(found, run, config.prevalence)
+    if subgroups is not None:
+        figures["subgroups"] = subgroup_figures(found, run, subgroups)
+    images = _pictures(found, run, figures)
     if config.split in FLATTERED:
         figures["notes"].append(f"split {config.split} was used in training, so its figures flatter the model")
     data = {"name": manifest.name, "version": manifest.version, "revision": manifest.revision}
@@ -84,17 +89,14 @@ def _evaluate(config: EvaluateConfig) -> dict[str, Any]:
     return metrics
 
 
-def _binary(labels: Labels, probabilities: Probabilities, run: RunConfig) -> tuple[dict[str, Any], dict[str, bytes]]:
-    (threshold,) = run.thresholds
-    figures = evaluate_predictions(labels, probabilities, threshold)
-    return figures, {
-        "confusion": plots.figure_png(plots.confusion(figures["confusion_matrix"], run.classes, threshold)),
-        "roc": plots.figure_png(plots.roc(labels, probabilities, threshold, figures["auroc"])),
-    }
-
-
-def _several(labels: Labels, probabilities: Probabilities, run: RunConfig) -> tuple[dict[str, Any], dict[str, bytes]]:
-    figures = evaluate_classes(labels, probabilities, run.thresholds, run.task)
+def _pictures(found: Predictions, run: RunConfig, figures: dict[str, Any]) -> dict[str, bytes]:
+    """The confusion matrix and the ROC curve, PNG."""
+    labels, probabilities = found.labels, found.probabilities
+    if run.task.kind == BINARY:
+        (threshold,) = run.thresholds
+        confusion = plots.confusion(figures["confusion_matrix"], run.classes, threshold)
+        roc = plots.roc(labels, probabilities[:, 0], threshold, figures["auroc"])
+        return {"confusion": plots.figure_png(confusion), "roc": plots.figure_png(roc)}
     if run.task.kind == MULTICLASS:
         confusion = plots.confusion(figures["confusion_matrix"], run.classes)
     else:
@@ -105,7 +107,7 @@ def _several(labels: Labels, probabilities: Probabilities, run: RunConfig) -> tu
             zip(run.classes, one_vs_rest(labels, run.task), strict=True)
         )
     }
-    return figures, {"confusion": plots.figure_png(confusion), "roc": plots.figure_png(plots.rocs(columns))}
+    return {"confusion": plots.figure_png(confusion), "roc": plots.figure_png(plots.rocs(columns))}
 
 
 def keep_worst(mistakes: Mistakes, batch: Scored, run: RunConfig) -> None:

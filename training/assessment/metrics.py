@@ -1,119 +1,195 @@
-"""Metrics of a binary classifier from labels and probabilities, with 95% intervals. NumPy and scikit-learn only.
+"""Metrics of a binary classifier from labels and probabilities, with 95% intervals. NumPy, SciPy and scikit-learn only.
 
-The intervals assume independent examples; several images of one patient make them too narrow.
-- proportions: Wilson's score interval. Wilson 1927, J Am Stat Assoc 22:209.
-- AUROC: DeLong's variance on the logit scale. DeLong et al. 1988, Biometrics 44:837; the ranks form of Sun and Xu 2014,
-  IEEE Signal Process Lett 21:1389; the logit as in Pepe 2003, The Statistical Evaluation of Medical Tests, 5.2.
-- AUPRC: the logit interval of Boyd, Eng and Page 2013, ECML PKDD, LNAI 8190:451.
+If each image is of another patient, figures with a formula have the interval of intervals.py. Otherwise, and for all other
+figures, intervals come from a bootstrap of the patients (bootstrap.py). `methods` beside the intervals says which.
 """
 
-import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from sklearn.metrics import average_precision_score, roc_auc_score
 
-Labels = npt.NDArray[np.int64]
-Probabilities = npt.NDArray[np.float64]
-Interval = tuple[float, float]
+from training.assessment.bootstrap import (
+    RESAMPLES,
+    Members,
+    independent,
+    members_of,
+    percentiles,
+    proportion_interval,
+    resampled,
+)
+from training.assessment.intervals import Interval, auprc_interval, auroc_interval
+from training.assessment.reliability import Reliability
+from training.assessment.weighted import NPV_AT, PPV_AT, Floats, Ranking, Statistics, means, rates
+from training.assessment.weighted import Labels as Labels
+from training.assessment.weighted import Probabilities as Probabilities
 
-Z = 1.959963984540054  # the normal distribution's 97.5% point
-METHODS = {
+HALF = 0.5  # the threshold that is always reported beside the run's own
+# Of a confusion matrix as [tn, fp, fn, tp]: the cells of the numerator and the denominator.
+PROPORTIONS = {
+    "accuracy": ((0, 3), (0, 1, 2, 3)),
+    "sensitivity": ((3,), (2, 3)),
+    "specificity": ((0,), (0, 1)),
+    "ppv": ((3,), (1, 3)),
+    "npv": ((0,), (0, 2)),
+}
+SCORES = ("balanced_accuracy", "f1", "mcc")  # of a confusion matrix, and no proportions
+BOOTSTRAP = f"percentiles of {RESAMPLES} bootstrap samples of the patients"
+_BY_FORMULA = {
     "accuracy, sensitivity, specificity": "Wilson score",
+    "ppv, npv": "Wilson score",
     "auroc": "DeLong, logit scale",
     "auprc": "Boyd et al. 2013, logit",
 }
+_CLUSTERED = f"{BOOTSTRAP}; at 0 or 1 Wilson score, counting patients"
+_BY_BOOTSTRAP = {
+    "accuracy, sensitivity, specificity": _CLUSTERED,
+    "ppv, npv": _CLUSTERED,
+    "auroc": BOOTSTRAP,
+    "auprc": BOOTSTRAP,
+}
+_ALWAYS = {
+    "loss, brier, balanced_accuracy, f1, mcc, predictive values at a prevalence": BOOTSTRAP,
+    "ece": f"basic interval of {RESAMPLES} bootstrap samples of the patients",
+}
 
 
-def evaluate_predictions(labels: Labels, probabilities: Probabilities, threshold: float) -> dict[str, Any]:
+def evaluate_predictions(
+    labels: Labels,
+    probabilities: Probabilities,
+    threshold: float,
+    groups: npt.NDArray[np.bytes_] | None = None,
+    prevalence: float | None = None,
+) -> dict[str, Any]:
     """All metrics of one split, ready for JSON. Metrics that need both classes are None, with a note, if one is missing.
 
-    labels: 0 or 1, [examples], at least one. probabilities: of class 1, [examples].
+    labels: 0 or 1, [examples], at least one. probabilities: of class 1, [examples]. groups: the patient of each example,
+    [examples]; without them, each example is of another. prevalence: for which the predictive values are given too.
     """
     counts = np.bincount(labels, minlength=2)
     both = bool(counts.all())
-    auroc = float(roc_auc_score(labels, probabilities)) if both else None
-    auprc = float(average_precision_score(labels, probabilities)) if both else None
-    point = operating_point(labels, probabilities, threshold)
-    intervals = point.pop("intervals")
-    intervals["auroc"] = auroc_interval(labels, probabilities) if both else None
-    intervals["auprc"] = None if auprc is None else _logit_interval(auprc, math.sqrt(auprc * (1 - auprc) / counts[1]))
+    members = members_of(groups, len(labels))
+    reliability = Reliability(probabilities, labels, (probabilities - labels) ** 2)
+    points = {name: _Point(labels, probabilities, at, prevalence) for name, at in (("own", threshold), ("half", HALF))}
+    found = resampled(
+        members,
+        areas=Ranking(labels, probabilities).areas,
+        loss=means(loss=losses_of(labels, probabilities)),
+        reliability=reliability.statistics,
+        **{name: point.statistics for name, point in points.items()},
+    )
+    point, at_half = (each.figures(found[name], members) for name, each in points.items())
+    areas = _areas(labels, probabilities, members, found["areas"]) if both else dict.fromkeys(("auroc", "auprc"))
+    calibration = reliability.figures(found["reliability"], members)
+    by_formula = _BY_FORMULA if independent(members) else _BY_BOOTSTRAP
+    intervals = {
+        **point.pop("intervals"),
+        **{name: area and area[1] for name, area in areas.items()},
+        "loss": percentiles(found["loss"]["loss"]),
+        **calibration["intervals"],
+    }
+    values = {name: area and area[0] for name, area in areas.items()}
     return {
         "examples": len(labels),
+        "patients": int(members.max()) + 1,
+        "prevalence": float(counts[1] / counts.sum()),
         "loss": binary_cross_entropy(labels, probabilities),
+        **{name: calibration[name] for name in ("brier", "ece")},
         **point,
-        "auroc": auroc,
-        "auprc": auprc,
+        **values,
         "majority_class_accuracy": float(counts.max() / counts.sum()),
-        "intervals": {**intervals, "level": 0.95, "methods": METHODS},
-        "at_threshold_0.5": operating_point(labels, probabilities, 0.5),
-        "notes": _notes(counts, auroc),
+        "intervals": {**intervals, "level": 0.95, "methods": {**by_formula, **_ALWAYS}},
+        "at_threshold_0.5": at_half,
+        "notes": _notes(counts, values["auroc"]),
     }
 
 
-def operating_point(labels: Labels, probabilities: Probabilities, threshold: float) -> dict[str, Any]:
-    """Accuracy, sensitivity, specificity, their intervals and the confusion matrix (rows true, columns predicted)
-    where a probability of at least `threshold` means class 1."""
-    predicted = (probabilities >= threshold).astype(np.int64)
-    matrix = np.bincount(2 * labels + predicted, minlength=4).reshape(2, 2)
-    (tn, fp), (fn, tp) = matrix.tolist()
-    parts = {"accuracy": (tp + tn, len(labels)), "sensitivity": (tp, tp + fn), "specificity": (tn, tn + fp)}
-    return {
-        **{name: hits / total if total else None for name, (hits, total) in parts.items()},
-        "confusion_matrix": matrix.tolist(),
-        "intervals": {name: wilson_interval(hits, total) if total else None for name, (hits, total) in parts.items()},
-    }
+def operating_point(
+    labels: Labels,
+    probabilities: Probabilities,
+    threshold: float,
+    groups: npt.NDArray[np.bytes_] | None = None,
+    prevalence: float | None = None,
+) -> dict[str, Any]:
+    """The figures that depend on a threshold, their intervals and the confusion matrix (rows true, columns predicted) where
+    a probability of at least `threshold` means class 1. Figures that would divide by 0 are None. The arguments are those
+    of evaluate_predictions."""
+    point = _Point(labels, probabilities, threshold, prevalence)
+    members = members_of(groups, len(labels))
+    return point.figures(resampled(members, point=point.statistics)["point"], members)
+
+
+class _Point:
+    """Examples at one threshold."""
+
+    def __init__(
+        self, labels: Labels, probabilities: Probabilities, threshold: float, prevalence: float | None
+    ) -> None:
+        self._cell = 2 * labels + (probabilities >= threshold)
+        self._prevalence = prevalence
+
+    @property
+    def statistics(self) -> Statistics:
+        """The figures of a sample."""
+        of_cell = np.eye(4)[self._cell]
+        return lambda weights: rates(weights @ of_cell, self._prevalence)
+
+    def figures(self, found: Mapping[str, Floats], members: Members) -> dict[str, Any]:
+        """The figures, with intervals from those of the samples."""
+        cells = np.bincount(self._cell, minlength=4)
+        values = {name: _defined(value) for name, value in rates(cells.astype(float), self._prevalence).items()}
+        intervals = {
+            name: None if values[name] is None else self._interval(name, found[name], members) for name in PROPORTIONS
+        }
+        intervals |= {name: None if values[name] is None else percentiles(found[name]) for name in SCORES}
+        figures: dict[str, Any] = {
+            **{name: values[name] for name in (*PROPORTIONS, *SCORES)},
+            "confusion_matrix": cells.reshape(2, 2).tolist(),
+            "intervals": intervals,
+        }
+        if self._prevalence is not None:
+            figures["at_prevalence"] = {
+                "prevalence": self._prevalence,
+                **{name: values[at] for name, at in (("ppv", PPV_AT), ("npv", NPV_AT))},
+                "intervals": {name: percentiles(found[at]) for name, at in (("ppv", PPV_AT), ("npv", NPV_AT))},
+            }
+        return figures
+
+    def _interval(self, name: str, found: Floats, members: Members) -> Interval | None:
+        hits, total = (np.isin(self._cell, some) for some in PROPORTIONS[name])
+        return proportion_interval(hits[total], members[total], found, independent(members))
 
 
 def binary_cross_entropy(labels: Labels, probabilities: Probabilities) -> float:
     """The mean loss in nats, with probabilities kept 1e-7 away from 0 and 1 as Keras does."""
+    return float(np.mean(losses_of(labels, probabilities)))
+
+
+def losses_of(labels: Labels, probabilities: Probabilities) -> Floats:
+    """The loss of each probability, as in binary_cross_entropy, in the shape of both arguments."""
     p = np.clip(probabilities, 1e-7, 1 - 1e-7)
-    return float(-np.mean(np.where(labels == 1, np.log(p), np.log1p(-p))))
+    losses: Floats = -np.where(labels == 1, np.log(p), np.log1p(-p))
+    return losses
 
 
-def wilson_interval(hits: int, total: int) -> Interval:
-    """95% interval of the proportion `hits / total`."""
-    share, z2 = hits / total, Z * Z
-    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = Z / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total * total))
-    return (centre - half if hits else 0.0), (centre + half if hits < total else 1.0)
+def _areas(
+    labels: Labels, probabilities: Probabilities, members: Members, found: Mapping[str, Floats]
+) -> dict[str, tuple[float, Interval | None]]:
+    """Each area and its interval."""
+    auroc = float(roc_auc_score(labels, probabilities))
+    auprc = float(average_precision_score(labels, probabilities))
+    if independent(members):
+        return {
+            "auroc": (auroc, auroc_interval(labels, probabilities)),
+            "auprc": (auprc, auprc_interval(auprc, int(labels.sum()))),
+        }
+    return {name: (value, percentiles(found[name])) for name, value in (("auroc", auroc), ("auprc", auprc))}
 
 
-def auroc_interval(labels: Labels, probabilities: Probabilities) -> Interval | None:
-    """95% interval of the area under the ROC curve; None if the variance is undefined: an area of 0 or 1, or fewer
-    than two examples of a class."""
-    positive, negative = probabilities[labels == 1], probabilities[labels == 0]
-    m, n = len(positive), len(negative)
-    if min(m, n) < 2:
-        return None
-    joint = rankdata(np.concatenate([positive, negative]))
-    # The share of the other class that each example is ranked above (below), ties counting half.
-    above = (joint[:m] - rankdata(positive)) / n
-    below = 1 - (joint[m:] - rankdata(negative)) / m
-    error = math.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n)
-    return _logit_interval(float(above.mean()), error)
-
-
-def youden_threshold(labels: Labels, probabilities: Probabilities) -> float:
-    """The threshold that maximises sensitivity + specificity - 1 (Youden 1950, Cancer 3:32); the highest such one.
-
-    It is halfway to the next lower probability, so that rounding on another machine moves no example across it.
-    """
-    false_positive, true_positive, thresholds = roc_curve(labels, probabilities, drop_intermediate=False)
-    best = float(thresholds[int(np.argmax(true_positive - false_positive))])
-    if math.isinf(best):  # no threshold is better than calling every example negative
-        return 1.0
-    lower = probabilities[probabilities < best]
-    return (best + float(lower.max())) / 2 if len(lower) else best / 2
-
-
-def _logit_interval(estimate: float, error: float) -> Interval | None:
-    if not 0 < estimate < 1 or error == 0:
-        return None
-    logit, half = math.log(estimate / (1 - estimate)), Z * error / (estimate * (1 - estimate))
-    return 1 / (1 + math.exp(half - logit)), 1 / (1 + math.exp(-half - logit))
+def _defined(value: Floats) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _notes(counts: npt.NDArray[np.int64], auroc: float | None) -> list[str]:

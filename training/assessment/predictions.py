@@ -4,9 +4,9 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -32,13 +32,28 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Scored:
-    """One batch: images uint8 [batch, height, width, channels], labels int64 [batch] or [batch, classes], ids, and
-    probabilities, float64 [batch, outputs of the model] (training/task.py)."""
+    """One batch: images uint8 [batch, height, width, channels], labels int64 [batch] or [batch, classes], ids,
+    probabilities, float64 [batch, outputs of the model] (training/task.py), and groups (patients), bytes [batch]."""
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     ids: list[str]
     probabilities: npt.NDArray[np.float64]
+    groups: npt.NDArray[np.bytes_]
+
+    def without_images(self) -> "Scored":
+        """The batch in little memory: even a view would keep the images."""
+        return replace(self, images=np.empty((0, *self.images.shape[1:]), np.uint8))
+
+
+class Predictions(NamedTuple):
+    """A split: labels int64 [examples] or [examples, classes], probabilities float64 [examples, outputs of the model],
+    groups (patients), bytes [examples], and ids."""
+
+    labels: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float64]
+    groups: npt.NDArray[np.bytes_]
+    ids: list[str]
 
 
 def scored_batches(model: keras.Model, split: Split) -> Iterator[Scored]:
@@ -46,15 +61,24 @@ def scored_batches(model: keras.Model, split: Split) -> Iterator[Scored]:
     shards."""
     with naming_damaged_shards([split]):
         found = identified_batches(split, BATCH)
-        for images, labels, ids in tqdm(found, split.name, steps(split, BATCH), unit="batch", disable=None):
-            yield Scored(images, labels, [id.decode("ascii") for id in ids], _probabilities(model, images))
+        for chunk in tqdm(found, split.name, steps(split, BATCH), unit="batch", disable=None):
+            ids = [id.decode("ascii") for id in chunk.ids]
+            yield Scored(chunk.images, chunk.labels, ids, _probabilities(model, chunk.images), chunk.groups)
 
 
-def predict_split(model: keras.Model, split: Split) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Labels [examples] or [examples, classes], and probabilities [examples, outputs of the model]."""
-    scored = [(batch.labels, batch.probabilities) for batch in scored_batches(model, split)]
-    labels, probabilities = (np.concatenate(column) for column in zip(*scored, strict=True))
-    return labels, probabilities
+def predict_split(model: keras.Model, split: Split) -> Predictions:
+    """The predictions for every example of `split`, in stored order. Raises JobFailed for damaged shards."""
+    return predictions_of([batch.without_images() for batch in scored_batches(model, split)])
+
+
+def predictions_of(batches: Sequence[Scored]) -> Predictions:
+    """The batches as one."""
+    return Predictions(
+        np.concatenate([batch.labels for batch in batches]),
+        np.concatenate([batch.probabilities for batch in batches]),
+        np.concatenate([batch.groups for batch in batches]),
+        [id for batch in batches for id in batch.ids],
+    )
 
 
 def predict_files(config: PredictConfig) -> None:

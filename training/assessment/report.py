@@ -32,6 +32,15 @@ FIGURES = (
     ("auroc", "AUROC"),
     ("auprc", "AUPRC"),
 )
+_MORE = (  # of two classes
+    ("balanced_accuracy", "Balanced accuracy"),
+    ("ppv", "PPV"),
+    ("npv", "NPV"),
+    ("f1", "F1"),
+    ("mcc", "MCC"),
+    ("brier", "Brier score"),
+    ("ece", "ECE"),
+)
 _AT_HALF = {BINARY: " at 0.5", MULTICLASS: "", MULTILABEL: " at 0.5"}  # where the accuracy while training is measured
 
 
@@ -100,7 +109,7 @@ def titles_of(task: Task) -> list[str]:
 
 def _explained(config: RunConfig, metrics: Mapping[str, Any]) -> str:
     source = metrics["threshold"]["source"]
-    independent = "The 95% intervals assume independent images; several images of one patient are not."
+    independent = f"The 95% intervals take the images of each of the {metrics['patients']:,} patients together."
     if config.task.kind == BINARY:
         return (
             f"Positive is {config.classes[1]}. Always predicting the more frequent class has an accuracy of "
@@ -150,7 +159,7 @@ def _curves(images: Mapping[str, bytes]) -> str:
 def _figures(metrics: Mapping[str, Any]) -> str:
     half = metrics["at_threshold_0.5"]
     lines = [f"<tr><td>Loss<td class=n>{metrics['loss']:.4f}<td><td><td></tr>"]
-    for name, title in FIGURES:
+    for name, title in (*FIGURES, *_MORE):
         cells = _cells(metrics, name) + (_cells(half, name) if name in half else "<td><td>")
         lines.append(f"<tr><td>{title}{cells}</tr>")
     threshold = metrics["threshold"]["value"]

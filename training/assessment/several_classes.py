@@ -2,9 +2,10 @@
 averages.
 
 - macro: the mean over the classes; micro: every (image, class) is one example.
-- Intervals of averages: the percentiles of a bootstrap over the images, which keeps the dependence between the classes
-of an image.
-  Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13. Each class has the intervals of metrics.py.
+- Intervals of averages, the loss and the scores of several classes: the percentiles of a bootstrap of the patients
+  (bootstrap.py), which also keeps the dependence between the classes of an image. Each class has those of metrics.py.
+- Several classes together have the balanced accuracy, the mean of the classes' sensitivities, and the MCC of Gorodkin 2004,
+  Comput Biol Chem 28:367. Those that are undefined, as a class is missing, are None.
 - A finding that is UNCERTAIN in an image counts in no metric of that finding.
 """
 
@@ -16,17 +17,11 @@ import numpy.typing as npt
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from schemas.labels import UNCERTAIN
-from training.assessment.metrics import (
-    Labels,
-    Probabilities,
-    binary_cross_entropy,
-    evaluate_predictions,
-    wilson_interval,
-)
+from training.assessment.bootstrap import Members, independent, members_of, percentiles, proportion_interval, resampled
+from training.assessment.metrics import BOOTSTRAP, evaluate_predictions, losses_of
+from training.assessment.weighted import Floats, Labels, Probabilities, Ranking, Statistics, means
 from training.task import BINARY, MULTICLASS, MULTILABEL, Task
 
-RESAMPLES = 1000
-_SEED = 0
 _AREAS = {"auroc": roc_auc_score, "auprc": average_precision_score}
 
 Certain = npt.NDArray[np.bool_]
@@ -49,18 +44,28 @@ def has_both(labels: Labels) -> bool:
 
 
 def evaluate_classes(
-    labels: Labels, probabilities: Probabilities, thresholds: list[float], task: Task
+    labels: Labels,
+    probabilities: Probabilities,
+    thresholds: list[float],
+    task: Task,
+    groups: npt.NDArray[np.bytes_] | None = None,
 ) -> dict[str, Any]:
     """All metrics of one split, ready for JSON. Those of a class that has only positive or only negative examples are
     None, and the averages leave it out.
 
     labels: of records (see one_vs_rest). probabilities: [examples, classes]. thresholds: of each class against the rest.
+    groups: the patient of each example, [examples]; without them, each example is of another.
     """
     columns = list(one_vs_rest(labels, task))
+    members = members_of(groups, len(labels))
     per_class = {}
     for index, (name, (of_class, certain)) in enumerate(zip(task.classes, columns, strict=True)):
-        some = of_class[certain], probabilities[certain, index]
-        figures = evaluate_predictions(*some, thresholds[index]) if certain.any() else None
+        figures = None
+        if certain.any():
+            patients = None if groups is None else groups[certain]
+            figures = evaluate_predictions(
+                of_class[certain], probabilities[certain, index], thresholds[index], patients
+            )
         per_class[name] = {
             "positives": int(of_class[certain].sum()),
             "threshold": thresholds[index],
@@ -68,11 +73,17 @@ def evaluate_classes(
         }
     defined = [index for index, (of_class, certain) in enumerate(columns) if has_both(of_class[certain])]
     undefined = [name for index, name in enumerate(task.classes) if index not in defined]
+    whole = (
+        _multiclass(labels, probabilities, members)
+        if task.kind == MULTICLASS
+        else _multilabel(columns, probabilities, members)
+    )
     return {
         "examples": len(labels),
+        "patients": int(members.max()) + 1,
         "task": task.kind,
-        **(_multiclass(labels, probabilities) if task.kind == MULTICLASS else _multilabel(columns, probabilities)),
-        **_averages([columns[index] for index in defined], probabilities[:, defined]),
+        **whole,
+        **_averages([columns[index] for index in defined], probabilities[:, defined], members),
         "per_class": per_class,
         "notes": [
             f"no area for {name}: the split has only positive or only negative examples of it" for name in undefined
@@ -80,95 +91,107 @@ def evaluate_classes(
     }
 
 
-def _multiclass(labels: Labels, probabilities: Probabilities) -> dict[str, Any]:
+def _multiclass(labels: Labels, probabilities: Probabilities, members: Members) -> dict[str, Any]:
     classes = probabilities.shape[1]
     predicted = probabilities.argmax(1)
-    matrix = np.bincount(classes * labels + predicted, minlength=classes**2).reshape(classes, classes)
+    cell = classes * labels + predicted
+    matrix = np.bincount(cell, minlength=classes**2).reshape(classes, classes)
     hits, total = int(np.trace(matrix)), len(labels)
-    chosen = np.clip(probabilities[np.arange(total), labels], 1e-7, 1.0)
+    losses = -np.log(np.clip(probabilities[np.arange(total), labels], 1e-7, 1.0))
+    of_cell = np.eye(classes**2)[cell]
+    found = resampled(
+        members,
+        scores=lambda weights: _scores((weights @ of_cell).reshape(-1, classes, classes)),
+        loss=means(loss=losses),
+    )
+    scores = {name: float(value) for name, value in _scores(matrix.astype(float)).items() if not np.isnan(value)}
     return {
-        "loss": float(-np.log(chosen).mean()),
+        "loss": float(losses.mean()),
         "accuracy": hits / total,
-        "accuracy_interval": wilson_interval(hits, total),
+        "accuracy_interval": proportion_interval(
+            predicted == labels, members, found["scores"]["accuracy"], independent(members)
+        ),
+        "balanced_accuracy": scores.get("balanced_accuracy"),
+        "mcc": scores.get("mcc"),
         "confusion_matrix": matrix.tolist(),
         "majority_class_accuracy": float(matrix.sum(1).max() / total),
+        "intervals": {
+            "loss": percentiles(found["loss"]["loss"]),
+            **{
+                name: percentiles(found["scores"][name]) if name in scores else None
+                for name in ("balanced_accuracy", "mcc")
+            },
+        },
     }
 
 
-def _multilabel(columns: list[tuple[Labels, Certain]], probabilities: Probabilities) -> dict[str, Any]:
-    losses = [
-        binary_cross_entropy(of_class[certain], probabilities[certain, index]) * certain.mean()
-        for index, (of_class, certain) in enumerate(columns)
-        if certain.any()
-    ]
-    return {"loss": float(np.sum(losses) / len(columns))}
+def _scores(matrix: Floats) -> dict[str, Floats]:
+    """Figures of confusion matrices [..., classes, classes]."""
+    true, predicted, total = matrix.sum(-1), matrix.sum(-2), matrix.sum((-2, -1))
+    hits = np.trace(matrix, axis1=-2, axis2=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = (total**2 - (true**2).sum(-1)) * (total**2 - (predicted**2).sum(-1))
+        return {
+            "accuracy": hits / total,
+            "balanced_accuracy": (np.diagonal(matrix, axis1=-2, axis2=-1) / true).mean(-1),
+            "mcc": (hits * total - (true * predicted).sum(-1)) / np.sqrt(spread),
+        }
 
 
-def _averages(columns: list[tuple[Labels, Certain]], probabilities: Probabilities) -> dict[str, Any]:
+def _multilabel(
+    columns: list[tuple[Labels, Certain]], probabilities: Probabilities, members: Members
+) -> dict[str, Any]:
+    """The loss: the mean over the findings, of which each certain image counts."""
+    certain = np.stack([certain for _, certain in columns], axis=1)
+    losses = losses_of(np.stack([labels for labels, _ in columns], axis=1), probabilities) * certain
+    of_image = losses.mean(1)
+    found = resampled(members, loss=means(loss=of_image))
+    return {"loss": float(of_image.mean()), "intervals": {"loss": percentiles(found["loss"]["loss"])}}
+
+
+def _averages(columns: list[tuple[Labels, Certain]], probabilities: Probabilities, members: Members) -> dict[str, Any]:
     """Macro and micro averages of the areas, with 95% intervals."""
     if not columns:
         return {"macro": None, "micro": None}
     labels, certain = (np.stack(each, axis=1) for each in zip(*columns, strict=True))
-    rng = np.random.default_rng(_SEED)
-    sorts = [
-        _Sorted(labels[certain[:, c], c], probabilities[certain[:, c], c], np.flatnonzero(certain[:, c]))
-        for c in range(labels.shape[1])
-    ]
-    rows = np.nonzero(certain)[0]
-    pooled = _Sorted(labels[certain], probabilities[certain], rows)
-    resampled: dict[str, list[tuple[float, float]]] = {"macro": [], "micro": []}
-    for _ in range(RESAMPLES):
-        weights = np.bincount(rng.integers(0, len(labels), len(labels)), minlength=len(labels)).astype(float)
-        areas = [found for each in sorts if (found := each.areas(weights)) is not None]
-        if areas:
-            resampled["macro"].append(tuple(np.mean(areas, axis=0)))
-        if (of_all := pooled.areas(weights)) is not None:
-            resampled["micro"].append(of_all)
+    each = [(labels[certain[:, c], c], probabilities[certain[:, c], c]) for c in range(len(columns))]
+    every = labels[certain], probabilities[certain]
+    found = resampled(members, macro=_mean_areas(each, certain), micro=_areas(*every, np.nonzero(certain)[0]))
     points = {
-        "macro": {
-            name: float(
-                np.mean([area(labels[certain[:, c], c], probabilities[certain[:, c], c]) for c in range(len(columns))])
-            )
-            for name, area in _AREAS.items()
-        },
-        "micro": {name: float(area(labels[certain], probabilities[certain])) for name, area in _AREAS.items()},
+        "macro": {name: float(np.mean([area(*of_class) for of_class in each])) for name, area in _AREAS.items()},
+        "micro": {name: float(area(*every)) for name, area in _AREAS.items()},
     }
     return {
         kind: {
             "classes": len(columns),
             **point,
-            "intervals": {
-                name: _percentiles([found[place] for found in resampled[kind]]) for place, name in enumerate(_AREAS)
-            },
-            "method": f"percentiles of {RESAMPLES} bootstrap samples of the images",
+            "intervals": {name: percentiles(found[kind][name]) for name in _AREAS},
+            "method": BOOTSTRAP,
         }
         for kind, point in points.items()
     }
 
 
-def _percentiles(found: list[float]) -> tuple[float, float]:
-    low, high = np.percentile(found, [2.5, 97.5])
-    return float(low), float(high)
+def _areas(labels: Labels, probabilities: Probabilities, rows: npt.NDArray[np.int64]) -> Statistics:
+    """The areas of examples of which each is (also) the image in that row of the split."""
+    ranking = Ranking(labels, probabilities)
+    return lambda weights: ranking.areas(weights[:, rows])
 
 
-class _Sorted:
-    """Examples sorted once, of which every bootstrap sample is a vector of weights."""
+def _mean_areas(each: list[tuple[Labels, Probabilities]], certain: Certain) -> Statistics:
+    """The means over the classes that have positive and negative examples in a sample."""
+    of_classes = [_areas(*some, np.flatnonzero(certain[:, c])) for c, some in enumerate(each)]
 
-    def __init__(self, labels: Labels, probabilities: Probabilities, rows: npt.NDArray[np.int64]) -> None:
-        order = np.argsort(-probabilities, kind="stable")
-        self._positive, self._rows = labels[order] == 1, rows[order]
-        # Examples of equal probability are one step of the curves.
-        self._ends = np.append(np.flatnonzero(np.diff(probabilities[order])), len(order) - 1)
+    def statistics(weights: Floats) -> dict[str, Floats]:
+        found = [areas(weights) for areas in of_classes]
+        return {name: _mean_of_defined(np.stack([areas[name] for areas in found])) for name in _AREAS}
 
-    def areas(self, weights: npt.NDArray[np.float64]) -> tuple[float, float] | None:
-        """The areas under the ROC curve and the precision-recall curve (average precision) if image i counts weights[i]
-        times; None without positive or negative examples."""
-        mine = weights[self._rows]
-        hits = np.cumsum(mine * self._positive)[self._ends]
-        alarms = np.cumsum(mine * ~self._positive)[self._ends]
-        if not hits[-1] or not alarms[-1]:
-            return None
-        steps = np.diff(hits, prepend=0.0)
-        roc = float(np.sum(np.diff(alarms, prepend=0.0) * (hits - steps / 2)) / (hits[-1] * alarms[-1]))
-        some = steps > 0
-        return roc, float(np.sum(steps[some] * hits[some] / (hits[some] + alarms[some])) / hits[-1])
+    return statistics
+
+
+def _mean_of_defined(values: Floats) -> Floats:
+    """Over the first axis; NaN where nothing is defined."""
+    defined = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        mean: Floats = np.where(defined, values, 0.0).sum(0) / defined.sum(0)
+    return mean

@@ -3,6 +3,7 @@
 import platform
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -11,10 +12,12 @@ import numpy as np
 from schemas.dataset import Manifest
 from schemas.errors import UsageError
 from training import run_folder
-from training.assessment.metrics import youden_threshold
+from training.assessment.calibration import fit_temperature
+from training.assessment.operating_points import DEFAULT, operating_point
 from training.assessment.plots import curves
 from training.assessment.predictions import predict_split
-from training.assessment.several_classes import has_both, one_vs_rest
+from training.assessment.several_classes import one_vs_rest
+from training.assessment.weighted import Labels, Probabilities
 from training.config import DISK, TrainConfig
 from training.devices.cache import choose_cache
 from training.devices.hardware import Hardware, find_hardware, jit, scope
@@ -70,7 +73,8 @@ def _train(config: TrainConfig, copy: WorkingCopy) -> RunConfig:
     for name in unlisted_shards(config.data, manifest):
         print(f"warning: {config.data}: {name} is not in the manifest and is not read", file=sys.stderr)
     keras.utils.set_random_seed(config.seed)
-    run = _planned(config, manifest, hardware)
+    previous = _previous(config)
+    run = _planned(config, manifest, hardware, previous)
     with scope(hardware):
         model = build_model(config.recipe, manifest.shape, task, run.compute["dtype"])
         if config.recipe.weights != NO_WEIGHTS:
@@ -78,7 +82,8 @@ def _train(config: TrainConfig, copy: WorkingCopy) -> RunConfig:
         run_folder.prepare_run(config.output, run, config.resume, config.overwrite)
         copy.publish()  # from here on, another command that had begun or read the same run fails
         compile_model(model, config.recipe, task, manifest, run.compute["dtype"], jit(config.jit))
-        Epochs(model, config, manifest, splits, hardware, cache, copy.publish).run()
+        if not _only_chooses(config, previous):
+            Epochs(model, config, manifest, splits, hardware, cache, copy.publish).run()
     run = _finish(config, run, splits[1])
     copy.publish()
     return run
@@ -103,7 +108,8 @@ def check_classes(folder: str, manifest: Manifest, task: Task) -> None:
             )
 
 
-def _planned(config: TrainConfig, manifest: Manifest, hardware: Hardware) -> RunConfig:
+def _planned(config: TrainConfig, manifest: Manifest, hardware: Hardware, previous: RunConfig | None) -> RunConfig:
+    asked = config.operating_point.text if config.operating_point else None
     return RunConfig(
         recipe=config.recipe,
         seed=config.seed,
@@ -130,22 +136,48 @@ def _planned(config: TrainConfig, manifest: Manifest, hardware: Hardware) -> Run
             "read_ahead_mb": config.read_ahead_mb,
             "dtype": hardware.half_precision if config.mixed_precision else FLOAT32,
         },
+        operating_point=asked or (previous.operating_point if previous else DEFAULT),
     )
+
+
+def _previous(config: TrainConfig) -> RunConfig | None:
+    """The config of the run that is resumed, if there is one."""
+    resumed = config.resume and Path(config.output, run_folder.CONFIG).exists()
+    return run_folder.read_config(config.output) if resumed else None
+
+
+def _only_chooses(config: TrainConfig, previous: RunConfig | None) -> bool:
+    """Whether a finished run is resumed for another operating point, and for no more epochs, though early stopping may have
+    left some."""
+    if previous is None or previous.threshold is None or config.operating_point is None:
+        return False
+    return config.recipe.epochs <= previous.recipe.epochs
 
 
 def _finish(config: TrainConfig, run: RunConfig, validation: Split) -> RunConfig:
     rows = run_folder.read_history(config.output)
     # In 32 bits, as in evaluation and prediction.
-    labels, probabilities = predict_split(run_folder.best_model(config.output, run), validation)
-    found = [
-        youden_threshold(of_class[certain], probabilities[certain, output]) if has_both(of_class[certain]) else None
-        for output, (of_class, certain) in enumerate(one_vs_rest(labels, run.task))
-    ]
-    threshold: dict[str, Any] = {"value": found[0]} if run.task.kind == BINARY else {"values": found}
-    threshold["source"] = (
-        f"maximises Youden's J (sensitivity + specificity - 1) on split validation, {len(labels)} examples"
+    labels, probabilities, *_ = predict_split(run_folder.best_model(config.output, run), validation)
+    run = replace(
+        run,
+        best=rows[best_epoch(rows)],
+        threshold=_threshold(run, labels, probabilities),
+        calibration={
+            "temperature": fit_temperature(labels, probabilities, run.task),
+            "source": f"has the lowest negative log-likelihood on split validation, {len(labels)} examples",
+        },
     )
-    run = replace(run, best=rows[best_epoch(rows)], threshold=threshold)
     curves(rows).savefig(f"{config.output}/{run_folder.CURVES}")
     run_folder.write_config(config.output, run)
     return run
+
+
+def _threshold(run: RunConfig, labels: Labels, probabilities: Probabilities) -> dict[str, Any]:
+    """The entry of config.json, chosen from the validation split."""
+    point = operating_point(run.operating_point)
+    found = [
+        point.threshold(of_class[certain], probabilities[certain, output])
+        for output, (of_class, certain) in enumerate(one_vs_rest(labels, run.task))
+    ]
+    value = {"value": found[0]} if run.task.kind == BINARY else {"values": found}
+    return {**value, "kind": point.text, "source": point.source("validation", len(labels))}

@@ -32,15 +32,16 @@ _Begun = tuple[int, "Window", Bytes, list[Future[None]]]
 
 class Chunk(NamedTuple):
     """Examples in the order of an epoch: images uint8 [chunk, height, width, channels], labels int64 [chunk] or [chunk,
-    label_width], ids bytes [chunk] of ID_LENGTH characters."""
+    label_width], ids and groups (patients) bytes [chunk] of ID_LENGTH characters."""
 
     images: Bytes
     labels: npt.NDArray[np.int64]
     ids: npt.NDArray[np.bytes_]
+    groups: npt.NDArray[np.bytes_]
 
     def part(self, start: int, end: int | None) -> "Chunk":
         """The examples from `start` to `end`."""
-        return Chunk(self.images[start:end], self.labels[start:end], self.ids[start:end])
+        return Chunk(self.images[start:end], self.labels[start:end], self.ids[start:end], self.groups[start:end])
 
     @staticmethod
     def joined(parts: "Sequence[Chunk]") -> "Chunk":
@@ -127,12 +128,13 @@ class Arrays:
         label_end = row.label + width * np.dtype(row.label_type).itemsize
         images = matrix[rows, row.image : row.image + int(np.prod(self._shape))]
         labels = matrix[rows, row.label : label_end].view(row.label_type).astype(np.int64)
-        ids = matrix[rows, row.id : row.id + ID_LENGTH]
-        return Chunk(
-            images.reshape(-1, *self._shape),
-            labels if self._label_width else labels[:, 0],
-            ids.view(f"S{ID_LENGTH}")[:, 0],
+        # Ids and groups are near each other, and one gather is faster than two.
+        first = min(row.id, row.group)
+        names = matrix[rows, first : max(row.id, row.group) + ID_LENGTH]
+        ids, groups = (
+            names[:, at - first : at - first + ID_LENGTH].view(f"S{ID_LENGTH}")[:, 0] for at in (row.id, row.group)
         )
+        return Chunk(images.reshape(-1, *self._shape), labels if self._label_width else labels[:, 0], ids, groups)
 
 
 class Window(NamedTuple):

@@ -33,6 +33,7 @@ class Row:
     label: int
     label_type: str
     id: int
+    group: int
 
 
 class Rows(Protocol):
@@ -56,7 +57,7 @@ class ArrayRows:
         self, shape: tuple[int, int, int], label_width: int | None, read: Callable[[Shard, Bytes], Found]
     ) -> None:
         layout = layout_of(shape, label_width)
-        self.row = Row(layout.record_bytes, layout.image, layout.label, "u1", layout.id)
+        self.row = Row(layout.record_bytes, layout.image, layout.label, "u1", layout.id, layout.group)
         self._read = read
         self._checked: dict[str, tuple[int, ...]] = {}
 
@@ -127,8 +128,9 @@ class ParsedRows:
 
     def __init__(self, shape: tuple[int, int, int], label_width: int | None, read: Callable[[Shard], bytes]) -> None:
         size = int(np.prod(shape))
-        label_bytes = 8 * (label_width or 1)
-        self.row = Row(label_bytes + ID_LENGTH + size, label_bytes + ID_LENGTH, 0, "<i8", label_bytes)
+        id = 8 * (label_width or 1)  # behind the label
+        group, image = id + ID_LENGTH, id + 2 * ID_LENGTH
+        self.row = Row(image + size, image, 0, "<i8", id, group)
         self._shape, self._read = shape, read
 
     def fill(self, shard: Shard, buffer: Bytes) -> None:
@@ -149,7 +151,8 @@ class ParsedRows:
     def _packed(self, record: bytes) -> Bytes:
         example = decode_example(record, self._shape)
         label = np.array(example.label, "<i8").tobytes()
-        packed = b"".join((label, example.id.encode("ascii"), example.image.tobytes()))
+        names = (example.id + example.group).encode("ascii")
+        packed = b"".join((label, names, example.image.tobytes()))
         if len(packed) != self.row.bytes:
             raise DamagedRecord("an example of another kind")
         return np.frombuffer(packed, np.uint8)

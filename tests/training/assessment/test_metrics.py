@@ -6,14 +6,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
-from training.assessment.metrics import (
-    auroc_interval,
-    binary_cross_entropy,
-    evaluate_predictions,
-    operating_point,
-    wilson_interval,
-    youden_threshold,
-)
+from training.assessment.intervals import auroc_interval, wilson_interval
+from training.assessment.metrics import binary_cross_entropy, evaluate_predictions, operating_point
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 1])
 PROBABILITIES = np.array([0.1, 0.2, 0.45, 0.8, 0.3, 0.55, 0.6, 0.7, 0.9, 0.95])
@@ -51,7 +45,70 @@ def test_against_scikit_learn_and_keras() -> None:
     assert figures["loss"] == pytest.approx(sk.log_loss(labels, probabilities))
     assert figures["majority_class_accuracy"] == max(labels.mean(), 1 - labels.mean())
     assert figures["at_threshold_0.5"]["accuracy"] == sk.accuracy_score(labels, probabilities >= 0.5)
+    for point, at in ((figures, 0.6), (figures["at_threshold_0.5"], 0.5)):
+        called = probabilities >= at
+        assert point["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels, called))
+        assert point["ppv"] == pytest.approx(sk.precision_score(labels, called))
+        assert point["npv"] == pytest.approx(sk.precision_score(labels, called, pos_label=0))
+        assert point["f1"] == pytest.approx(sk.f1_score(labels, called))
+        assert point["mcc"] == pytest.approx(sk.matthews_corrcoef(labels, called))
+        for name in ("accuracy", "sensitivity", "specificity", "ppv", "npv", "balanced_accuracy", "f1", "mcc"):
+            low, high = point["intervals"][name]
+            assert low < point[name] < high
+    assert figures["brier"] == pytest.approx(sk.brier_score_loss(labels, probabilities))
+    assert figures["prevalence"] == labels.mean()
+    assert "at_prevalence" not in figures
     assert figures["notes"] == []
+
+
+def test_predictive_values_at_another_prevalence_are_those_of_a_weighted_set() -> None:
+    labels, probabilities = many()
+    found = evaluate_predictions(labels, probabilities, 0.6, prevalence=0.05)["at_prevalence"]
+    weights = np.where(labels == 1, 0.05 / labels.mean(), 0.95 / (1 - labels.mean()))
+    for name, label in (("ppv", 1), ("npv", 0)):
+        expected = sk.precision_score(labels, probabilities >= 0.6, pos_label=label, sample_weight=weights)
+        assert found[name] == pytest.approx(expected)
+        assert found["intervals"][name][0] < found[name] < found["intervals"][name][1]
+    own = evaluate_predictions(labels, probabilities, 0.6, prevalence=labels.mean())
+    assert own["at_prevalence"]["ppv"] == pytest.approx(own["ppv"])
+    assert own["at_prevalence"]["npv"] == pytest.approx(own["npv"])
+
+
+class TestPatients:
+    def test_copies_of_an_image_narrow_no_interval(self) -> None:
+        labels, probabilities = many(150)
+        once = evaluate_predictions(labels, probabilities, 0.6)
+        patients = np.array([f"patient {number}" for number in range(150)], "S")
+        four = [np.repeat(column, 4) for column in (labels, probabilities, patients)]
+        found = evaluate_predictions(four[0], four[1], 0.6, four[2])
+        assert (found["examples"], found["patients"], once["patients"]) == (600, 150, 150)
+        alone, together = once["intervals"], found["intervals"]
+        for name in ("loss", "brier", "balanced_accuracy", "f1", "mcc"):  # from the same samples of the patients
+            assert together[name] == pytest.approx(alone[name], abs=0.02), name
+        for name in (
+            "accuracy",
+            "sensitivity",
+            "specificity",
+            "ppv",
+            "npv",
+            "auroc",
+            "auprc",
+        ):  # by formula, and by bootstrap
+            width, expected = (high - low for low, high in (together[name], alone[name]))
+            assert 0.75 * expected < width < 1.33 * expected, name
+        assert "bootstrap samples of the patients" in together["methods"]["auroc"]
+        assert alone["methods"]["auroc"] == "DeLong, logit scale"
+
+    def test_a_proportion_of_1_has_wilsons_interval_of_the_patients(self) -> None:
+        labels, patients = np.array([1] * 8 + [0] * 4), np.array(list("aabbccddeeff"), "S")
+        point = operating_point(labels, np.where(labels == 1, 0.9, 0.8), 0.5, patients)
+        assert point["intervals"]["sensitivity"] == wilson_interval(4, 4)
+        assert point["intervals"]["specificity"] == wilson_interval(0, 2)
+        assert point["npv"] is None
+        assert point["intervals"]["npv"] is None
+
+    def test_the_same_every_time(self) -> None:
+        assert evaluate_predictions(*many(), 0.5) == evaluate_predictions(*many(), 0.5)
 
 
 def test_loss_is_keras_loss_where_probabilities_are_certain() -> None:
@@ -111,20 +168,3 @@ class TestOneClass:
         assert figures["auroc"] == 1
         assert figures["intervals"]["auroc"] is None
         assert "no interval" in figures["notes"][0]
-
-
-class TestYouden:
-    def test_half_way_below_the_best_probability(self) -> None:
-        # At 0.55: 5 of 6 and 3 of 4; no other cut has a higher sum.
-        assert youden_threshold(LABELS, PROBABILITIES) == pytest.approx((0.55 + 0.45) / 2)
-
-    def test_no_threshold_does_better(self) -> None:
-        labels, probabilities = many()
-        chosen = operating_point(labels, probabilities, youden_threshold(labels, probabilities))
-        best = chosen["sensitivity"] + chosen["specificity"]
-        for threshold in np.arange(0, 1.001, 0.005):
-            point = operating_point(labels, probabilities, threshold)
-            assert point["sensitivity"] + point["specificity"] <= best + 1e-12
-
-    def test_a_model_that_is_always_wrong_calls_nothing_positive(self) -> None:
-        assert youden_threshold(np.array([1, 1, 0, 0]), np.array([0.1, 0.2, 0.8, 0.9])) == 1.0

@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sk
 
 from schemas.labels import MULTI_HOT, UNCERTAIN
-from training.assessment import several_classes
+from training.assessment import bootstrap
 from training.assessment.metrics import evaluate_predictions
 from training.assessment.several_classes import evaluate_classes
 from training.task import Task
@@ -39,14 +39,16 @@ def test_each_finding_has_the_metrics_of_its_certain_images() -> None:
     assert found["loss"] == pytest.approx(losses[certain].sum() / labels.size)
 
 
-def test_intervals_of_averages_are_percentiles_of_resampled_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(several_classes, "RESAMPLES", 100)
-    labels, probabilities = findings(60)
-    found = evaluate_classes(labels, probabilities, [0.5] * 3, FINDINGS)
+def test_intervals_of_averages_are_percentiles_of_resampled_patients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 100)
+    labels, probabilities = findings(120)
+    patients = np.array([f"{number // 2}" for number in range(120)], "S")
+    found = evaluate_classes(labels, probabilities, [0.5] * 3, FINDINGS, patients)
     rng = np.random.default_rng(0)
     values = []
     for _ in range(100):
-        rows = rng.integers(0, 60, 60)
+        drawn = np.unique(patients)[rng.integers(0, 60, 60)]
+        rows = np.concatenate([np.flatnonzero(patients == patient) for patient in drawn])
         areas = []
         for c in range(3):
             some = rows[labels[rows, c] != UNCERTAIN]
@@ -82,6 +84,19 @@ def test_several_classes_are_compared_with_the_rest() -> None:
     assert found["confusion_matrix"] == sk.confusion_matrix(labels, probabilities.argmax(1)).tolist()
     assert found["loss"] == pytest.approx(sk.log_loss(labels, probabilities))
     assert found["macro"]["auroc"] == pytest.approx(sk.roc_auc_score(labels, probabilities, multi_class="ovr"))
+    assert found["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels, probabilities.argmax(1)))
+    assert found["mcc"] == pytest.approx(sk.matthews_corrcoef(labels, probabilities.argmax(1)))
+    for name in ("loss", "balanced_accuracy", "mcc"):
+        low, high = found["intervals"][name]
+        assert low < found[name] < high
     assert found["majority_class_accuracy"] == np.bincount(labels).max() / 200
     sensitivity = sk.recall_score(labels == 2, probabilities[:, 2] >= 0.3)
     assert found["per_class"]["C"]["figures"]["sensitivity"] == pytest.approx(sensitivity)
+
+
+def test_a_missing_class_leaves_scores_undefined() -> None:
+    probabilities = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]])
+    found = evaluate_classes(np.array([0, 1]), probabilities, [0.5] * 3, Task(tuple("ABC")))
+    assert found["balanced_accuracy"] is None
+    assert found["intervals"]["balanced_accuracy"] is None
+    assert found["mcc"] == 1

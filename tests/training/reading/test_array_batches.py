@@ -95,7 +95,7 @@ def test_batches_are_endless_and_closing_them_ends_the_threads(dataset: DataSet)
 def test_whole_batches(size: int) -> None:
     def numbers(start: int, end: int) -> arrays.Chunk:
         rows = np.arange(start, end)
-        return arrays.Chunk(rows.astype(np.uint8), rows, rows.astype("S32"))
+        return arrays.Chunk(rows.astype(np.uint8), rows, rows.astype("S32"), rows.astype("S32"))
 
     chunks = [numbers(*some) for some in ((0, 4), (4, 5), (5, 17), (17, 30))]
     found = [chunk.labels.tolist() for chunk in whole_batches(chunks, size)]

@@ -57,10 +57,11 @@ def test_chunks_hold_what_was_written(make_dataset: Callable[..., DataSet], monk
     chunks = list(found.chunks(0, 0))
     assert all(len(chunk.ids) <= 7 for chunk in chunks)
     for chunk in chunks:
-        for pixels, label, name in zip(*chunk, strict=True):
+        for pixels, label, name, group in zip(*chunk, strict=True):
             example = written.pop(name.decode())
             np.testing.assert_array_equal(pixels, example.image)
             assert tuple(label) == example.label
+            assert group.decode() == example.group
     assert not written
 
 
@@ -98,7 +99,13 @@ def test_shards_of_earlier_releases_hold_the_same(dataset: DataSet) -> None:
 def with_uris(folder: Path, label: Label, count: int = 12) -> tuple[Split, list[Example]]:
     """A split of one shard whose records differ in length."""
     written = [
-        Example(np.full((4, 4, 1), number, np.uint8), label, f"{number:032x}", "0" * 32, f"gs://a/{'b' * number}")
+        Example(
+            np.full((4, 4, 1), number, np.uint8),
+            label,
+            f"{number:032x}",
+            f"{number // 2:032x}",
+            f"gs://a/{'b' * number}",
+        )
         for number in range(count)
     ]
     content = b"".join(frame_record(encode_example(one)) for one in written)
@@ -115,6 +122,7 @@ def test_records_that_differ_in_length_are_parsed(tmp_path: Path, label: Label) 
     np.testing.assert_array_equal(chunk.images, [one.image for one in written])
     np.testing.assert_array_equal(chunk.labels, [label] * 12)
     assert [name.decode() for name in chunk.ids] == [one.id for one in written]
+    assert [name.decode() for name in chunk.groups] == [one.group for one in written]
 
 
 @pytest.mark.parametrize(

@@ -102,20 +102,21 @@ def test_the_last_batch_holds_what_is_left(dataset: DataSet) -> None:
 def test_identified_batches_hold_ids_and_end(dataset: DataSet) -> None:
     written = {example.id: example for example in dataset.examples["test"]}
     parts = list(identified_batches(split_of(dataset, "test"), 8))
-    assert [len(labels) for _, labels, _ in parts] == [8, 8, 8, 6]
-    for images, labels, ids in parts:
-        for pixels, label, name in zip(images, labels, ids, strict=True):
+    assert [len(part.labels) for part in parts] == [8, 8, 8, 6]
+    for part in parts:
+        for pixels, label, name, group in zip(*part, strict=True):
             example = written.pop(name.decode())
             np.testing.assert_array_equal(pixels, example.image)
             assert label == example.label
+            assert group.decode() == example.group
     assert not written
 
 
 def test_identified_batches_have_one_size_across_windows(dataset: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrays_module, "STORED_BYTES", 1)  # each shard of 10 is a window
     parts = list(identified_batches(split_of(dataset, "test"), 8))
-    assert [len(ids) for _, _, ids in parts] == [8, 8, 8, 6]
-    found = [name.decode() for _, _, ids in parts for name in ids]
+    assert [len(part.ids) for part in parts] == [8, 8, 8, 6]
+    found = [name.decode() for part in parts for name in part.ids]
     assert found == [example.id for example in dataset.examples["test"]]
 
 

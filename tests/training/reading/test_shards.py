@@ -17,7 +17,7 @@ from training.reading.shards import DamagedShard, PatientRows, Row
 class Failing:
     """Fails with each of `errors` in turn, and then fills."""
 
-    row = Row(1, 0, 0, "u1", 0)
+    row = Row(1, 0, 0, "u1", 0, 0)
 
     def __init__(self, *errors: Exception | None) -> None:
         self.errors = list(errors)
