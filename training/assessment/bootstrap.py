@@ -19,10 +19,11 @@ RESAMPLES = 1000
 _SEED = 0
 _WEIGHTS_AT_ONCE = 1 << 21
 
+Groups = npt.NDArray[np.bytes_] | npt.NDArray[np.int64]  # any names of groups, [examples]
 Members = npt.NDArray[np.int64]  # the number of the group of each example, [examples]
 
 
-def members_of(groups: npt.NDArray[np.bytes_] | None, examples: int) -> Members:
+def members_of(groups: Groups | None, examples: int) -> Members:
     """The number of each example's group, from 0. groups: their names, [examples]; without them, each example is its own."""
     if groups is None:
         return np.arange(examples)

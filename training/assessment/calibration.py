@@ -8,12 +8,11 @@ threshold is scaled too. Several findings share a temperature.
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, logit, softmax
 
 from schemas.labels import UNCERTAIN
-from training.assessment.bootstrap import members_of, resampled
+from training.assessment.bootstrap import Groups, members_of, resampled
 from training.assessment.reliability import Reliability
 from training.assessment.weighted import Floats, Labels, Probabilities
 from training.run_folder import RunConfig
@@ -21,8 +20,6 @@ from training.task import BINARY, MULTICLASS, MULTILABEL, Task
 
 LEAST, MOST = 1e-2, 1e2  # temperature
 _CLOSEST = 1e-7  # of a probability to 0 and 1, as in the loss
-
-Groups = npt.NDArray[np.bytes_]
 
 
 def fit_temperature(labels: Labels, probabilities: Probabilities, task: Task) -> float:

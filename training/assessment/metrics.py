@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from training.assessment.bootstrap import (
     RESAMPLES,
+    Groups,
     Members,
     independent,
     members_of,
@@ -60,7 +61,7 @@ def evaluate_predictions(
     labels: Labels,
     probabilities: Probabilities,
     threshold: float,
-    groups: npt.NDArray[np.bytes_] | None = None,
+    groups: Groups | None = None,
     prevalence: float | None = None,
 ) -> dict[str, Any]:
     """All metrics of one split, ready for JSON. Metrics that need both classes are None, with a note, if one is missing.
@@ -69,40 +70,36 @@ def evaluate_predictions(
     [examples]; without them, each example is of another. prevalence: for which the predictive values are given too.
     """
     counts = np.bincount(labels, minlength=2)
-    both = bool(counts.all())
     members = members_of(groups, len(labels))
     reliability = Reliability(probabilities, labels, (probabilities - labels) ** 2)
-    points = {name: _Point(labels, probabilities, at, prevalence) for name, at in (("own", threshold), ("half", HALF))}
+    own, half = (_Point(labels, probabilities, at, prevalence) for at in (threshold, HALF))
     found = resampled(
         members,
+        own=own.statistics,
+        half=half.statistics,
         areas=Ranking(labels, probabilities).areas,
         loss=means(loss=losses_of(labels, probabilities)),
         reliability=reliability.statistics,
-        **{name: point.statistics for name, point in points.items()},
     )
-    point, at_half = (each.figures(found[name], members) for name, each in points.items())
-    areas = _areas(labels, probabilities, members, found["areas"]) if both else dict.fromkeys(("auroc", "auprc"))
-    calibration = reliability.figures(found["reliability"], members)
-    by_formula = _BY_FORMULA if independent(members) else _BY_BOOTSTRAP
-    intervals = {
-        **point.pop("intervals"),
-        **{name: area and area[1] for name, area in areas.items()},
-        "loss": percentiles(found["loss"]["loss"]),
-        **calibration["intervals"],
+    parts = {
+        "own": own.figures(found["own"], members),
+        "areas": _areas(labels, probabilities, members, found["areas"]),
+        "calibration": reliability.figures(found["reliability"], members),
     }
-    values = {name: area and area[0] for name, area in areas.items()}
+    intervals = {name: interval for part in parts.values() for name, interval in part.pop("intervals").items()}
+    intervals["loss"] = percentiles(found["loss"]["loss"])
     return {
         "examples": len(labels),
         "patients": int(members.max()) + 1,
         "prevalence": float(counts[1] / counts.sum()),
         "loss": binary_cross_entropy(labels, probabilities),
-        **{name: calibration[name] for name in ("brier", "ece")},
-        **point,
-        **values,
+        **{name: parts["calibration"][name] for name in ("brier", "ece")},
+        **parts["own"],
+        **parts["areas"],
         "majority_class_accuracy": float(counts.max() / counts.sum()),
-        "intervals": {**intervals, "level": 0.95, "methods": {**by_formula, **_ALWAYS}},
-        "at_threshold_0.5": at_half,
-        "notes": _notes(counts, values["auroc"]),
+        "intervals": {**intervals, "level": 0.95, "methods": _methods(members)},
+        "at_threshold_0.5": half.figures(found["half"], members),
+        "notes": _notes(counts, parts["areas"]["auroc"]),
     }
 
 
@@ -110,7 +107,7 @@ def operating_point(
     labels: Labels,
     probabilities: Probabilities,
     threshold: float,
-    groups: npt.NDArray[np.bytes_] | None = None,
+    groups: Groups | None = None,
     prevalence: float | None = None,
 ) -> dict[str, Any]:
     """The figures that depend on a threshold, their intervals and the confusion matrix (rows true, columns predicted) where
@@ -176,16 +173,24 @@ def losses_of(labels: Labels, probabilities: Probabilities) -> Floats:
 
 def _areas(
     labels: Labels, probabilities: Probabilities, members: Members, found: Mapping[str, Floats]
-) -> dict[str, tuple[float, Interval | None]]:
-    """Each area and its interval."""
+) -> dict[str, Any]:
+    """The areas and their intervals; None if a class is missing."""
+    if labels.min() == labels.max():
+        return {"auroc": None, "auprc": None, "intervals": {"auroc": None, "auprc": None}}
     auroc = float(roc_auc_score(labels, probabilities))
     auprc = float(average_precision_score(labels, probabilities))
+    intervals = {name: percentiles(values) for name, values in found.items()}
     if independent(members):
-        return {
-            "auroc": (auroc, auroc_interval(labels, probabilities)),
-            "auprc": (auprc, auprc_interval(auprc, int(labels.sum()))),
+        intervals = {
+            "auroc": auroc_interval(labels, probabilities),
+            "auprc": auprc_interval(auprc, int(labels.sum())),
         }
-    return {name: (value, percentiles(found[name])) for name, value in (("auroc", auroc), ("auprc", auprc))}
+    return {"auroc": auroc, "auprc": auprc, "intervals": intervals}
+
+
+def _methods(members: Members) -> dict[str, str]:
+    """How the intervals were made."""
+    return {**(_BY_FORMULA if independent(members) else _BY_BOOTSTRAP), **_ALWAYS}
 
 
 def _defined(value: Floats) -> float | None:

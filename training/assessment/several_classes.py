@@ -17,7 +17,15 @@ import numpy.typing as npt
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from schemas.labels import UNCERTAIN
-from training.assessment.bootstrap import Members, independent, members_of, percentiles, proportion_interval, resampled
+from training.assessment.bootstrap import (
+    Groups,
+    Members,
+    independent,
+    members_of,
+    percentiles,
+    proportion_interval,
+    resampled,
+)
 from training.assessment.metrics import BOOTSTRAP, evaluate_predictions, losses_of
 from training.assessment.weighted import Floats, Labels, Probabilities, Ranking, Statistics, means
 from training.task import BINARY, MULTICLASS, MULTILABEL, Task
@@ -48,7 +56,7 @@ def evaluate_classes(
     probabilities: Probabilities,
     thresholds: list[float],
     task: Task,
-    groups: npt.NDArray[np.bytes_] | None = None,
+    groups: Groups | None = None,
 ) -> dict[str, Any]:
     """All metrics of one split, ready for JSON. Those of a class that has only positive or only negative examples are
     None, and the averages leave it out.
@@ -58,19 +66,6 @@ def evaluate_classes(
     """
     columns = list(one_vs_rest(labels, task))
     members = members_of(groups, len(labels))
-    per_class = {}
-    for index, (name, (of_class, certain)) in enumerate(zip(task.classes, columns, strict=True)):
-        figures = None
-        if certain.any():
-            patients = None if groups is None else groups[certain]
-            figures = evaluate_predictions(
-                of_class[certain], probabilities[certain, index], thresholds[index], patients
-            )
-        per_class[name] = {
-            "positives": int(of_class[certain].sum()),
-            "threshold": thresholds[index],
-            "figures": figures,
-        }
     defined = [index for index, (of_class, certain) in enumerate(columns) if has_both(of_class[certain])]
     undefined = [name for index, name in enumerate(task.classes) if index not in defined]
     whole = (
@@ -84,11 +79,19 @@ def evaluate_classes(
         "task": task.kind,
         **whole,
         **_averages([columns[index] for index in defined], probabilities[:, defined], members),
-        "per_class": per_class,
+        "per_class": {
+            name: _one_class(of_class[certain], probabilities[certain, index], thresholds[index], members[certain])
+            for index, (name, (of_class, certain)) in enumerate(zip(task.classes, columns, strict=True))
+        },
         "notes": [
             f"no area for {name}: the split has only positive or only negative examples of it" for name in undefined
         ],
     }
+
+
+def _one_class(labels: Labels, probabilities: Probabilities, threshold: float, members: Members) -> dict[str, Any]:
+    figures = evaluate_predictions(labels, probabilities, threshold, members) if len(labels) else None
+    return {"positives": int(labels.sum()), "threshold": threshold, "figures": figures}
 
 
 def _multiclass(labels: Labels, probabilities: Probabilities, members: Members) -> dict[str, Any]:
