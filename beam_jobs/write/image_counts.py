@@ -12,12 +12,13 @@ The records do not show what the files were like. So the page keeps that part of
 import json
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from beam_jobs.elements import ShardResult
-from schemas.labels import Label, positives
+from schemas.labels import positives
 from schemas.pixels.sniff import FORMATS
 
 PAGE = "dataset.html"
@@ -34,7 +35,6 @@ COLUMNS = ASPECT.stop
 FILE = slice(FORMAT.start, COLUMNS)  # what only the file shows
 
 _FORMAT_INDEX = {name: index for index, name in enumerate(FORMATS)}
-_PIXELS_AT_ONCE = 1 << 16  # bincount takes eight bytes for each
 _BEGINS, _ENDS = b"<!-- of shards, for --retry_quarantine: ", b" -->"
 
 Counts = NDArray[np.int64]
@@ -43,9 +43,9 @@ Counts = NDArray[np.int64]
 def counts_of_pixels(image: NDArray[np.uint8]) -> Counts:
     """int64 [COLUMNS] with the gray levels of a uint8 [height, width, channels] image, in pixels of its first channel (the
     others repeat it)."""
-    levels, pixels = np.zeros(256, np.int64), image[:, :, 0].reshape(-1)
-    for start in range(0, len(pixels), _PIXELS_AT_ONCE):
-        levels += np.bincount(pixels[start : start + _PIXELS_AT_ONCE], minlength=256)
+    from PIL import Image  # here, because the flags are parsed without it
+
+    levels = np.array(Image.fromarray(image[:, :, 0]).histogram())  # for large images a third of the time of bincount
     counts = np.zeros(COLUMNS, np.int64)
     counts[GRAY] = levels.reshape(GRAY_BINS, -1).sum(1)
     return counts
@@ -66,12 +66,15 @@ def empty_table(classes: int) -> Counts:
     return np.zeros((classes + 2 if classes <= MOST_CLASSES else 1, COLUMNS), np.int64)
 
 
-def add(table: Counts, counts: Counts, label: Label) -> None:
-    """Adds the counts of one image with this label to the rows of the table that it belongs to."""
-    table[0] += counts
-    if len(table) > 1:
-        for row in [1 + index for index in positives(label)] or [-1]:
-            table[row] += counts
+def table_of(by_label: Mapping[Any, Counts], classes: int) -> Counts:
+    """The table of images whose counts are added up by Label."""
+    table = empty_table(classes)
+    for label, counts in by_label.items():
+        table[0] += counts
+        if len(table) > 1:
+            for row in [1 + index for index in positives(label)] or [-1]:
+                table[row] += counts
+    return table
 
 
 def packed(table: Counts) -> bytes:

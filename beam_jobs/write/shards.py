@@ -28,10 +28,10 @@ from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.settings.id_key import id_key
 from beam_jobs.storage import storage
 from beam_jobs.write import reuse
-from beam_jobs.write.image_counts import add, empty_table, packed, unpacked
+from beam_jobs.write.image_counts import Counts, packed, table_of, unpacked
 from beam_jobs.write.images import convert_all
 from schemas.dataset import Shard
-from schemas.labels import positives
+from schemas.labels import Label, positives
 from schemas.shard_name import ShardName
 
 _AT_ONCE = 2
@@ -200,7 +200,7 @@ def _write(
     digest, crc = hashlib.sha256(), google_crc32c.Checksum()
     signatures: list[bytes] = []
     ids: list[str] = []
-    counts = empty_table(len(plan.classes))
+    counts: dict[Label, Counts] = {}
     with storage.writing(storage.join(work, str(name))), storage.new_file(work) as file:
         for outcome in outcomes:
             if isinstance(outcome, Quarantined):
@@ -213,7 +213,8 @@ def _write(
                 crc.update(outcome.record)
                 for index in positives(outcome.label):
                     labels[index] += 1
-                add(counts, outcome.counts, outcome.label)
+                if counts.setdefault(outcome.label, outcome.counts) is not outcome.counts:
+                    counts[outcome.label] += outcome.counts
                 notes.update(outcome.notes)
                 signatures.append(outcome.signature)
                 ids.append(outcome.id)
@@ -221,5 +222,5 @@ def _write(
         storage.keep(file, shard_in_work(work, shard))
     bad = {entry.uri for entry in quarantined}
     inputs = _inputs_hash([reference for reference in references if reference.source.uri not in bad], plan, config)
-    blobs = packed(counts), hashed(signatures, ids).tobytes()
+    blobs = packed(table_of(counts, len(plan.classes))), hashed(signatures, ids).tobytes()
     return ShardResult(name.split, name.index, shard, tuple(quarantined), dict(skipped), dict(notes), inputs, *blobs)

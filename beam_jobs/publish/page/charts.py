@@ -26,7 +26,8 @@ def chart(
     return (
         f"<figure><figcaption>{escape(title)}</figcaption>"
         f'<svg viewBox="0 0 {_WIDTH} {base + _TEXT + 4}" role="img" aria-label="{escape(title)}">'
-        f'<text x="0" y="11">{share(*scale)}</text>'
+        # In the middle, where no line goes above the top.
+        f'<text x="{_WIDTH // 2}" y="11" text-anchor="middle">{share(*scale)}</text>'
         f'<path class="axis" d="M0,{_TOP}H{_WIDTH}M0,{base}H{_WIDTH}"/>{paths}{texts}</svg></figure>'
     )
 

@@ -64,10 +64,10 @@ def files_read(manifest: Manifest, tables: Tables) -> Iterator[str]:
             f"{unknown:,} images are not counted here: --retry_quarantine took them from a data set without such counts."
         )
     rows = (
-        (line.name, line.split, f"{sum(line.counts):,}", _formats(line.formats), _usual(line.counts), line.difference)
+        (line.name, line.split, _formats(line.formats), f"{sum(line.counts):,}", _usual(line.counts), line.difference)
         for line in _lines(manifest, tables, SIDE)
     )
-    yield table(("", "split", "files", "formats", "longer side", f"differs from {first}"), rows, texts=2)
+    yield table(("", "split", "formats", "files", "longer side", f"differs from {first}"), rows, texts=3)
     yield paragraph(f"The longer side, in pixels, is given for the middle 90% of the files. {_differs('files', first)}")
     yield heading("Longer side, in pixels", 3)
     yield from _charts(manifest, tables, SIDE, _SIDE_TICKS)

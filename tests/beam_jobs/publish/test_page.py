@@ -136,10 +136,10 @@ def test_the_gray_levels_are_those_of_the_records(dataset: Path) -> None:
 def test_the_files_are_those_that_were_read(dataset: Path) -> None:
     rows = page_of(dataset).rows["Files read"][1:]
     for split in ("train", "validation", "test"):
-        assert ["all images", split, "21", "jpeg 8, png 12, dicom 1"] in [row[:4] for row in rows]
-        assert [ODD, split, "12", "png 12", "96 to 127"] in [row[:5] for row in rows]
+        assert ["all images", split, "jpeg 8, png 12, dicom 1", "21"] in [row[:4] for row in rows]
+        assert [ODD, split, "png 12", "12", "96 to 127"] in [row[:5] for row in rows]
         # The middle 90% of nine files are all nine: the DICOM file has 50 pixels, the others 300.
-        assert ["BRIGHT", split, "9", "jpeg 8, dicom 1", "1 to 383"] in [row[:5] for row in rows]
+        assert ["BRIGHT", split, "jpeg 8, dicom 1", "9", "1 to 383"] in [row[:5] for row in rows]
 
 
 def test_quarantined_images_are_named_by_id(raw: Path, dataset: Path) -> None:
@@ -209,7 +209,7 @@ def test_images_with_several_labels_count_for_each(tmp_path: Path, convert: Conv
     raw, table, _ = several_labels(tmp_path)
     assert convert(raw, tmp_path / "out", "--manifest", table, "--image_size", 16).code == 0
     page, manifest = page_of(tmp_path / "out"), manifest_of(tmp_path / "out")
-    files = {tuple(row[:2]): row[2] for row in page.rows["Files read"][1:]}
+    files = {tuple(row[:2]): row[3] for row in page.rows["Files read"][1:]}
     for split, content in manifest["splits"].items():
         labels = [example.label for example in all_examples(tmp_path / "out")[split]]
         expected = {"all images": content["examples"], **content["labels"], "(no class)": labels.count((0, 0, 0))}
@@ -224,9 +224,9 @@ def test_many_classes_are_counted_but_not_drawn(tmp_path: Path, convert: Convert
     assert convert(raw, tmp_path / "out", "--image_size", 8).code == 0
     page = page_of(tmp_path / "out")
     assert ["44", "2", "2.2%", "0", "0.0%", "2", "2.2%"] in page.rows["Images by split and class"]
-    assert [row[:3] for row in page.rows["Files read"][1:]] == [
-        ["all images", "train", "90"],
-        ["all images", "validation", "1"],
+    assert [row[:4] for row in page.rows["Files read"][1:]] == [
+        ["all images", "train", "png 90", "90"],
+        ["all images", "validation", "png 1", "1"],
     ]
 
 

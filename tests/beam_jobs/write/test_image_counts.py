@@ -15,13 +15,13 @@ from beam_jobs.write.image_counts import (
     MOST_CLASSES,
     SIDE,
     SIDES,
-    add,
     comment,
     counts_of_file,
     counts_of_pixels,
     empty_table,
     of_shards,
     packed,
+    table_of,
     unpacked,
 )
 from schemas.dataset import Shard
@@ -61,20 +61,14 @@ def test_a_file_counts_once_as_a_format_a_side_and_an_aspect(
 
 
 def test_an_image_counts_for_each_of_its_findings() -> None:
-    table = empty_table(3)
-    for label in ((1, 0, 1), (0, 0, 0), (2, 1, 0)):
-        add(table, np.ones(COLUMNS, np.int64), label)
-    assert table[:, 0].tolist() == [3, 1, 1, 1, 1]  # all, the classes, and without a class
-    of_classes = empty_table(2)
-    for index in (0, 1, 1):
-        add(of_classes, np.ones(COLUMNS, np.int64), index)
-    assert of_classes[:, 0].tolist() == [3, 1, 2, 0]
+    one = np.ones(COLUMNS, np.int64)
+    findings = {(1, 0, 1): one, (0, 0, 0): 2 * one, (2, 1, 0): 4 * one}
+    assert table_of(findings, 3)[:, 0].tolist() == [7, 1, 4, 1, 2]  # all, the classes, and without a class
+    assert table_of({0: one, 1: 2 * one}, 2)[:, -1].tolist() == [3, 1, 2, 0]
 
 
 def test_many_classes_are_not_told_apart() -> None:
-    table = empty_table(MOST_CLASSES + 1)
-    add(table, np.ones(COLUMNS, np.int64), MOST_CLASSES)
-    assert table[:, 0].tolist() == [1]
+    assert table_of({MOST_CLASSES: np.ones(COLUMNS, np.int64)}, MOST_CLASSES + 1)[:, 0].tolist() == [1]
     assert len(empty_table(MOST_CLASSES)) == MOST_CLASSES + 2
 
 
