@@ -7,6 +7,7 @@ import sys
 import types
 from collections.abc import Callable
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -254,31 +255,37 @@ class Tensor(np.ndarray[Any, Any]):
         return self.astype(np.int64)
 
 
-@pytest.fixture
-def torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyTorch, or a stand-in with NumPy: PyTorch is not in the environment of the tests, because it takes gigabytes."""
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        made: Any = types.ModuleType("torch")
-        made.from_numpy = lambda array: array.view(Tensor)
-        made.tensor = lambda value: np.array(value).view(Tensor)
+def torch_stand_in() -> Any:
+    """PyTorch is not in the environment of the tests, because it takes gigabytes."""
+    made: Any = types.ModuleType("torch")
+    made.from_numpy = lambda array: array.view(Tensor)
+    made.tensor = lambda value: np.array(value).view(Tensor)
 
-        def batches(pairs: Any, batch_size: int, shuffle: bool) -> list[Any]:
-            columns = pairs if isinstance(pairs, tuple) else [np.stack(column) for column in zip(*pairs, strict=True)]
-            return [
-                [column[at : at + batch_size] for column in columns] for at in range(0, len(columns[0]), batch_size)
-            ]
+    def batches(pairs: Any, batch_size: int, shuffle: bool) -> list[Any]:
+        columns = pairs if isinstance(pairs, tuple) else [np.stack(column) for column in zip(*pairs, strict=True)]
+        return [[column[at : at + batch_size] for column in columns] for at in range(0, len(columns[0]), batch_size)]
 
-        made.utils = types.SimpleNamespace(
-            data=types.SimpleNamespace(TensorDataset=lambda *columns: columns, DataLoader=batches)
-        )
-        monkeypatch.setitem(sys.modules, "torch", made)
+    made.utils = types.SimpleNamespace(
+        data=types.SimpleNamespace(TensorDataset=lambda *columns: columns, DataLoader=batches)
+    )
+    return made
+
+
+def run(code: str, title: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Runs the code, and returns the names that it defines."""
+    given: dict[str, Any] = {}
+    with monkeypatch.context() as patch:
+        if title == "PyTorch" and find_spec("torch") is None:  # only now: Keras takes it for PyTorch
+            patch.setitem(sys.modules, "torch", torch_stand_in())
+        exec(code, given)
+    return given
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of TensorFlow Datasets' own imports
 @pytest.mark.parametrize("kind", ["classes", "three channels", "several labels", "source URIs"])
-def test_the_code_on_the_page_loads_every_example(tmp_path: Path, convert: Convert, torch: None, kind: str) -> None:
+def test_the_code_on_the_page_loads_every_example(
+    tmp_path: Path, convert: Convert, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     flags: list[object] = ["--channels", 3] if kind == "three channels" else []
     if kind == "several labels":
         raw, table, _ = several_labels(tmp_path)
@@ -299,8 +306,7 @@ def test_the_code_on_the_page_loads_every_example(tmp_path: Path, convert: Conve
         assert max(map(len, code.splitlines())) <= 140
         if title == "TensorFlow Datasets":
             pytest.importorskip("tensorflow_datasets", exc_type=ImportError)
-        given: dict[str, Any] = {}
-        exec(code.replace("FOLDER", str(folder)), given)
+        given = run(code.replace("FOLDER", str(folder)), title, monkeypatch)
         batches = [[np.asarray(part) for part in batch] for batch in given["train"]]
         assert len(batches[0][0]) == min(32, len(expected))
         images = np.concatenate([images for images, _ in batches])
