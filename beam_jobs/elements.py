@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from schemas.dataset import Shard
 from schemas.labels import CLASS, Label
 from schemas.source import Source
@@ -50,8 +53,8 @@ class Plan:
 
 
 class Quarantined(NamedTuple):
-    """One input that could not be converted, as a line of quarantine.jsonl. checksum: "" if the file could not be read.
-    size: None for a missing file."""
+    """One input that could not be converted, as a line of quarantine.jsonl, and the id that its record would have had.
+    checksum: "" if the file could not be read. size: None for a missing file."""
 
     uri: str
     checksum: str
@@ -60,17 +63,19 @@ class Quarantined(NamedTuple):
     reason: str
     detail: str
     format: str
+    id: str
 
 
 class Converted(NamedTuple):
-    """One input that became a record: the framed bytes, the label, notes to count, the id and the signature of the
-    pixels."""
+    """One input that became a record: the framed bytes, the label, notes to count, the id, the signature of the pixels,
+    and what dataset.html counts (write/image_counts.py): int64 [COLUMNS]."""
 
     record: bytes
     label: Label
     notes: tuple[str, ...]
     id: str
     signature: bytes
+    counts: NDArray[np.int64]
 
 
 class Skipped(NamedTuple):
@@ -85,7 +90,7 @@ Outcome: TypeAlias = Converted | Quarantined | Skipped
 @dataclass(frozen=True)
 class ShardResult:
     """A finished shard and the outcomes of its inputs. `inputs`: a hash of the inputs that were not quarantined.
-    `signatures`: the signatures of the records, as crowds.HASHED rows."""
+    `counts`: the table of write/image_counts.py. `signatures`: the signatures of the records, as crowds.HASHED rows."""
 
     split: str
     index: int
@@ -94,11 +99,13 @@ class ShardResult:
     skipped: dict[str, int]
     notes: dict[str, int]
     inputs: str
+    counts: bytes
     signatures: bytes = b""
 
     def to_json(self) -> str:
         """The text of the small file that marks a shard as finished."""
-        return json.dumps({**asdict(self), "signatures": base64.b64encode(self.signatures).decode()})
+        packed = {name: base64.b64encode(getattr(self, name)).decode() for name in ("counts", "signatures")}
+        return json.dumps({**asdict(self), **packed})
 
     @classmethod
     def from_json(cls, text: str) -> "ShardResult":
@@ -113,5 +120,6 @@ class ShardResult:
             skipped=content["skipped"],
             notes=content["notes"],
             inputs=content["inputs"],
+            counts=base64.b64decode(content["counts"]),
             signatures=base64.b64decode(content["signatures"]),
         )

@@ -82,4 +82,5 @@ def _most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
 def quarantine_lines(results: Iterable[ShardResult]) -> str:
     """One JSON object per line, sorted by URI. Line breaks and quotes in names are escaped."""
     entries = sorted((entry for result in results for entry in result.quarantined), key=lambda entry: entry.uri)
-    return "".join(json.dumps(entry._asdict()) + "\n" for entry in entries)
+    lines = ({name: value for name, value in entry._asdict().items() if name != "id"} for entry in entries)
+    return "".join(json.dumps(line) + "\n" for line in lines)

@@ -1,7 +1,7 @@
 """Step 5: account for every input, refuse what must not be used, and write the manifest last, as releases.py allows."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from beam_jobs.elements import Plan, ShardResult
@@ -10,12 +10,14 @@ from beam_jobs.leakage.near_duplicates import Found
 from beam_jobs.leakage.reported_pairs import LEAKAGE, reported_pairs
 from beam_jobs.passing import status
 from beam_jobs.publish.gate import account, gate, quarantine_lines
+from beam_jobs.publish.page.page import dataset_page
 from beam_jobs.publish.preview import contact_sheet, preview_images
 from beam_jobs.publish.releases import Release, announce, check_turn, claim, published_by_another
 from beam_jobs.reading.manifest import read_manifest
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
 from beam_jobs.write import reuse
+from beam_jobs.write.image_counts import PAGE
 from beam_jobs.write.shards import shard_in_work
 from schemas.dataset import MANIFEST, Manifest
 from schemas.interchange import interchange_files
@@ -50,6 +52,19 @@ def read_leakage(folder: str) -> Mapping[str, Any]:
     return content
 
 
+def _companions(
+    manifest: Manifest, results: list[ShardResult], leaks: Mapping[str, Any], config: ConvertConfig, release: Release
+) -> Iterator[tuple[str, bytes]]:
+    """The names and contents of the files beside the manifest and the shards, which are in place."""
+    for name, text in interchange_files(manifest, release.prefix).items():
+        yield name, text.encode()
+    yield LEAKAGE, f"{json.dumps(leaks, indent=1)}\n".encode()
+    yield reuse.REUSE, reuse.reuse_json(config.fingerprint(), results).encode()
+    yield reuse.QUARANTINE, quarantine_lines(results).encode()
+    yield "preview.png", contact_sheet(preview_images(manifest, config.output))
+    yield PAGE, dataset_page(manifest, results, leaks).encode()
+
+
 def _write(
     manifest: Manifest,
     results: list[ShardResult],
@@ -57,9 +72,6 @@ def _write(
     config: ConvertConfig,
     release: Release,
 ) -> None:
-    def put(name: str, content: bytes) -> None:
-        storage.write_bytes(storage.join(config.output, name), content, staging=release.work)
-
     quarantine = quarantine_lines(results).encode()
     target = storage.join(config.output, MANIFEST)
     before = storage.stat(target, MANIFEST)
@@ -74,12 +86,8 @@ def _write(
     check_turn(read_manifest(config.output), config, release)
     for result in results:
         storage.move(shard_in_work(release.work, result.shard), storage.join(config.output, result.shard.file))
-    for name, text in interchange_files(manifest, release.prefix).items():
-        put(name, text.encode())
-    put(LEAKAGE, f"{json.dumps(leaks, indent=1)}\n".encode())
-    put(reuse.REUSE, reuse.reuse_json(config.fingerprint(), results).encode())
-    put(reuse.QUARANTINE, quarantine)
-    put("preview.png", contact_sheet(preview_images(manifest, config.output)))
+    for name, content in _companions(manifest, results, leaks, config, release):
+        storage.write_bytes(storage.join(config.output, name), content, staging=release.work)
     try:
         storage.write_bytes(
             target, manifest.to_json().encode(), over=before.version if before else 0, staging=release.work

@@ -14,6 +14,7 @@ from beam_jobs.leakage.signature import signatures
 from beam_jobs.passing import status
 from beam_jobs.settings.config import ConvertConfig, most_bytes
 from beam_jobs.storage import storage
+from beam_jobs.write.image_counts import counts_of_file, counts_of_pixels
 from schemas.decoders.pool import BATCH_BYTES, BATCH_IMAGES, cores
 from schemas.decoders.process import Answer
 from schemas.errors import JobFailed, one_line
@@ -129,7 +130,8 @@ def _outcome(
     suffix = PurePosixPath(source.path).suffix.lower()
     mislabelled = suffix in _IMAGE_SUFFIXES and suffix not in FORMATS[image.format].suffixes
     notes = (*image.notes, *(("mislabelled",) if mislabelled else ()))
-    return Converted(record, label, notes, reference.id, next(signed))
+    counts = counts_of_pixels(image.pixels) + counts_of_file(image.format, image.size)
+    return Converted(record, label, notes, reference.id, next(signed), counts)
 
 
 def _quarantined(
@@ -138,4 +140,5 @@ def _quarantined(
     source = reference.source
     read = "" if data is None else f"md5:{hashlib.md5(data, usedforsecurity=False).hexdigest()}"
     size = source.size if source.size >= 0 else None
-    return Quarantined(source.uri, source.checksum or read, size, stage, reason, one_line(detail), seen_format)
+    detail = one_line(detail)
+    return Quarantined(source.uri, source.checksum or read, size, stage, reason, detail, seen_format, reference.id)

@@ -21,6 +21,7 @@ from beam_jobs.reading.manifest import require_manifest
 from beam_jobs.reading.shards import ShardReader
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
+from beam_jobs.write.image_counts import PAGE, Counts, counts_of_pixels, empty_table, of_shards
 from schemas.dataset import Manifest, Shard, check_name
 from schemas.errors import UsageError
 from schemas.example import frame_record
@@ -51,11 +52,13 @@ _KEPT = (
 
 
 class OldShard(NamedTuple):
-    """A published shard, and the counts of its inputs that did not become records."""
+    """A published shard, the counts of its inputs that did not become records, and what the page of the data set counted
+    in the files of those that did (zeros if the data set has no such page)."""
 
     shard: Shard
     skipped: Mapping[str, int]
     notes: Mapping[str, int]
+    counts: Counts
 
 
 class OldDataset(NamedTuple):
@@ -68,12 +71,13 @@ class OldDataset(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """A record of an old shard: its id, framed bytes, label and signature."""
+    """A record of an old shard: its id, framed bytes, label and signature, and the counts of its pixels."""
 
     id: str
     record: bytes
     label: Label
     signature: bytes
+    counts: Counts
 
 
 def parse_with_settings(parser: argparse.ArgumentParser, argv: list[str], dataset: str) -> argparse.Namespace:
@@ -145,15 +149,28 @@ def read_old_dataset(folder: str) -> OldDataset:
 
 def _old_dataset(folder: str, manifest: Manifest, content: Any, quarantined: list[Any]) -> OldDataset:
     published = {shard.file: shard for split in manifest.splits for shard in manifest.shards(split)}
+    counted, unknown = _counts_of_files(folder, manifest), empty_table(len(manifest.classes))
+
+    def old_shard(file: str, skipped: Mapping[str, int], notes: Mapping[str, int]) -> OldShard:
+        return OldShard(published[file], dict(skipped), dict(notes), counted.get(file, unknown))
+
     return OldDataset(
         folder,
         content["fingerprint"],
         frozenset(entry["uri"] for entry in quarantined),
         {
-            inputs: OldShard(published[entry["file"]], dict(entry["skipped"]), dict(entry["notes"]))
+            inputs: old_shard(entry["file"], entry["skipped"], entry["notes"])
             for inputs, entry in content["shards"].items()
         },
     )
+
+
+def _counts_of_files(folder: str, manifest: Manifest) -> Mapping[str, Counts]:
+    try:
+        page = storage.read_bytes(storage.join(folder, PAGE))
+    except FileNotFoundError:  # of an earlier release
+        return {}
+    return of_shards(page, len(manifest.classes))
 
 
 def kept_records(folder: str, old: OldShard, image: PixelSettings) -> Iterator[Kept] | None:
@@ -171,7 +188,7 @@ def kept_records(folder: str, old: OldShard, image: PixelSettings) -> Iterator[K
 def _records(data: bytes, image: PixelSettings) -> Iterator[Kept]:
     for record, example in ShardReader(io.BytesIO(data), image.shape).records():
         (signed,) = signatures([example.image], image.letterboxed)
-        yield Kept(example.id, frame_record(record), example.label, signed)
+        yield Kept(example.id, frame_record(record), example.label, signed, counts_of_pixels(example.image))
 
 
 def reuse_json(fingerprint: str, results: Iterable[ShardResult]) -> str:

@@ -28,9 +28,10 @@ from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.settings.id_key import id_key
 from beam_jobs.storage import storage
 from beam_jobs.write import reuse
+from beam_jobs.write.image_counts import Counts, packed, table_of, unpacked
 from beam_jobs.write.images import convert_all
 from schemas.dataset import Shard
-from schemas.labels import positives
+from schemas.labels import Label, positives
 from schemas.shard_name import ShardName
 
 _AT_ONCE = 2
@@ -129,6 +130,7 @@ def _finished(mark: str, work: str, config: ConvertConfig) -> ShardResult | None
     try:
         result = ShardResult.from_json(storage.read_bytes(mark).decode())
         np.frombuffer(result.signatures, HASHED)
+        unpacked(result.counts, len(result.shard.label_counts))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     if not result.shard.crc32c:  # of an earlier release
@@ -163,6 +165,7 @@ def _retried(
     result = _write(name, references, outcomes, plan, config, work)
     return replace(
         result,
+        counts=packed(unpacked(result.counts, len(plan.classes)) + found.counts),
         skipped=dict(collections.Counter(result.skipped) + collections.Counter(found.skipped)),
         notes=dict(collections.Counter(result.notes) + collections.Counter(found.notes)),
     )
@@ -178,7 +181,7 @@ def merge(
         if reference.id in retried:
             yield next(converted)
         elif record is not None and record.id == reference.id:
-            yield Converted(record.record, record.label, (), record.id, record.signature)
+            yield Converted(record.record, record.label, (), record.id, record.signature, record.counts)
             record = next(kept, None)
 
 
@@ -197,6 +200,7 @@ def _write(
     digest, crc = hashlib.sha256(), google_crc32c.Checksum()
     signatures: list[bytes] = []
     ids: list[str] = []
+    counts: dict[Label, Counts] = {}
     with storage.writing(storage.join(work, str(name))), storage.new_file(work) as file:
         for outcome in outcomes:
             if isinstance(outcome, Quarantined):
@@ -209,6 +213,8 @@ def _write(
                 crc.update(outcome.record)
                 for index in positives(outcome.label):
                     labels[index] += 1
+                if counts.setdefault(outcome.label, outcome.counts) is not outcome.counts:
+                    counts[outcome.label] += outcome.counts
                 notes.update(outcome.notes)
                 signatures.append(outcome.signature)
                 ids.append(outcome.id)
@@ -216,5 +222,5 @@ def _write(
         storage.keep(file, shard_in_work(work, shard))
     bad = {entry.uri for entry in quarantined}
     inputs = _inputs_hash([reference for reference in references if reference.source.uri not in bad], plan, config)
-    blob = hashed(signatures, ids).tobytes()
-    return ShardResult(name.split, name.index, shard, tuple(quarantined), dict(skipped), dict(notes), inputs, blob)
+    blobs = packed(table_of(counts, len(plan.classes))), hashed(signatures, ids).tobytes()
+    return ShardResult(name.split, name.index, shard, tuple(quarantined), dict(skipped), dict(notes), inputs, *blobs)

@@ -29,8 +29,8 @@ READY = b"ready"
 # answered with READY once everything that the task needs is loaded.
 REQUEST, LENGTH = struct.Struct("<II"), struct.Struct("<Q")
 # An answer is its kind, the index of the reason or the notes as bits, the index of the format, and the length of what
-# follows: pixels, or a UTF-8 text for people.
-ANSWER = struct.Struct("<BBBI")
+# follows: the size in the file (width, height) and the pixels, or a UTF-8 text for people.
+ANSWER, SIZE = struct.Struct("<BBBI"), struct.Struct("<II")
 DECODED, REJECTED, SKIPPED = range(3)
 REASONS, SKIP_REASONS, SEEN_FORMATS = tuple(Reason), tuple(SkipReason), (*FORMATS, "unknown")
 MOST_DETAIL = 2000  # bytes
@@ -93,7 +93,7 @@ def _answer(decode: Callable[[bytes, ImageSettings], Decoded], data: bytes, sett
     except ImageSkipped as error:
         return _frame(SKIPPED, SKIP_REASONS.index(error.reason), error.format, b"")
     notes = sum(1 << NOTES.index(note) for note in image.notes)
-    return _frame(DECODED, notes, image.format, image.pixels.tobytes())
+    return _frame(DECODED, notes, image.format, SIZE.pack(*image.size) + image.pixels.tobytes())
 
 
 def _frame(kind: int, what: int, format: str, content: bytes) -> bytes:

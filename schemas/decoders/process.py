@@ -16,7 +16,7 @@ import numpy as np
 from schemas.decoders import child
 from schemas.errors import JobFailed, one_line
 from schemas.pixels.rejection import NOTES, Decoded, ImageRejected, ImageSkipped
-from schemas.pixels.settings import PixelSettings
+from schemas.pixels.settings import ImageSettings
 
 # The environment variables that Python and its libraries need to start at all and to compute the same. None is a
 # credential.
@@ -69,16 +69,19 @@ class DecoderProcess:
         except TimeoutError as error:
             raise ProcessLost("takes no images") from error
 
-    def receive(self, settings: PixelSettings, seconds: float) -> Answer:
+    def receive(self, settings: ImageSettings, seconds: float) -> Answer:
         """The next answer. Raises ProcessLost if it is invalid, TimeoutError if it is late, or OSError."""
         self._until = time.monotonic() + seconds + GRACE_SECONDS
         kind, what, format, length = child.ANSWER.unpack(self._exactly(child.ANSWER.size))
         pixels = settings.image_size**2 * settings.channels
         seen = child.SEEN_FORMATS[format] if format < len(child.SEEN_FORMATS) else None
-        if kind == child.DECODED and seen and length == pixels and what < 1 << len(NOTES):
+        if kind == child.DECODED and seen and length == child.SIZE.size + pixels and what < 1 << len(NOTES):
             notes = tuple(note for bit, note in enumerate(NOTES) if what >> bit & 1)
-            image = np.frombuffer(self._exactly(length), np.uint8).reshape(settings.shape)
-            return Decoded(image, seen, notes)
+            content = self._exactly(length)
+            width, height = child.SIZE.unpack_from(content)
+            if 0 < width * height <= settings.max_pixels:
+                image = np.frombuffer(content, np.uint8, offset=child.SIZE.size).reshape(settings.shape)
+                return Decoded(image, seen, notes, (width, height))
         if kind == child.REJECTED and seen and length <= child.MOST_DETAIL and what < len(child.REASONS):
             detail = one_line(self._exactly(length).decode("utf-8", "replace"))
             return ImageRejected(child.REASONS[what], detail, seen)

@@ -47,7 +47,7 @@ def decode(data: bytes, settings: ImageSettings, stored_values: "StoredValues | 
     admission = Admission(settings)
     try:
         gray = _read(data, format, settings, admission, stored_values)
-        return Decoded(tensor_of(gray, settings), format, gray.notes)
+        return Decoded(tensor_of(gray, settings), format, gray.notes, admission.size)
     except ImageSkipped:
         raise
     except ImageRejected as rejected:

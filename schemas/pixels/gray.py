@@ -30,11 +30,13 @@ class Admit(Protocol):
 
 
 class Admission:
-    """The Admit of one image. `pixels`: the greatest number of pixels that it has admitted."""
+    """The Admit of one image. `pixels`: the greatest number of pixels that it has admitted. `size`: the width and height
+    that it admitted first, which are those of the image; a reader may also ask about a tile."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.pixels = 0
+        self.size = (0, 0)
 
     def __call__(self, width: int, height: int) -> None:
         size, limits = f"{width}x{height}", self._limits
@@ -44,6 +46,7 @@ class Admission:
             raise ImageRejected(Reason.TOO_SMALL, f"{size}; the shorter side needs {SMALLEST_SIDE}")
         if max(width, height) > limits.max_aspect * min(width, height):
             raise ImageRejected(Reason.BAD_ASPECT, f"{size} is longer than {limits.max_aspect:g}:1")
+        self.size = self.size if self.pixels else (width, height)
         self.pixels = max(self.pixels, width * height)
 
 

@@ -12,11 +12,13 @@ NOTES = (NO_FILE_META, NO_USABLE_WINDOW)  # remarks about images that are used; 
 
 
 class Decoded(NamedTuple):
-    """`pixels`: uint8 [H, W, C]. `format`: one of sniff.FORMATS. `notes`: some of NOTES."""
+    """`pixels`: uint8 [H, W, C]. `format`: one of sniff.FORMATS. `notes`: some of NOTES. `size`: width and height in the
+    file, in pixels."""
 
     pixels: NDArray[np.uint8]
     format: str
     notes: tuple[str, ...]
+    size: tuple[int, int]
 
 
 class Reason(str, Enum):

@@ -32,6 +32,7 @@ PUBLISHED = {"manifest.json", "dataset_info.json", "features.json", "label.label
     "leakage.json",
     "reuse.json",
     "preview.png",
+    "dataset.html",
 }
 
 

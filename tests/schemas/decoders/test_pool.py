@@ -1,5 +1,6 @@
 """The pool gives the same results as decoding in this process, and survives images that would end this process."""
 
+import io
 import socket
 import sys
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from schemas.decoders import process
 from schemas.decoders.pool import DecoderPool
@@ -25,14 +27,26 @@ from tests.beam_jobs.standin_words import (
     SWELL,
 )
 from tests.schemas.decoders.conftest import SETTINGS, here, said
-from tests.schemas.image_files import GOOD, REJECTED, png_of_size
-from tests.schemas.pictures import picture
+from tests.schemas.dicom_files import dicom_file, encapsulated
+from tests.schemas.image_files import GOOD, REJECTED, oriented, png_of_size
+from tests.schemas.pictures import picture, saved, scene
 
 
 def test_every_kind_of_file_has_the_same_outcome_as_in_this_process() -> None:
     files = [make() for make in GOOD.values()] + [make() for make, _ in REJECTED.values()]
     with DecoderPool(1) as pool:
         assert [said(answer) for answer in pool.decode(files, SETTINGS)] == [here(data) for data in files]
+
+
+def test_the_size_of_a_file_comes_back_with_its_pixels() -> None:
+    image = Image.fromarray(scene(30, 50))
+    files = [saved(image, format) for format in ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")]
+    files += [oriented("JPEG", 6), dicom_file(scene(30, 50)), encapsulated(saved(image, "JPEG"), Rows=30, Columns=50)]
+    with DecoderPool(1) as pool:
+        answers = pool.decode(files, SETTINGS)
+    sizes = [answer.size for answer in answers if isinstance(answer, Decoded)]
+    with Image.open(io.BytesIO(oriented("JPEG", 6))) as turned:
+        assert sizes == [(50, 30)] * 6 + [turned.size] + [(50, 30)] * 2
 
 
 def test_each_batch_has_its_own_settings(pool: DecoderPool) -> None:

@@ -1,0 +1,1 @@
+"""dataset.html, the page of a data set for people."""
