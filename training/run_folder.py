@@ -25,7 +25,7 @@ from schemas.labels import CLASS
 from schemas.pixels.settings import ImageSettings
 from training.assessment.operating_points import YOUDEN, operating_point
 from training.models.networks import build_model
-from training.models.recipes import Recipe
+from training.models.recipes import CONSTANT, Recipe
 from training.task import BINARY, MULTICLASS, MULTILABEL, Task
 
 CONFIG, WEIGHTS, HISTORY, CURVES, LOGS, BACKUP = (
@@ -232,6 +232,11 @@ def write_history(run: str, rows: Sequence[Mapping[str, float]]) -> None:
 
 
 def _check_same(run: str, old: RunConfig, new: RunConfig) -> None:
+    if new.recipe.schedule != CONSTANT and old.recipe.epochs != new.recipe.epochs:
+        raise UsageError(
+            f"--resume: run {run} is for {old.recipe.epochs} epochs, and its learning rate falls to zero by then; "
+            "give the same --epochs"
+        )
     for name in ("recipe", "seed", "mixed_precision", "classes", "label_kind", "image", "data"):
         before, now = getattr(old, name), getattr(new, name)
         if name == "recipe":  # a resumed run may have more epochs

@@ -63,7 +63,15 @@ class Epochs:
         if config.early_stopping and epochs_since_best(done) >= config.early_stopping:
             return
         print(f"cache: {self._cache.kind} ({self._cache.why})")
-        log = RunLog(config.output, place, self._steps, config.early_stopping, self._interruption, self._kept)
+        log = RunLog(
+            config.output,
+            place,
+            self._steps,
+            config.early_stopping,
+            config.recipe.keep,
+            self._interruption,
+            self._kept,
+        )
         progress = Progress(place, config.recipe.epochs, self._steps, self._training.examples, self._waiting)
         self._callbacks = [log, progress]
         if config.profile:

@@ -22,7 +22,7 @@ from training.config import DISK, TrainConfig
 from training.devices.cache import choose_cache
 from training.devices.hardware import Hardware, find_hardware, jit, scope
 from training.fitting.epochs import Epochs
-from training.fitting.run_log import best_epoch
+from training.fitting.run_log import kept_epoch
 from training.models.networks import FLOAT32, build_model, load_pretrained
 from training.models.objective import compile_model
 from training.models.recipes import NO_WEIGHTS
@@ -46,7 +46,7 @@ def train(config: TrainConfig) -> RunConfig:
     best = run.best or {}
     chosen = f"; threshold {run.thresholds[0]:.4f}" if run.task.kind == BINARY else ""
     print(
-        f"best epoch {best['epoch']:.0f} of {config.recipe.epochs}: validation AUC {best['val_auc']:.4f}, "
+        f"{config.recipe.keep} epoch {best['epoch']:.0f} of {config.recipe.epochs}: validation AUC {best['val_auc']:.4f}, "
         f"accuracy {best['val_accuracy']:.4f}{'' if run.task.kind == MULTICLASS else ' at 0.5'}{chosen}"
     )
     again = f" --recipe {config.recipe.source}" if config.recipe.sha256 else ""
@@ -160,7 +160,7 @@ def _finish(config: TrainConfig, run: RunConfig, validation: Split) -> RunConfig
     labels, probabilities, *_ = predict_split(run_folder.best_model(config.output, run), validation)
     run = replace(
         run,
-        best=rows[best_epoch(rows)],
+        best=rows[kept_epoch(rows, config.recipe.keep)],
         threshold=_threshold(run, labels, probabilities),
         calibration={
             "temperature": fit_temperature(labels, probabilities, run.task),

@@ -11,6 +11,7 @@ from schemas.errors import JobFailed
 from training import run_folder
 from training.fitting.checkpoint import Place, restore_checkpoint, write_checkpoint
 from training.fitting.interruption import Interruption, Stopped
+from training.models.recipes import LAST_EPOCH
 
 MONITOR = "val_auc"
 
@@ -20,6 +21,11 @@ Row = dict[str, float]
 def best_epoch(rows: list[Row]) -> int:
     """The index of the epoch with the highest validation AUC. Ties go to the lowest validation loss, then to the first."""
     return max(range(len(rows)), key=lambda index: (rows[index][MONITOR], -rows[index]["val_loss"], -index))
+
+
+def kept_epoch(rows: list[Row], keep: str) -> int:
+    """The index of the epoch whose weights a run keeps."""
+    return len(rows) - 1 if keep == LAST_EPOCH else best_epoch(rows)
 
 
 def epochs_since_best(rows: list[Row]) -> int:
@@ -42,11 +48,12 @@ class RunLog(keras.callbacks.Callback):  # type: ignore[misc] # untyped
         place: Place,
         steps: int,
         patience: int,
+        keep: str,
         interruption: Interruption,
         kept: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
-        self._folder, self._place, self._steps, self._patience = folder, place, steps, patience
+        self._folder, self._place, self._steps, self._patience, self._keep = folder, place, steps, patience, keep
         self._interruption, self._kept = interruption, kept
         self._rows = run_folder.read_history(folder)[: place.epoch]
         if len(self._rows) < place.epoch:
@@ -85,7 +92,7 @@ class RunLog(keras.callbacks.Callback):  # type: ignore[misc] # untyped
             raise JobFailed(f"the loss is {row['loss']} in epoch {epoch + 1}; give a lower --learning_rate")
         self._rows.append(row)
         since_best = epochs_since_best(self._rows)
-        if since_best == 0:
+        if since_best == 0 or self._keep == LAST_EPOCH:
             part = Path(self._folder, f".part.{run_folder.WEIGHTS}")
             self.model.save_weights(part, overwrite=True)
             part.replace(Path(self._folder, run_folder.WEIGHTS))

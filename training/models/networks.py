@@ -2,7 +2,8 @@
 
 model1, model2 and model3 are the CNNs of the paper, which gives layers, kernels and output shapes, but neither activations
 (here: ReLU) nor the dropout rates inside model 3 (here: 0.25 between the convolutions, 0.5 before the dense layers).
-small_resnet is a residual network (He et al. 2016, CVPR, with batch normalisation) of 0.7 million parameters. densenet121 is
+small_resnet is a residual network (He et al. 2016, CVPR, with batch normalisation) of 0.7 million parameters. best is another
+one, for images that are exposed and framed in other ways than those it was trained on (docs/model.md). densenet121 is
 Huang et al. 2017, CVPR, as keras.applications builds it; Rajpurkar et al. 2017, arXiv:1711.05225, used it for chest X-rays.
 """
 
@@ -10,11 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
 from schemas.errors import UsageError
 from training.models.augment import augmentation
 from training.models.recipes import Recipe
+from training.models.shifts import RandomShift, Standardise
 from training.task import Task
 
 FLOAT32, FLOAT16, BFLOAT16 = "float32", "mixed_float16", "mixed_bfloat16"  # Keras dtype policies
@@ -22,8 +25,8 @@ IMAGENET = "imagenet"
 _MEAN, _VARIANCE = (0.485, 0.456, 0.406), (0.229**2, 0.224**2, 0.225**2)  # of ImageNet's colours, from 0 to 1
 
 # A network without its last layer: (float32 images [batch, height, width, channels] from 0 to 1, the Keras dtype policy
-# of its layers) -> features [batch, any number].
-Body = Callable[[Any, str], Any]
+# of its layers, and the options in Recipe.network by name) -> features [batch, any number].
+Body = Callable[..., Any]
 
 
 def build_model(recipe: Recipe, shape: tuple[int, int, int], task: Task, dtype: str = FLOAT32) -> keras.Model:
@@ -34,17 +37,19 @@ def build_model(recipe: Recipe, shape: tuple[int, int, int], task: Task, dtype: 
     only and have no weights. `dtype` is the Keras policy of the hidden layers.
     Raises UsageError for an unknown model or an image that is too small for it.
     """
-    body = recipe.body or MODELS.get(recipe.model)
+    body: Callable[..., Any] | None = recipe.body or MODELS.get(recipe.model)
     if body is None:
         raise UsageError(f"unknown model {recipe.model!r}; known: {', '.join(MODELS)}")
     inputs = keras.Input(shape, dtype="uint8", name="image")
     first: list[layers.Layer] = [layers.Rescaling(1 / 255, dtype="float32", name="to_unit_range")]
     if recipe.augment:
         first += augmentation()
+    if recipe.augment_strength:
+        first.append(RandomShift(recipe.augment_strength))
     # Probabilities in 16 bits would round to 0 or 1 and make the loss infinite.
     last = layers.Dense(task.outputs, activation=task.activation, dtype="float32", name="probability")
     try:
-        outputs = last(body(_chained(inputs, first), dtype))
+        outputs = last(body(_chained(inputs, first), dtype, **recipe.network))
     except ValueError as error:
         if recipe.body:
             raise UsageError(
@@ -143,7 +148,7 @@ def _residual(x: Any, filters: int, stride: int, dtype: str) -> Any:
     """Two convolutions, added to what came in."""
     y = _normalised(filters, stride, dtype)(x)
     y = _normalised(filters, 1, dtype, relu=False)(y)
-    if stride > 1:
+    if stride > 1 or x.shape[-1] != filters:
         x = _normalised(filters, stride, dtype, kernel=1, relu=False)(x)
     return layers.ReLU(dtype=dtype)(layers.Add(dtype=dtype)([x, y]))
 
@@ -157,6 +162,34 @@ def _normalised(filters: int, stride: int, dtype: str, kernel: int = 3, relu: bo
         *([layers.ReLU(dtype=dtype)] if relu else []),
     ]
     return lambda x: _chained(x, steps)
+
+
+def _best(images: Any, dtype: str, width: float = 1.0, dropout: float = 0.3) -> Any:
+    """Images without their brightness and contrast, and a residual network that blurs before it drops every second pixel, so
+    that a shift by a pixel changes little (Zhang 2019, ICML)."""
+    filters = [max(8, round(32 * width)) * factor for factor in (1, 2, 4)]
+    x = Standardise()(images)
+    x = _halved(_normalised(filters[0], 1, dtype)(x), dtype)
+    for stage, count in enumerate(filters):
+        if stage > 0:
+            x = _halved(x, dtype)
+        for _ in range(2):
+            x = _residual(x, count, 1, dtype)
+    return layers.Dropout(dropout, dtype=dtype)(layers.GlobalAveragePooling2D(dtype=dtype)(x))
+
+
+def _halved(x: Any, dtype: str) -> Any:
+    kernel = np.outer((1, 2, 1), (1, 2, 1)).astype(np.float32)[:, :, None, None] / 16
+    blur = layers.DepthwiseConv2D(
+        3,
+        2,
+        padding="same",
+        use_bias=False,
+        depthwise_initializer=keras.initializers.Constant(np.repeat(kernel, x.shape[-1], axis=2)),
+        trainable=False,
+        dtype=dtype,
+    )
+    return blur(x)
 
 
 def _densenet(images: Any, dtype: str) -> Any:
@@ -184,4 +217,5 @@ MODELS: dict[str, Body] = {
     "model3": _model3,
     "small_resnet": _small_resnet,
     "densenet121": _densenet,
+    "best": _best,
 }

@@ -13,7 +13,7 @@ from keras import ops
 from schemas.dataset import Manifest
 from schemas.labels import UNCERTAIN
 from training.models.networks import FLOAT16, FLOAT32
-from training.models.recipes import Recipe
+from training.models.recipes import COSINE, Recipe
 from training.task import BINARY, MULTICLASS, MULTILABEL, Task
 
 _STEPS = 1000  # of probabilities, for the areas while training; assessment/metrics.py computes them exactly
@@ -30,19 +30,40 @@ def compile_model(
     dtype: str = FLOAT32,
     jit_compile: bool | str = "auto",
 ) -> None:
-    """Compiles `model` with the recipe's Adam and the loss and the metrics of the task.
+    """Compiles `model` with the recipe's optimizer and the loss and the metrics of the task.
 
-    manifest: of the data set whose findings a balanced loss counts. dtype: the Keras policy of the hidden layers.
+    manifest: of the data set that is trained on: a balanced loss counts its findings, and a schedule its steps. dtype: the
+    Keras policy of the hidden layers.
     """
-    optimizer = keras.optimizers.Adam(recipe.learning_rate)
+    optimizer = _optimizer(recipe, manifest)
     if dtype == FLOAT16:  # gradients below 6e-8 would be zero in 16 bits
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     weights = None
     if recipe.balanced and manifest and task.kind == MULTILABEL:
         examples = manifest.examples("train")
         weights = [finding_weights(count, examples) for count in manifest.label_counts("train")]
-    model.compile(optimizer, loss=loss_of(task, weights), weighted_metrics=metrics_of(task), jit_compile=jit_compile)
+    loss = loss_of(task, weights, recipe.label_smoothing)
+    model.compile(optimizer, loss=loss, weighted_metrics=metrics_of(task), jit_compile=jit_compile)
     _make_variables(model, task)
+
+
+def _optimizer(recipe: Recipe, manifest: Manifest | None) -> keras.optimizers.Optimizer:
+    rate: float | keras.optimizers.schedules.LearningRateSchedule = recipe.learning_rate
+    if recipe.schedule == COSINE and manifest:
+        steps = -(-manifest.examples("train") // recipe.batch_size)
+        rising = max(1, steps // 2)
+        rate = keras.optimizers.schedules.CosineDecay(
+            recipe.learning_rate / 20,
+            max(1, steps * recipe.epochs - rising),
+            warmup_target=recipe.learning_rate,
+            warmup_steps=rising,
+        )
+    if not recipe.weight_decay:
+        return keras.optimizers.Adam(rate)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
+    # Shrinking scales and offsets does not regularise.
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
 
 
 def _make_variables(model: keras.Model, task: Task) -> None:
@@ -65,15 +86,19 @@ def finding_weights(present: int, examples: int) -> tuple[float, float]:
     return present_weight, absent_weight
 
 
-def loss_of(task: Task, finding_weights: Sequence[tuple[float, float]] | None = None) -> Any:
+def loss_of(
+    task: Task, finding_weights: Sequence[tuple[float, float]] | None = None, label_smoothing: float = 0.0
+) -> Any:
     """The loss: binary cross-entropy, categorical cross-entropy, or the mean over the findings of their binary
     cross-entropies. `finding_weights`: of multilabel tasks, the weights of a present and of an absent finding, for each
     class."""
     if task.kind == BINARY:
-        return "binary_crossentropy"
+        return keras.losses.BinaryCrossentropy(label_smoothing=label_smoothing)
     if task.kind == MULTICLASS:
-        return "sparse_categorical_crossentropy"
-    return MaskedBinaryCrossentropy(finding_weights)
+        return (
+            SmoothedCategoricalCrossentropy(label_smoothing) if label_smoothing else "sparse_categorical_crossentropy"
+        )
+    return MaskedBinaryCrossentropy(finding_weights, label_smoothing)
 
 
 def metrics_of(task: Task) -> list[keras.metrics.Metric]:
@@ -92,15 +117,16 @@ def metrics_of(task: Task) -> list[keras.metrics.Metric]:
 class MaskedBinaryCrossentropy(keras.losses.Loss):  # type: ignore[misc] # untyped
     """The binary cross-entropy of each finding that is not UNCERTAIN, summed and divided by the number of findings.
 
-    `weights`: (present, absent) for each class, which multiply its terms.
+    `weights`: (present, absent) for each class, which multiply its terms. `label_smoothing` moves targets towards 0.5.
     """
 
-    def __init__(self, weights: Sequence[tuple[float, float]] | None = None) -> None:
+    def __init__(self, weights: Sequence[tuple[float, float]] | None = None, label_smoothing: float = 0.0) -> None:
         super().__init__(name="masked_binary_crossentropy")
-        self._weights = weights
+        self._weights, self._label_smoothing = weights, label_smoothing
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         y_true, mask = _masked(y_true)
+        y_true = y_true * (1 - self._label_smoothing) + self._label_smoothing / 2
         p = ops.clip(y_pred, keras.config.epsilon(), 1 - keras.config.epsilon())
         present, absent = -y_true * ops.log(p), -(1 - y_true) * ops.log(1 - p)
         if self._weights is not None:
@@ -109,6 +135,18 @@ class MaskedBinaryCrossentropy(keras.losses.Loss):  # type: ignore[misc] # untyp
                 for terms, column in zip((present, absent), zip(*self._weights, strict=True), strict=True)
             )
         return ops.mean((present + absent) * mask, axis=-1)
+
+
+class SmoothedCategoricalCrossentropy(keras.losses.Loss):  # type: ignore[misc] # untyped
+    """Categorical cross-entropy from indices of classes, with `label_smoothing` shared by all classes."""
+
+    def __init__(self, label_smoothing: float) -> None:
+        super().__init__(name="smoothed_categorical_crossentropy")
+        self._label_smoothing = label_smoothing
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        one_hot = ops.one_hot(ops.reshape(ops.cast(y_true, "int32"), (-1,)), y_pred.shape[-1])
+        return keras.losses.categorical_crossentropy(one_hot, y_pred, label_smoothing=self._label_smoothing)
 
 
 class _Counted:

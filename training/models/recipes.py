@@ -9,8 +9,8 @@ A recipe of your own is a Python file with a Recipe called RECIPE (docs/train.md
 import hashlib
 import importlib
 import importlib.util
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +18,8 @@ from typing import Any
 from schemas.errors import UsageError
 
 NO_WEIGHTS = "none"
+SCHEDULES = CONSTANT, COSINE = "constant", "cosine"
+KEPT = BEST_EPOCH, LAST_EPOCH = "best", "last"
 _NAME = "RECIPE"  # in a recipe file
 
 
@@ -28,6 +30,13 @@ class Recipe:
     model: a name of networks.MODELS, or the name of `body`.
     epochs, batch_size, learning_rate: of Adam.
     augment: random layers of augment.py in front of the model.
+    augment_strength: of shifts.RandomShift in front of the model, which changes images far more; 0 is off.
+    network: options of the model's network, such as its width and its dropout; see networks.py.
+    label_smoothing: how far targets are moved towards 0.5, or towards equal probabilities (Szegedy et al. 2016, CVPR).
+    weight_decay: of AdamW (Loshchilov and Hutter 2019, ICLR), a part per step at a learning rate of 1; 0 is Adam.
+    schedule: of the learning rate: CONSTANT, or COSINE, which rises in half an epoch and falls to zero at the end
+    (Loshchilov and Hutter 2017, ICLR). A run with it cannot be continued for more epochs.
+    keep: whose weights a run keeps: those of the BEST_EPOCH by validation AUC, or of the LAST_EPOCH.
     weights: what training starts from: NO_WEIGHTS, or what networks.load_pretrained takes.
     balanced: weights the loss so that the classes count the same (of several findings: so that each counts the same
     where it is present and where it is absent).
@@ -42,6 +51,12 @@ class Recipe:
     learning_rate: float = 1e-3
     augment: bool = False
     balanced: bool = False
+    augment_strength: float = 0.0
+    network: Mapping[str, float] = field(default_factory=dict)
+    label_smoothing: float = 0.0
+    weight_decay: float = 0.0
+    schedule: str = CONSTANT
+    keep: str = BEST_EPOCH
     weights: str = NO_WEIGHTS
     body: Callable[[Any, str], Any] | None = field(default=None, repr=False, compare=False)
     source: str = field(default="", compare=False)
@@ -54,6 +69,12 @@ class Recipe:
             raise UsageError(f"batch size {self.batch_size}: must be at least 1")
         if not 0 < self.learning_rate < 1:
             raise UsageError(f"learning rate {self.learning_rate}: must be above 0 and below 1")
+        for name, most in (("augment_strength", 3), ("label_smoothing", 1), ("weight_decay", 1)):
+            if not 0 <= getattr(self, name) < most:
+                raise UsageError(f"{name} {getattr(self, name)}: must be from 0 to below {most}")
+        for name, known in (("schedule", SCHEDULES), ("keep", KEPT)):
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name} {getattr(self, name)!r}: must be {' or '.join(known)}")
 
     def to_json(self) -> dict[str, Any]:
         """The fields for config.json. No code is stored: a recipe of the user's own is named and hashed."""
@@ -61,17 +82,33 @@ class Recipe:
         del content["body"]
         if not self.sha256:
             del content["source"], content["sha256"]
-        if self.weights == NO_WEIGHTS:
-            del content["weights"]
-        return content
+        # As earlier releases wrote them, which had fewer fields.
+        return {name: value for name, value in content.items() if name not in _LATER or value != _LATER[name]}
 
+
+_LATER: dict[str, Any] = {
+    each.name: {} if each.name == "network" else each.default
+    for each in fields(Recipe)
+    if each.name in ("augment_strength", "network", "label_smoothing", "weight_decay", "schedule", "keep", "weights")
+}
 
 MODEL1 = Recipe(name="model1", model="model1", epochs=5)
 MODEL2 = Recipe(name="model2", model="model2", epochs=10)
 MODEL3 = Recipe(name="model3", model="model3", epochs=10, batch_size=16)
 SMALL_RESNET = Recipe(name="small_resnet", model="small_resnet", epochs=20, augment=True)
 DENSENET121 = Recipe(name="densenet121", model="densenet121", epochs=10, learning_rate=1e-4, augment=True)
-RECIPES = {recipe.name: recipe for recipe in (MODEL1, MODEL2, MODEL3, SMALL_RESNET, DENSENET121)}
+BEST = Recipe(
+    name="best",
+    model="best",
+    epochs=30,
+    augment_strength=1.0,
+    balanced=True,
+    label_smoothing=0.05,
+    weight_decay=0.01,
+    schedule=COSINE,
+    keep=LAST_EPOCH,
+)
+RECIPES = {recipe.name: recipe for recipe in (MODEL1, MODEL2, MODEL3, SMALL_RESNET, DENSENET121, BEST)}
 
 
 def recipe(name: str) -> Recipe:
