@@ -93,7 +93,11 @@ def loss_of(
     cross-entropies. `finding_weights`: of multilabel tasks, the weights of a present and of an absent finding, for each
     class."""
     if task.kind == BINARY:
-        return keras.losses.BinaryCrossentropy(label_smoothing=label_smoothing)
+        return (
+            keras.losses.BinaryCrossentropy(label_smoothing=label_smoothing)
+            if label_smoothing
+            else "binary_crossentropy"
+        )
     if task.kind == MULTICLASS:
         return (
             SmoothedCategoricalCrossentropy(label_smoothing) if label_smoothing else "sparse_categorical_crossentropy"
