@@ -2,7 +2,7 @@
 
 model1, model2 and model3 are the CNNs of the paper, which gives layers, kernels and output shapes, but neither activations
 (here: ReLU) nor the dropout rates inside model 3 (here: 0.25 between the convolutions, 0.5 before the dense layers).
-small_resnet is a residual network (He et al. 2016, CVPR, with batch normalisation) of 0.7 million parameters. best is another,
+small_resnet is a residual network (He et al. 2016, CVPR, with batch normalisation) of 0.7 million parameters. best is one
 for images that are exposed and framed in other ways than those it was trained on (docs/model.md). densenet121 is
 Huang et al. 2017, CVPR, as keras.applications builds it; Rajpurkar et al. 2017, arXiv:1711.05225, used it for chest X-rays.
 """
