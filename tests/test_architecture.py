@@ -47,8 +47,14 @@ LAYERS = {
         *("training.task", "training.reading", "training.models", "training.config", "training.run_folder"),
         *("training.run_bucket", "training.assessment", "training.devices"),
     ],
-    "training.shifts": [],
-    "training": ["training.reading", "training.models", "training.config", "training.assessment", "training.fitting"],
+    "training.shifts": [
+        *("training.task", "training.shifts.corruptions", "training.reading", "training.config", "training.run_folder"),
+        *("training.run_bucket", "training.assessment", "training.fitting"),
+    ],
+    "training": [
+        *("training.reading", "training.models", "training.config", "training.assessment", "training.fitting"),
+        "training.shifts",
+    ],
     "beam_jobs.elements": [],
     "beam_jobs.storage": [],
     "beam_jobs.reading": ["beam_jobs.storage"],
@@ -131,7 +137,8 @@ def test_a_worker_loads_no_tensorflow() -> None:
 
 
 def test_the_training_commands_load_no_tensorflow() -> None:
-    code = "import sys, training.train, training.evaluate, training.predict; print(*sys.modules, sep='\\n')"
+    modules = ", ".join(f"training.{name}" for name in ("train", "evaluate", "predict", "shift"))
+    code = f"import sys, {modules}; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not {"tensorflow", "keras", "matplotlib", "sklearn"} & set(done.stdout.split())
 

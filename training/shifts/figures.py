@@ -1,0 +1,73 @@
+"""The figures of a model of two classes on the images of a proxy, and their averages over seeds and proxies."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import roc_auc_score
+
+from training.assessment.metrics import operating_point
+from training.shifts.examples import Labelled
+
+UNCHANGED, CORRUPTION, LEFT_OUT, RAW = KINDS = ("unchanged", "corruption", "left out", "raw")
+AUROC = "auroc"
+# In the order of the table: AUROC, then at the operating point of the run, then at 0.5.
+AT_THE_POINT = ("accuracy", "balanced_accuracy", "sensitivity", "specificity")
+FIGURES = (AUROC, *AT_THE_POINT, *(f"{name}_at_0.5" for name in AT_THE_POINT))
+
+_BATCH = 256
+
+Figures = dict[str, float]  # of FIGURES
+
+
+class Proxy(NamedTuple):
+    """One set of shifted images. `kind`: one of KINDS. `severity`: of a corruption, else 0."""
+
+    kind: str
+    name: str
+    severity: int = 0
+
+
+class Result(NamedTuple):
+    """What the model that was trained with `seed` reaches on a proxy; `examples` of each class."""
+
+    proxy: Proxy
+    seed: int
+    examples: tuple[int, int]
+    figures: Figures
+
+
+def result_of(proxy: Proxy, seed: int, model: keras.Model, threshold: float, examples: Labelled) -> Result:
+    """The Result for `examples`, which have both classes. `threshold`: the operating point of the run."""
+    found = probabilities(model, examples.images)
+    negative, positive = np.bincount(examples.labels, minlength=2).tolist()
+    figures = {AUROC: float(roc_auc_score(examples.labels, found))}
+    for suffix, at in (("", threshold), ("_at_0.5", 0.5)):
+        point = operating_point(examples.labels, found, at)
+        point["balanced_accuracy"] = (point["sensitivity"] + point["specificity"]) / 2
+        figures |= {f"{name}{suffix}": point[name] for name in AT_THE_POINT}
+    return Result(proxy, seed, (negative, positive), figures)
+
+
+def probabilities(model: keras.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """The probability of the second class, [images]."""
+    parts = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
+    return np.concatenate([np.asarray(model.predict_on_batch(part), np.float64) for part in parts])[:, 0]
+
+
+def mean(figures: Sequence[Figures]) -> Figures:
+    """The mean of each figure."""
+    return {name: float(np.mean([each[name] for each in figures])) for name in FIGURES}
+
+
+def spread(figures: Sequence[Figures]) -> Figures:
+    """The standard deviation of each figure between seeds (with n - 1); 0 for one seed."""
+    several = len(figures) > 1
+    return {name: float(np.std([each[name] for each in figures], ddof=1)) if several else 0.0 for name in FIGURES}
+
+
+def worst(figures: Sequence[Figures]) -> Figures:
+    """The lowest of each figure, which need not be those of one proxy."""
+    return {name: min(each[name] for each in figures) for name in FIGURES}
