@@ -47,13 +47,18 @@ LAYERS = {
         *("training.task", "training.reading", "training.models", "training.config", "training.run_folder"),
         *("training.run_bucket", "training.assessment", "training.devices"),
     ],
+    "training.loading": ["training.reading"],
     "training.shifts": [
         *("training.task", "training.shifts.corruptions", "training.reading", "training.config", "training.run_folder"),
         *("training.run_bucket", "training.assessment", "training.fitting"),
     ],
+    "training.tuning": [
+        *("training.task", "training.shifts.corruptions", "training.reading", "training.models", "training.config"),
+        *("training.run_folder", "training.fitting", "training.loading", "training.shifts"),
+    ],
     "training": [
-        *("training.reading", "training.models", "training.config", "training.assessment", "training.fitting"),
-        "training.shifts",
+        *("training.models", "training.config", "training.assessment", "training.fitting", "training.loading"),
+        *("training.shifts", "training.tuning"),
     ],
     "beam_jobs.elements": [],
     "beam_jobs.storage": [],
@@ -137,10 +142,10 @@ def test_a_worker_loads_no_tensorflow() -> None:
 
 
 def test_the_training_commands_load_no_tensorflow() -> None:
-    modules = ", ".join(f"training.{name}" for name in ("train", "evaluate", "predict", "shift"))
+    modules = ", ".join(f"training.{name}" for name in ("train", "evaluate", "predict", "shift", "tune"))
     code = f"import sys, {modules}; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert not {"tensorflow", "keras", "matplotlib", "sklearn"} & set(done.stdout.split())
+    assert not {"tensorflow", "keras", "matplotlib", "sklearn", "optuna"} & set(done.stdout.split())
 
 
 def test_only_training_with_tensorflow_loads_it() -> None:

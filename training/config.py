@@ -134,3 +134,30 @@ class ShiftConfig:
             raise UsageError(f"--seeds {self.seeds}: must be 1 or more")
         if self.resume and self.overwrite:
             raise UsageError("--resume and --overwrite cannot be used together")
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """Which recipe to begin a search with, on what, and where to.
+
+    output: a local folder. trials: how many settings are tried in all, with those of a search that is resumed. jobs: how
+    many of them at a time, in processes.
+    """
+
+    data: str
+    output: str
+    recipe: Recipe
+    trials: int
+    jobs: int = 1
+    seed: int = 0
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        check_place("--data", self.data)
+        if "://" in self.output:
+            raise UsageError(f"--output {self.output}: must be a local folder")
+        for flag, value in (("trials", self.trials), ("jobs", self.jobs)):
+            if value < 1:
+                raise UsageError(f"--{flag} {value}: must be 1 or more")
+        if not 0 <= self.seed < 2**31:
+            raise UsageError(f"--seed {self.seed}: must be from 0 to {2**31 - 1}")
