@@ -1,6 +1,8 @@
 """The figures of a model of two classes on the images of a proxy, and their averages over seeds and proxies."""
 
-from collections.abc import Sequence
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import keras
@@ -54,7 +56,23 @@ def result_of(proxy: Proxy, seed: int, model: keras.Model, threshold: float, exa
 def probabilities(model: keras.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     """The probability of the second class, [images]."""
     parts = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
-    return np.concatenate([np.asarray(model.predict_on_batch(part), np.float64) for part in parts])[:, 0]
+    with _expecting_many_models():
+        return np.concatenate([np.asarray(model.predict_on_batch(part), np.float64) for part in parts])[:, 0]
+
+
+@contextlib.contextmanager
+def _expecting_many_models() -> Iterator[None]:
+    """Hides TensorFlow's warning that a function is traced again and again: each model has one of its own."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "retracing" not in record.getMessage()
+
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 def mean(figures: Sequence[Figures]) -> Figures:

@@ -17,8 +17,9 @@ from schemas.source import skip_reason, split_and_label
 from training.reading import files
 from training.shifts.examples import Labelled, batches
 
-# Two tensors of one image differ by less: see docs/model.md. In gray levels, the root of the mean square.
-SAME = 6.0
+# Two tensors of one image differ by less, in gray levels, as the root of the mean square. For 240 originals of the Kermany
+# set and the tensors of their 224-pixel copies, the farthest pair differs by 6.3; the nearest other image is 17.5 away.
+SAME = 10.0
 
 
 class Native(NamedTuple):

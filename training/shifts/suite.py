@@ -43,6 +43,8 @@ def run_suite(config: ShiftConfig) -> dict[str, Any]:
         print(f"skipped: {name}: {why}")
     if not made.models:
         raise UsageError(f"there is nothing to measure on {config.data}; the lines above say why")
+    if not config.run:
+        print(f"models to train: {config.seeds * len(made.models)}", flush=True)
     results = []
     for seed in range(config.seeds):
         for planned in made.models:

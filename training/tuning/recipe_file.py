@@ -24,10 +24,13 @@ RECIPE = _replace(RECIPE, {changes})
 """
 
 
-def recipe_text(recipe: Recipe, values: Mapping[str, Any], about: str) -> str:
-    """The text of a Python file whose RECIPE is `recipe` with other values. A recipe that is not the user's own is named. Of
-    one in a file, the text is copied, so that the SHA-256 of the new file covers it."""
-    changes = ", ".join(f"{name}={value!r}" for name, value in {"name": f"{recipe.name}_tuned", **values}.items())
+def recipe_text(recipe: Recipe, changed: Mapping[str, Any], about: str) -> str:
+    """The text of a Python file whose RECIPE is `recipe` with other values in the fields `changed`.
+
+    A recipe that is not the user's own is named. Of one in a file, the text is copied, so that the SHA-256 of the new file
+    covers it.
+    """
+    changes = ", ".join(f"{name}={value!r}" for name, value in {"name": f"{recipe.name}_tuned", **changed}.items())
     if not recipe.sha256:
         return _OF_A_RECIPE.format(about=about, name="RECIPES", recipe=f'RECIPES["{recipe.name}"]', changes=changes)
     if not recipe.source.endswith(".py"):

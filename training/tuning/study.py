@@ -24,7 +24,7 @@ from training.shifts.examples import SPLITS, VALIDATION, Labelled, entries, sele
 from training.task import BINARY, task_of
 from training.tuning.processes import run_in_processes
 from training.tuning.recipe_file import recipe_text
-from training.tuning.space import searched
+from training.tuning.space import changes, searched
 from training.tuning.trial import CORRUPTED_AUROC, REASON, VALIDATION_AUROC, VALUES, score_of
 
 JOURNAL, RECIPE, TABLE = "trials.journal", "recipe.py", "trials.csv"
@@ -134,7 +134,9 @@ def _finished(config: TuneConfig, study: optuna.Study) -> Path:
     best = max(whole, key=lambda trial: (trial.value, -trial.number))
     about = f"The best of {len(trials)} trials of recipe {config.recipe.name}, with a score of {best.value:.4f}."
     path = Path(config.output, RECIPE)
-    path.write_text(recipe_text(config.recipe, best.user_attrs[VALUES], about), encoding="utf-8")
+    path.write_text(
+        recipe_text(config.recipe, changes(config.recipe, best.user_attrs[VALUES]), about), encoding="utf-8"
+    )
     print(f"best: {_line(best)}")
     print(f"recipe: {path}; next: python -m training.train --data {config.data} --recipe {path} --output RUN")
     return path

@@ -3,7 +3,6 @@
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from training.run_folder import load_run, read_history
 from training.shifts.corruptions import CORRUPTIONS, corrupt
 from training.shifts.examples import Labelled
 from training.shifts.figures import probabilities
-from training.tuning.space import suggest
+from training.tuning.space import suggest, with_values
 
 TRIALS = "trials"  # in the output folder
 VALUES, VALIDATION_AUROC, CORRUPTED_AUROC, REASON = "values", "validation_auroc", "corrupted_auroc", "reason"
@@ -35,7 +34,7 @@ def score_of(trial: Trial, config: TuneConfig, validation: Labelled, parent: int
     """
     values = suggest(trial, config.recipe)
     trial.set_user_attr(VALUES, values)
-    recipe = replace(config.recipe, **values)
+    recipe = with_values(config.recipe, values)
     output = Path(config.output, TRIALS, f"{trial.number:04d}")
     output.mkdir(parents=True, exist_ok=True)
     keras.utils.clear_session()  # else the graphs of all models stay in memory

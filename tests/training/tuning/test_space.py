@@ -1,7 +1,8 @@
 """What is searched, and the file that holds what was found."""
 
 import hashlib
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from training.models.recipes import MODEL3, Recipe, recipe
 from training.tuning.recipe_file import recipe_text
-from training.tuning.space import SPACE, searched, suggest
+from training.tuning.space import SPACE, changes, searched, suggest, with_values
 
 optuna = pytest.importorskip("optuna")
 
@@ -26,21 +27,56 @@ RECIPE = Recipe(name="mine", model="flat", epochs=2, body=body)
 
 def test_the_values_of_the_recipe_can_be_suggested() -> None:
     own = searched(MODEL3)
-    assert {name: own[name] for name in ("learning_rate", "batch_size", "augment", "balanced")} == {
+    assert {name: own[name] for name in ("learning_rate", "batch_size", "balanced")} == {
         "learning_rate": 1e-3,
         "batch_size": 16,
-        "augment": False,
         "balanced": False,
     }
     assert list(own) == [name for name in SPACE if name in own]
     assert suggest(optuna.trial.FixedTrial(own), MODEL3) == own
 
 
+@dataclass(frozen=True)
+class WithOptions(Recipe):
+    """A recipe whose network has options."""
+
+    augment_strength: float = 1.0
+    label_smoothing: float = 0.1
+    weight_decay: float = 0.0
+    network: Mapping[str, float] = field(default_factory=dict)
+
+
+def network(images: Any, dtype: str, width: float = 1.0, depth: int = 3, dropout: float = 0.3) -> Any:
+    raise NotImplementedError
+
+
+def test_options_of_the_network() -> None:
+    given = WithOptions(name="own", model="own", epochs=3, body=network, network={"depth": 5, "dropout": 0.1})
+    own = searched(given)
+    assert own == {
+        "learning_rate": 1e-3,
+        "batch_size": 32,
+        "augment_strength": 1.0,
+        "balanced": False,
+        "label_smoothing": 0.1,
+        "width": 1.0,
+        "dropout": 0.1,
+    }
+    assert suggest(optuna.trial.FixedTrial(own), given) == own
+    found = with_values(given, {"learning_rate": 0.002, "augment_strength": 0.5, "width": 0.7})
+    assert found == replace(
+        given, learning_rate=0.002, augment_strength=0.5, network={"depth": 5, "dropout": 0.1, "width": 0.7}
+    )
+    text = recipe_text(given, changes(given, {"balanced": True, "width": 0.7}), "The best.")
+    assert "balanced=True, network={'depth': 5, 'dropout': 0.1, 'width': 0.7})" in text
+    assert with_values(MODEL3, {"balanced": True}) == replace(MODEL3, balanced=True)
+
+
 def test_values_are_within_their_bounds_and_short() -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     found = [suggest(study.ask(), MODEL3) for _ in range(40)]
     assert {values["batch_size"] for values in found} == {8, 16, 32, 64}
-    assert {values["augment"] for values in found} == {False, True}
+    assert {values["balanced"] for values in found} == {False, True}
     rates = [values["learning_rate"] for values in found]
     assert 1e-4 <= min(rates) < 3e-4
     assert 3e-3 < max(rates) <= 1e-2

@@ -51,7 +51,7 @@ def test_a_search_and_its_recipe(
     output = tmp_path / "out"
     assert run_command(tune.main, [*flags, "--trials", "2"]) == 0
     first, second = rows(output)
-    assert (first["learning_rate"], first["batch_size"], first["augment"]) == ("0.001", "32", "False")
+    assert (first["learning_rate"], first["batch_size"], first["balanced"]) == ("0.001", "32", "False")
     found = recipe(str(output / "recipe.py"))
     best = max((first, second), key=lambda row: float(row["score"]))
     assert (found.name, found.epochs, found.batch_size) == ("brief_tuned", 1, int(best["batch_size"]))
