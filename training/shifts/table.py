@@ -28,9 +28,13 @@ _SHOWN = {
 
 
 def check_output(config: ShiftConfig) -> None:
-    """Raises UsageError if the output folder holds results and no flag says what to do."""
+    """Makes the output folder. Raises UsageError if it cannot, or if there are results and no flag says what to do."""
     if Path(config.output, JSON).exists() and not (config.resume or config.overwrite):
         raise UsageError(f"--output {config.output} already holds a {JSON}; give --resume or --overwrite")
+    try:
+        Path(config.output).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write to --output {config.output}: {error.strerror}") from error
 
 
 def content_of(
@@ -102,7 +106,6 @@ def text_of(content: Mapping[str, Any]) -> str:
 def write(output: str, content: Mapping[str, Any]) -> None:
     """Writes shift.json and shift.md. Raises UsageError."""
     try:
-        Path(output).mkdir(parents=True, exist_ok=True)
         Path(output, JSON).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         Path(output, TABLE).write_text(text_of(content) + "\n", encoding="utf-8")
     except OSError as error:

@@ -4,12 +4,15 @@ import multiprocessing
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from multiprocessing.connection import wait
 
 from schemas.decoders.pool import cores
 from schemas.errors import JobFailed, UsageError, run_command
 from training.config import TuneConfig
 from training.loading import quiet_loading
 from training.models.recipes import recipe
+
+_PATIENCE_SECONDS = 20
 
 
 def run_in_processes(config: TuneConfig, shares: Sequence[int]) -> None:
@@ -25,12 +28,16 @@ def run_in_processes(config: TuneConfig, shares: Sequence[int]) -> None:
     try:
         for process in processes:
             process.start()
+        running = processes
+        while running:
+            wait([process.sentinel for process in running])
+            if codes := [process.exitcode for process in running if process.exitcode]:
+                raise JobFailed(f"a process of --jobs ended with exit code {codes[0]}; start again with --resume")
+            running = [process for process in running if process.exitcode is None]
+    except KeyboardInterrupt:
         for process in processes:
-            process.join()
-            if process.exitcode:
-                raise JobFailed(
-                    f"a process of --jobs ended with exit code {process.exitcode}; start again with --resume"
-                )
+            process.join(_PATIENCE_SECONDS)  # a terminal interrupts them too, and they finish a step
+        raise
     finally:
         for process in processes:
             if process.pid:
@@ -47,9 +54,10 @@ def _run(config: TuneConfig, trials: int, job: int, threads: int, parent: int) -
     def work(_argv: Sequence[str]) -> None:
         with quiet_loading():
             own = recipe(config.recipe.source) if config.recipe.sha256 else config.recipe
-            from training.tuning.study import run_trials
         if own.sha256 != config.recipe.sha256:
             raise UsageError(f"--recipe {config.recipe.source} has changed since the search began")
+        with quiet_loading():
+            from training.tuning.study import run_trials
         run_trials(replace(config, recipe=own), trials, job, parent)
 
     raise SystemExit(run_command(work, []))

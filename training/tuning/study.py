@@ -45,7 +45,7 @@ def tune(config: TuneConfig) -> Path:
         raise UsageError(f"{config.data} has {len(task.classes)} classes or findings; the search is for two classes")
     check_shards([open_split(config.data, manifest, name) for name in SPLITS])
     check_classes(config.data, manifest, task)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it shows a traceback of an interrupt
     study = _opened(config, manifest)
     left = config.trials - len(study.get_trials(states=_FINISHED))
     if left > 0 and config.jobs > 1:
@@ -58,7 +58,7 @@ def tune(config: TuneConfig) -> Path:
 
 def run_trials(config: TuneConfig, trials: int, job: int = 0, parent: int | None = None) -> None:
     """Runs some trials of the study in the output folder; `job` numbers the processes that do so at a time."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it shows a traceback of an interrupt
     manifest = open_dataset(config.data)
     ids = {entry.id for entry in entries(config.data, manifest) if entry.split == VALIDATION}
     validation: Labelled = select(config.data, manifest, ids)

@@ -125,6 +125,8 @@ def test_wrong_flags(
     assert "has 3 classes or findings; the suite is for two classes" in fails(
         2, shift.main, "--data", several.folder, "--output", tmp_path / "out", "--recipe", "model1"
     )
-    (tmp_path / "out").mkdir()
+    (tmp_path / "file").write_text("")
+    assert "cannot write to --output" in fails(2, shift.main, *flags[:3], tmp_path / "file" / "out", "--run", run)
+    (tmp_path / "out").mkdir(exist_ok=True)
     (tmp_path / "out" / "shift.json").write_text("{}")
     assert "already holds a shift.json; give --resume or --overwrite" in fails(2, shift.main, *flags, "--run", run)

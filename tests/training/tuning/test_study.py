@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from schemas.errors import run_command
+from schemas.errors import JobFailed, run_command
 from tests.training.conftest import DataSet
 from training import tune
 from training.models.recipes import recipe
 from training.run_folder import load_run, write_history
 from training.shifts.corruptions import CORRUPTIONS, corrupt
+from training.tuning.processes import run_in_processes
 
 optuna = pytest.importorskip("optuna")
 
@@ -98,6 +99,16 @@ def test_several_processes(flags: list[str], tmp_path: Path) -> None:
     assert run_command(tune.main, [*flags, "--trials", "2", "--jobs", "2"]) == 0
     assert sorted(row["state"] for row in rows(tmp_path / "out")) == ["complete", "complete"]
     assert recipe(str(tmp_path / "out" / "recipe.py")).name == "brief_tuned"
+
+
+def test_a_process_that_fails_ends_the_search(
+    flags: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = tune.parse([*flags, "--trials", "2", "--jobs", "2"])
+    (tmp_path / "brief.py").write_text(BRIEF + "# another")
+    with pytest.raises(JobFailed, match="a process of --jobs ended with exit code 2; start again with --resume"):
+        run_in_processes(config, [1, 1])
+    assert f"error: --recipe {tmp_path / 'brief.py'} has changed since the search began" in capfd.readouterr().err
 
 
 def test_an_epoch_below_the_median_ends_a_trial(tmp_path: Path) -> None:
