@@ -10,9 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
-from training.assessment.metrics import operating_point
-from training.shifts.examples import Labelled
-
 UNCHANGED, CORRUPTION, LEFT_OUT, RAW = KINDS = ("unchanged", "corruption", "left out", "raw")
 AUROC = "auroc"
 # In the order of the table: AUROC, then at the operating point of the run, then at 0.5.
@@ -33,24 +30,25 @@ class Proxy(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What the model that was trained with `seed` reaches on a proxy; `examples` of each class."""
+    """What the model that was trained with `seed` says of a proxy: labels int64 [examples], and the probabilities of the
+    second class, float64 [examples]. `threshold`: the operating point of its run."""
 
     proxy: Proxy
     seed: int
-    examples: tuple[int, int]
-    figures: Figures
+    threshold: float
+    labels: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float64]
 
-
-def result_of(proxy: Proxy, seed: int, model: keras.Model, threshold: float, examples: Labelled) -> Result:
-    """The Result for `examples`, which have both classes. `threshold`: the operating point of the run."""
-    found = probabilities(model, examples.images)
-    negative, positive = np.bincount(examples.labels, minlength=2).tolist()
-    figures = {AUROC: float(roc_auc_score(examples.labels, found))}
-    for suffix, at in (("", threshold), ("_at_0.5", 0.5)):
-        point = operating_point(examples.labels, found, at)
-        point["balanced_accuracy"] = (point["sensitivity"] + point["specificity"]) / 2
-        figures |= {f"{name}{suffix}": point[name] for name in AT_THE_POINT}
-    return Result(proxy, seed, (negative, positive), figures)
+    @property
+    def figures(self) -> Figures:
+        """FIGURES; both classes must be there."""
+        found = {AUROC: float(roc_auc_score(self.labels, self.probabilities))}
+        for suffix, at in (("", self.threshold), ("_at_0.5", 0.5)):
+            called = self.probabilities >= at
+            sensitivity, specificity = called[self.labels == 1].mean(), (~called)[self.labels == 0].mean()
+            point = ((called == self.labels).mean(), (sensitivity + specificity) / 2, sensitivity, specificity)
+            found |= {f"{name}{suffix}": float(value) for name, value in zip(AT_THE_POINT, point, strict=True)}
+        return found
 
 
 def probabilities(model: keras.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """What the suite trains, and what it measures each model on."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +53,7 @@ def plan(config: ShiftConfig, manifest: Manifest) -> Plan:
         if each.impossible:
             made.skipped[each.name] = each.impossible
         else:
-            made.models.append(Planned(each.name, each.left_out, _population(config.data, manifest, each)))
+            made.models.append(Planned(each.name, each.left_out, _population(config.data, manifest, known, each)))
     if config.raw and _chosen(config.only, RAW):
         _add_raw(made, config, manifest, known)
     return made
@@ -77,7 +77,7 @@ def _corrupted(
     """The validation examples, unchanged and corrupted. The seed of the model is that of the random numbers too."""
 
     def tested(seed: int) -> Tested:
-        images, labels = select(folder, manifest, {entry.id for entry in known if entry.split == VALIDATION})
+        images, labels = _validation(folder, manifest, known)
         yield Proxy(UNCHANGED, VALIDATION), Labelled(images, labels)
         for name in names:
             for severity in SEVERITIES:
@@ -86,8 +86,23 @@ def _corrupted(
     return tested
 
 
-def _population(folder: str, manifest: Manifest, each: Population) -> Callable[[int], Tested]:
-    return lambda _seed: iter([(Proxy(LEFT_OUT, each.name), select(folder, manifest, each.tested))])
+def _population(folder: str, manifest: Manifest, known: Sequence[Entry], each: Population) -> Callable[[int], Tested]:
+    """What the model was to learn, for comparison, and the population that is new to it."""
+
+    def tested(_seed: int) -> Tested:
+        yield (
+            Proxy(UNCHANGED, f"{VALIDATION} without {each.name}"),
+            _validation(folder, manifest, known, each.left_out),
+        )
+        yield Proxy(LEFT_OUT, each.name), select(folder, manifest, each.tested)
+
+    return tested
+
+
+def _validation(
+    folder: str, manifest: Manifest, known: Sequence[Entry], left_out: Collection[str] = frozenset()
+) -> Labelled:
+    return select(folder, manifest, {entry.id for entry in known if entry.split == VALIDATION} - set(left_out))
 
 
 def _add_raw(made: Plan, config: ShiftConfig, manifest: Manifest, known: Sequence[Entry]) -> None:
@@ -114,6 +129,8 @@ def _add_raw(made: Plan, config: ShiftConfig, manifest: Manifest, known: Sequenc
         return
 
     def tested(_seed: int) -> Tested:
+        if left_out:
+            yield Proxy(UNCHANGED, f"{VALIDATION} without {RAW}"), _validation(config.data, manifest, known, left_out)
         yield Proxy(RAW, "files"), examples
         records = select(config.data, manifest, left_out & inside)
         if len(np.unique(records.labels)) == len(manifest.classes):

@@ -18,7 +18,7 @@ from training.reading.records import check_shards, open_dataset, open_split
 from training.run_bucket import working_copy
 from training.run_folder import MODEL, RunConfig, load_run
 from training.shifts.examples import SPLITS, write_without
-from training.shifts.figures import result_of
+from training.shifts.figures import Result, probabilities
 from training.shifts.plan import Planned, plan
 from training.shifts.table import check_output, content_of, text_of, write
 from training.task import BINARY, task_of
@@ -29,7 +29,7 @@ Trained = tuple[keras.Model, RunConfig]
 
 
 def run_suite(config: ShiftConfig) -> dict[str, Any]:
-    """Writes shift.json and shift.md, prints the table, and returns the content of shift.json.
+    """Writes shift.json, shift.md and predictions.npz, prints the table, and returns the content of shift.json.
 
     Raises UsageError if the data set has not two classes, or anything that a flag names cannot be used, JobFailed for
     damaged shards, and what training raises.
@@ -50,10 +50,11 @@ def run_suite(config: ShiftConfig) -> dict[str, Any]:
         for planned in made.models:
             model, run = _loaded(config, manifest) if config.run else _trained(config, manifest, planned, seed)
             for proxy, examples in planned.tested(seed):
-                results.append(result_of(proxy, run.seed, model, run.thresholds[0], examples))
+                found = probabilities(model, examples.images)
+                results.append(Result(proxy, run.seed, run.thresholds[0], examples.labels, found))
     assert run is not None
     content = content_of(manifest, run, results, made.skipped)
-    write(config.output, content)
+    write(config.output, content, results)
     print(text_of(content))
     return content
 

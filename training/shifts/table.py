@@ -6,13 +6,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from schemas.dataset import Manifest
 from schemas.errors import UsageError
 from training.config import ShiftConfig
 from training.run_folder import RunConfig
 from training.shifts.figures import CORRUPTION, FIGURES, KINDS, Figures, Result, mean, spread, worst
 
-JSON, TABLE = "shift.json", "shift.md"
+JSON, TABLE, PREDICTIONS = "shift.json", "shift.md", "predictions.npz"
 FORMAT, FORMAT_VERSION = "radrecords-shift", 1
 
 _SHOWN = {
@@ -49,15 +51,18 @@ def content_of(
     proxies = []
     for proxy in dict.fromkeys(result.proxy for result in results):
         found = [result for result in results if result.proxy == proxy]
+        figures = {str(result.seed): result.figures for result in found}
         proxies.append(
             {
                 "kind": proxy.kind,
                 "name": proxy.name,
                 "severity": proxy.severity,
-                "examples": dict(zip(manifest.classes, found[0].examples, strict=True)),
-                "mean": mean([result.figures for result in found]),
-                "sd": spread([result.figures for result in found]),
-                "seeds": {str(result.seed): result.figures for result in found},
+                "examples": dict(
+                    zip(manifest.classes, np.bincount(found[0].labels, minlength=2).tolist(), strict=True)
+                ),
+                "mean": mean(list(figures.values())),
+                "sd": spread(list(figures.values())),
+                "seeds": figures,
             }
         )
     return {
@@ -103,11 +108,15 @@ def text_of(content: Mapping[str, Any]) -> str:
     return "\n".join([title, "", *_aligned(rows), *([""] if skipped else []), *skipped])
 
 
-def write(output: str, content: Mapping[str, Any]) -> None:
-    """Writes shift.json and shift.md. Raises UsageError."""
+def write(output: str, content: Mapping[str, Any], results: Sequence[Result]) -> None:
+    """Writes shift.json, shift.md and, for other choices of the operating point, predictions.npz: an array [2, examples] of
+    labels and probabilities for each proxy (by its position in shift.json) and seed, "POSITION/SEED". Raises UsageError."""
+    position = {proxy: number for number, proxy in enumerate(dict.fromkeys(result.proxy for result in results))}
+    arrays = {f"{position[each.proxy]}/{each.seed}": np.stack([each.labels, each.probabilities]) for each in results}
     try:
         Path(output, JSON).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         Path(output, TABLE).write_text(text_of(content) + "\n", encoding="utf-8")
+        np.savez_compressed(Path(output, PREDICTIONS), **arrays)  # type: ignore[arg-type] # allow_pickle comes first
     except OSError as error:
         raise UsageError(f"cannot write to --output {output}: {error.strerror}") from error
 

@@ -49,6 +49,10 @@ def test_a_run_on_corruptions(dataset: DataSet, run: Path, tmp_path: Path, capsy
         assert figures["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, called))
         assert figures["sensitivity_at_0.5"] == pytest.approx((found >= 0.5)[labels == 1].mean())
         assert figures["specificity_at_0.5"] == pytest.approx((found < 0.5)[labels == 0].mean())
+    place = next(n for n, each in enumerate(content["proxies"]) if (each["name"], each["severity"]) == ("rotation", 4))
+    with np.load(tmp_path / "out" / "predictions.npz") as stored:
+        assert (stored[f"{place}/{config.seed}"][0] == labels).all()
+        np.testing.assert_allclose(stored[f"{place}/{config.seed}"][1], found, atol=2e-6)
     table = capsys.readouterr().out
     assert (tmp_path / "out" / "shift.md").read_text() in table
     (row,) = (line for line in table.splitlines() if line.startswith("| rotation "))
@@ -68,7 +72,8 @@ def test_what_is_left_out_is_not_trained_on(dataset: DataSet, tmp_path: Path) ->
     output = tmp_path / "out"
     flags = ("--data", dataset.folder, "--recipe", tmp_path / "brief.py", "--subgroups", tmp_path / "sites.csv")
     content = suite(*flags, "--output", output, "--only", "site=a", "--seeds", 2)
-    (proxy,) = content["proxies"]
+    unchanged, proxy = content["proxies"]
+    assert (unchanged["name"], sum(unchanged["examples"].values())) == ("validation without site=a", 40)
     assert (proxy["kind"], proxy["name"]) == ("left out", "site=a")
     assert proxy["examples"] == {"NORMAL": 25, "PNEUMONIA": 25}
     runs = sorted(path for path in (output / "runs").iterdir() if path.is_dir())
@@ -97,7 +102,7 @@ def test_files_are_measured_by_a_model_that_has_not_seen_them(dataset: DataSet, 
         Image.fromarray(each.image[..., 0]).save(path)
     flags = ("--data", dataset.folder, "--raw", tmp_path / "raw", "--only", "raw", "--output", tmp_path / "out")
     content = suite(*flags, "--recipe", tmp_path / "brief.py")
-    files, records = content["proxies"]
+    _, files, records = content["proxies"]
     assert list(content["summary"]) == ["raw"]
     assert (files["name"], sum(files["examples"].values())) == ("files", 50)
     assert (records["name"], sum(records["examples"].values())) == ("records of raw files", 48)
