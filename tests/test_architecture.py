@@ -34,6 +34,7 @@ LAYERS = {
     "schemas.decoders": ["schemas.errors", "schemas.pixels.settings", "schemas.pixels"],
     "training.task": [],
     "training.assessment.operating_points": [],
+    "training.shifts.corruptions": [],
     "training.reading": ["training.task"],
     "training.models": ["training.task"],
     "training.config": ["training.assessment.operating_points", "training.models"],
@@ -47,9 +48,18 @@ LAYERS = {
         *("training.task", "training.reading", "training.models", "training.config", "training.run_folder"),
         *("training.run_bucket", "training.assessment.operating_points", "training.assessment", "training.devices"),
     ],
+    "training.loading": ["training.reading"],
+    "training.shifts": [
+        *("training.task", "training.shifts.corruptions", "training.reading", "training.config", "training.run_folder"),
+        *("training.run_bucket", "training.assessment", "training.fitting"),
+    ],
+    "training.tuning": [
+        *("training.task", "training.shifts.corruptions", "training.reading", "training.models", "training.config"),
+        *("training.run_folder", "training.fitting", "training.loading", "training.shifts"),
+    ],
     "training": [
-        *("training.assessment.operating_points", "training.reading", "training.models", "training.config"),
-        *("training.assessment", "training.fitting"),
+        *("training.assessment.operating_points", "training.models", "training.config", "training.assessment"),
+        *("training.fitting", "training.loading", "training.shifts", "training.tuning"),
     ],
     "beam_jobs.elements": [],
     "beam_jobs.storage": [],
@@ -133,9 +143,10 @@ def test_a_worker_loads_no_tensorflow() -> None:
 
 
 def test_the_training_commands_load_no_tensorflow() -> None:
-    code = "import sys, training.train, training.evaluate, training.predict; print(*sys.modules, sep='\\n')"
+    modules = ", ".join(f"training.{name}" for name in ("train", "evaluate", "predict", "shift", "tune"))
+    code = f"import sys, {modules}; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert not {"tensorflow", "keras", "matplotlib", "sklearn"} & set(done.stdout.split())
+    assert not {"tensorflow", "keras", "matplotlib", "sklearn", "optuna"} & set(done.stdout.split())
 
 
 def test_only_training_with_tensorflow_loads_it() -> None:

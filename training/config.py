@@ -110,3 +110,69 @@ class PredictConfig:
 
     def __post_init__(self) -> None:
         check_place("--run", self.run)
+
+
+@dataclass(frozen=True)
+class ShiftConfig:
+    """What to measure on proxies of shift: a recipe, which is trained on `data`, or a run.
+
+    output: a local folder. recipe: with `run`, the user's own, if the run was made with one. subgroups: a table or a folder
+    whose columns name the populations to leave out. id_key_file: of the conversion, if its ids are keyed. raw: a folder of
+    images. only: names of proxies; () for all.
+    """
+
+    data: str
+    output: str
+    recipe: Recipe | None = None
+    run: str | None = None
+    subgroups: str | None = None
+    id_key_file: str | None = None
+    raw: str | None = None
+    seeds: int = 1
+    only: tuple[str, ...] = ()
+    resume: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        check_place("--data", self.data)
+        if "://" in self.output:
+            raise UsageError(f"--output {self.output}: must be a local folder")
+        for flag in ("run", "subgroups", "id_key_file", "raw"):
+            check_place(f"--{flag}", getattr(self, flag) or "")
+        if self.recipe is None and self.run is None:
+            raise UsageError("give --recipe, to train it, or --run, to measure a trained model")
+        if self.run and self.subgroups:
+            raise UsageError("--run with --subgroups: leaving a population out needs training; give --recipe instead")
+        if self.run and self.seeds != 1:
+            raise UsageError("--run with --seeds: a run has one seed; give --recipe instead")
+        if self.seeds < 1:
+            raise UsageError(f"--seeds {self.seeds}: must be 1 or more")
+        if self.resume and self.overwrite:
+            raise UsageError("--resume and --overwrite cannot be used together")
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """Which recipe to begin a search with, on what, and where to.
+
+    output: a local folder. trials: how many settings are tried in all, with those of a search that is resumed. jobs: how
+    many of them at a time, in processes.
+    """
+
+    data: str
+    output: str
+    recipe: Recipe
+    trials: int
+    jobs: int = 1
+    seed: int = 0
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        check_place("--data", self.data)
+        if "://" in self.output:
+            raise UsageError(f"--output {self.output}: must be a local folder")
+        for flag, value in (("trials", self.trials), ("jobs", self.jobs)):
+            if value < 1:
+                raise UsageError(f"--{flag} {value}: must be 1 or more")
+        if not 0 <= self.seed < 2**31:
+            raise UsageError(f"--seed {self.seed}: must be from 0 to {2**31 - 1}")

@@ -2,6 +2,7 @@
 
 import platform
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,16 +34,17 @@ from training.run_folder import RunConfig
 from training.task import BINARY, MULTICLASS, Task, task_of
 
 
-def train(config: TrainConfig) -> RunConfig:
+def train(config: TrainConfig, after_epoch: Callable[[], None] = lambda: None) -> RunConfig:
     """Trains, chooses the best epoch and the threshold on the validation split, and returns the finished run's config.
-    A run in a bucket is trained in a local copy, which is published after each epoch.
+    A run in a bucket is trained in a local copy, which is published after each epoch. `after_epoch` is called whenever the
+    run has been saved, and may raise what ends the training.
 
     Raises UsageError, before anything is written, if the data set, the output folder or the machine is unsuitable,
     JobFailed for damaged shards, a loss that is not a number, or a bucket that refuses the run, and Stopped after a signal.
     """
     needed = () if config.overwrite else (run_folder.CONFIG,)
     with working_copy(config.output, None if config.resume else needed) as copy:
-        run = _train(replace(config, output=copy.folder), copy)
+        run = _train(replace(config, output=copy.folder), copy, after_epoch)
     best = run.best or {}
     chosen = f"; threshold {run.thresholds[0]:.4f}" if run.task.kind == BINARY else ""
     print(
@@ -54,7 +56,11 @@ def train(config: TrainConfig) -> RunConfig:
     return run
 
 
-def _train(config: TrainConfig, copy: WorkingCopy) -> RunConfig:
+def _train(config: TrainConfig, copy: WorkingCopy, after_epoch: Callable[[], None]) -> RunConfig:
+    def kept() -> None:
+        copy.publish()
+        after_epoch()
+
     manifest = open_dataset(config.data)
     splits = [open_split(config.data, manifest, name) for name in ("train", "validation")]
     task = task_of(manifest)
@@ -83,7 +89,7 @@ def _train(config: TrainConfig, copy: WorkingCopy) -> RunConfig:
         copy.publish()  # from here on, another command that had begun or read the same run fails
         compile_model(model, config.recipe, task, manifest, run.compute["dtype"], jit(config.jit))
         if not _only_chooses(config, previous):
-            Epochs(model, config, manifest, splits, hardware, cache, copy.publish).run()
+            Epochs(model, config, manifest, splits, hardware, cache, kept).run()
     run = _finish(config, run, splits[1])
     copy.publish()
     return run

@@ -1,0 +1,1 @@
+"""Proxies of distribution shift, made from the training data alone."""
