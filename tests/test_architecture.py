@@ -41,7 +41,14 @@ LAYERS = {
     "training.run_folder": ["training.task", "training.assessment.operating_points", "training.models"],
     "training.run_bucket": ["training.reading", "training.run_folder"],
     "training.assessment": [
-        *("training.task", "training.reading", "training.config", "training.run_folder", "training.run_bucket"),
+        *(
+            "training.task",
+            "training.shifts.corruptions",
+            "training.reading",
+            "training.config",
+            "training.run_folder",
+            "training.run_bucket",
+        ),
     ],
     "training.devices": ["training.reading", "training.models", "training.config"],
     "training.fitting": [

@@ -17,7 +17,10 @@ from training.fitting.checkpoint import Place
 from training.fitting.interruption import Interruption
 from training.fitting.run_log import RunLog, best_epoch, epochs_since_best
 from training.models.objective import class_weights, compile_model
+from training.reading.array_batches import split_arrays
+from training.reading.records import open_split
 from training.run_folder import load_run, read_config, read_history
+from training.shifts.corruptions import corrupt_in_turn
 
 
 def flags(dataset: DataSet, output: Path, *more: str) -> list[str]:
@@ -185,6 +188,28 @@ def test_an_operating_point_of_a_finished_run_is_chosen_again(
     assert "--operating_point best: must be" in fails(2, train.main, *words, "--operating_point", "best")
 
 
+def test_the_threshold_for_shifted_images_comes_from_corrupted_ones_too(
+    dataset: DataSet, run: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    words = flags(dataset, copy, "--epochs", "3", "--batch_size", "32", "--resume", "--operating_point", "shifted")
+    assert run_command(train.main, words) == 0
+    threshold = json.loads((copy / "config.json").read_text())["threshold"]
+    assert threshold["source"].endswith("on split validation, 40 examples and as many corrupted ones")
+    model, _ = load_run(str(copy))
+    split = open_split(str(dataset.folder), dataset.manifest, "validation")
+    images, labels = split_arrays(split)
+    both = np.concatenate([images, corrupt_in_turn(images)])
+    probabilities = np.asarray(model.predict_on_batch(both), np.float64)[:, 0]
+    twice = np.concatenate([labels, labels])
+
+    def balanced(cut: float) -> float:
+        called = probabilities >= cut
+        return float(called[twice == 1].mean() + (~called[twice == 0]).mean())
+
+    assert balanced(threshold["value"]) == pytest.approx(max(balanced(cut) for cut in probabilities), abs=1e-9)
+
+
 def test_class_weights_balance() -> None:
     weights = class_weights((10, 30))
     assert weights[0] * 10 == weights[1] * 30
@@ -294,7 +319,7 @@ class TestErrors:
         assert "toy-train.tfrecord-00003-of-00004 is not in the manifest and is not read" in line
 
     def test_a_loss_that_is_no_number(self, tmp_path: Path) -> None:
-        log = RunLog(str(tmp_path), Place(), 1, 0, Interruption())
+        log = RunLog(str(tmp_path), Place(), 1, 0, "best", Interruption())
         with pytest.raises(JobFailed, match="the loss is nan in epoch 4; give a lower --learning_rate"):
             log.on_epoch_end(3, {"loss": float("nan")})
         assert not (tmp_path / "history.csv").exists()

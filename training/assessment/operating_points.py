@@ -1,6 +1,8 @@
 """The operating point of a model: how the threshold is chosen, from labels and probabilities of the validation split.
 
 youden              maximises sensitivity + specificity - 1 (Youden 1950, Cancer 3:32)
+shifted             the same on the validation images and, as many again, corrupted ones: the scores of images from
+                    elsewhere are shifted, and a threshold at the edge of one class fails first (docs/model.md)
 sensitivity=0.95    the highest threshold with at least this sensitivity, so the best specificity
 specificity=0.9     the lowest threshold with at least this specificity, so the best sensitivity
 cost=FN:FP          minimises the cost of the errors, where a false negative costs FN and a false positive FP
@@ -17,9 +19,11 @@ import numpy.typing as npt
 
 from schemas.errors import UsageError
 
-YOUDEN, SENSITIVITY, SPECIFICITY, COST, FIXED = KINDS = ("youden", "sensitivity", "specificity", "cost", "fixed")
+YOUDEN, SHIFTED, SENSITIVITY, SPECIFICITY, COST, FIXED = KINDS = (
+    *("youden", "shifted", "sensitivity", "specificity", "cost", "fixed"),
+)
 DEFAULT = YOUDEN  # of a new run
-FORMS = "youden|sensitivity=S|specificity=S|cost=FN:FP|fixed=T"
+FORMS = "youden|shifted|sensitivity=S|specificity=S|cost=FN:FP|fixed=T"
 
 _NEVER = 1.0  # a threshold that no example but a certain one reaches
 
@@ -35,6 +39,8 @@ class OperatingPoint:
     def source(self, split: str, examples: int) -> str:
         """How the threshold was chosen, to follow `The threshold`."""
         of_split = f"on split {split}, {examples} examples"
+        if self.kind == SHIFTED:
+            return f"maximises Youden's J (sensitivity + specificity - 1) {of_split} and as many corrupted ones"
         if self.kind == FIXED:
             return "was fixed beforehand"
         if self.kind == COST:
@@ -73,7 +79,7 @@ def operating_point(text: str) -> OperatingPoint:
         values = tuple(float(value) for value in rest.split(":")) if rest else ()
     except ValueError:
         values = (float("nan"),)
-    expected = {YOUDEN: 0, COST: 2}.get(kind, 1)
+    expected = {YOUDEN: 0, SHIFTED: 0, COST: 2}.get(kind, 1)
     if kind not in KINDS or len(values) != expected or not all(_possible(kind, value) for value in values):
         raise UsageError(
             f"--operating_point {text}: must be {FORMS}, where S is above 0 and at most 1, T from 0 to 1, and FN and FP are "

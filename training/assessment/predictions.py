@@ -25,6 +25,7 @@ from training.reading.array_batches import identified_batches, steps
 from training.reading.records import Split, naming_damaged_shards
 from training.run_bucket import working_copy
 from training.run_folder import MODEL, RunConfig, load_run
+from training.shifts.corruptions import corrupt_in_turn
 from training.task import BINARY, MULTICLASS
 
 BATCH = 256
@@ -79,6 +80,17 @@ def predictions_of(batches: Sequence[Scored]) -> Predictions:
         np.concatenate([batch.groups for batch in batches]),
         [id for batch in batches for id in batch.ids],
     )
+
+
+def predict_corrupted(model: keras.Model, split: Split) -> npt.NDArray[np.float64]:
+    """Probabilities [examples, outputs of the model] of corrupted copies of the examples, in stored order. Corruptions and
+    severities take turns, so that each is as frequent as the others. Raises JobFailed for damaged shards."""
+    found, start = [], 0
+    with naming_damaged_shards([split]):
+        for chunk in identified_batches(split, BATCH):
+            found.append(_probabilities(model, corrupt_in_turn(chunk.images, start)))
+            start += len(chunk.ids)
+    return np.concatenate(found)
 
 
 def predict_files(config: PredictConfig) -> None:

@@ -14,9 +14,9 @@ from schemas.dataset import Manifest
 from schemas.errors import UsageError
 from training import run_folder
 from training.assessment.calibration import fit_temperature
-from training.assessment.operating_points import DEFAULT, operating_point
+from training.assessment.operating_points import DEFAULT, SHIFTED, operating_point
 from training.assessment.plots import curves
-from training.assessment.predictions import predict_split
+from training.assessment.predictions import predict_corrupted, predict_split
 from training.assessment.several_classes import one_vs_rest
 from training.assessment.weighted import Labels, Probabilities
 from training.config import DISK, TrainConfig
@@ -163,11 +163,12 @@ def _only_chooses(config: TrainConfig, previous: RunConfig | None) -> bool:
 def _finish(config: TrainConfig, run: RunConfig, validation: Split) -> RunConfig:
     rows = run_folder.read_history(config.output)
     # In 32 bits, as in evaluation and prediction.
-    labels, probabilities, *_ = predict_split(run_folder.best_model(config.output, run), validation)
+    model = run_folder.best_model(config.output, run)
+    labels, probabilities, *_ = predict_split(model, validation)
     run = replace(
         run,
         best=rows[kept_epoch(rows, config.recipe.keep)],
-        threshold=_threshold(run, labels, probabilities),
+        threshold=_threshold(run, model, validation, labels, probabilities),
         calibration={
             "temperature": fit_temperature(labels, probabilities, run.task),
             "source": f"has the lowest negative log-likelihood on split validation, {len(labels)} examples",
@@ -178,12 +179,17 @@ def _finish(config: TrainConfig, run: RunConfig, validation: Split) -> RunConfig
     return run
 
 
-def _threshold(run: RunConfig, labels: Labels, probabilities: Probabilities) -> dict[str, Any]:
+def _threshold(
+    run: RunConfig, model: keras.Model, validation: Split, labels: Labels, probabilities: Probabilities
+) -> dict[str, Any]:
     """The entry of config.json, chosen from the validation split."""
-    point = operating_point(run.operating_point)
+    point, source = operating_point(run.operating_point), len(labels)
+    if point.kind == SHIFTED:
+        shifted = predict_corrupted(model, validation)
+        labels, probabilities = np.concatenate([labels, labels]), np.concatenate([probabilities, shifted])
     found = [
         point.threshold(of_class[certain], probabilities[certain, output])
         for output, (of_class, certain) in enumerate(one_vs_rest(labels, run.task))
     ]
     value = {"value": found[0]} if run.task.kind == BINARY else {"values": found}
-    return {**value, "kind": point.text, "source": point.source("validation", len(labels))}
+    return {**value, "kind": point.text, "source": point.source("validation", source)}

@@ -70,7 +70,7 @@ def test_fixed_needs_no_examples() -> None:
     assert operating_point("fixed=0.5").threshold(np.zeros(0, int), np.zeros(0)) == 0.5
 
 
-@pytest.mark.parametrize("text", ["youden", "sensitivity=0.9", "specificity=0.9", "cost=2:1"])
+@pytest.mark.parametrize("text", ["youden", "shifted", "sensitivity=0.9", "specificity=0.9", "cost=2:1"])
 def test_one_class_is_not_enough(text: str) -> None:
     assert operating_point(text).threshold(np.ones(3, int), np.array([0.1, 0.2, 0.3])) is None
 
@@ -83,7 +83,7 @@ def test_one_class_is_not_enough(text: str) -> None:
     ).split(),
 )
 def test_other_texts_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"--operating_point .*: must be youden\|sensitivity=S"):
+    with pytest.raises(UsageError, match=r"--operating_point .*: must be youden\|shifted\|sensitivity=S"):
         operating_point(text)
 
 

@@ -1,12 +1,17 @@
 """Loss and metrics while training, against NumPy and scikit-learn."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from schemas.labels import MULTI_HOT, UNCERTAIN
-from training.models.objective import MaskedBinaryCrossentropy, loss_of, metrics_of
+from tests.training.conftest import DataSet
+from training.models.networks import build_model
+from training.models.objective import MaskedBinaryCrossentropy, compile_model, loss_of, metrics_of
+from training.models.recipes import recipe
 from training.task import Task
 
 FINDINGS = Task(("A", "B", "C"), MULTI_HOT)
@@ -79,3 +84,37 @@ def test_an_example_of_weight_0_does_not_count(task: Task) -> None:
         metric.update_state(labels, PROBABILITIES, weights)
         without.update_state(labels[weights > 0], PROBABILITIES[weights > 0])
         assert float(metric.result()) == pytest.approx(float(without.result()))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_label_smoothing(smoothing: float) -> None:
+    p = np.random.default_rng(0).uniform(0.05, 0.95, (40, 1)).astype(np.float32)
+    y = (np.arange(40)[:, None] % 2).astype(np.float32)
+    moved = y * (1 - smoothing) + smoothing / 2
+    expected = -np.mean(moved * np.log(p) + (1 - moved) * np.log(1 - p))
+    binary = keras.losses.get(loss_of(Task(("A", "B")), label_smoothing=smoothing))
+    assert float(np.mean(binary(y, p))) == pytest.approx(expected, rel=1e-5)
+    findings = loss_of(Task(("A",), MULTI_HOT), label_smoothing=smoothing)
+    assert float(findings(y, p)) == pytest.approx(expected, rel=1e-5)
+    q = np.concatenate([p, 1 - p], axis=1) * 0.5
+    q = np.concatenate([q, np.full((40, 1), 0.5, np.float32)], axis=1)
+    moved = np.eye(3)[y[:, 0].astype(int)] * (1 - smoothing) + smoothing / 3
+    several = keras.losses.get(loss_of(Task(("A", "B", "C")), label_smoothing=smoothing))
+    assert float(np.mean(several(y, q))) == pytest.approx(-np.mean((moved * np.log(q)).sum(1)), rel=1e-5)
+
+
+def test_the_learning_rate_rises_and_falls_to_zero(dataset: DataSet) -> None:
+    best = replace(recipe("best"), epochs=3, batch_size=8)  # 96 examples: 12 steps an epoch
+    model = build_model(best, (64, 64, 1), Task(("A", "B")))
+    compile_model(model, best, Task(("A", "B")), dataset.manifest)
+    schedule = model.optimizer._learning_rate
+    rates = [float(schedule(step)) for step in range(37)]
+    assert rates[0] == pytest.approx(best.learning_rate / 20)
+    assert rates[6] == pytest.approx(best.learning_rate)
+    assert rates[:7] == sorted(rates[:7])
+    assert rates[6:] == sorted(rates[6:], reverse=True)
+    assert rates[21] == pytest.approx(best.learning_rate / 2)  # half-way down
+    assert rates[36] == pytest.approx(0, abs=1e-9)
+    decayed = [v.path for v in model.trainable_variables if model.optimizer._use_weight_decay(v)]
+    assert decayed
+    assert all(path.endswith("kernel") for path in decayed)

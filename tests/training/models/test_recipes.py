@@ -17,6 +17,7 @@ from tests.training.conftest import DataSet
 from training import evaluate, train
 from training.models import networks as models
 from training.models.recipes import RECIPES, recipe
+from training.run_folder import read_config
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -31,10 +32,42 @@ def test_unknown_recipe_lists_the_known() -> None:
         recipe("model9")
 
 
-@pytest.mark.parametrize("change", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": 2.0}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": 2.0}, {"augment_strength": -1.0}),
+        *({"label_smoothing": 1.5}, {"weight_decay": -0.5}, {"schedule": "steps"}, {"keep": "none"}),
+    ],
+)
 def test_bad_values_are_quoted(change: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=str(next(iter(change.values())))):
         replace(recipe("model1"), **change)
+
+
+def test_best_keeps_its_last_epoch_and_cannot_go_on_after_its_schedule(
+    dataset: DataSet, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    (tmp_path / "narrow.py").write_text(
+        "from dataclasses import replace\n"
+        "from training.models.networks import MODELS\n"
+        "from training.models.recipes import BEST\n"
+        "RECIPE = replace(BEST, epochs=2, network={'width': 0.25}, body=MODELS['best'])\n"
+    )
+    command = ["--data", dataset.folder, "--recipe", tmp_path / "narrow.py", "--output", tmp_path / "run"]
+    assert run_command(train.main, [str(word) for word in command]) == 0
+    config = read_config(str(tmp_path / "run"))
+    assert config.best is not None
+    assert config.best["epoch"] == 2
+    assert config.recipe.network == {"width": 0.25}
+    line = fails(2, train.main, *command, "--resume", "--epochs", "3")
+    assert "its learning rate falls to zero by then; give the same --epochs" in line
+
+
+def test_the_fields_that_earlier_releases_lack_are_written_where_they_are_used() -> None:
+    assert set(recipe("model1").to_json()) == {
+        *("name", "model", "epochs", "batch_size", "learning_rate", "augment", "balanced"),
+    }
+    assert recipe("best").to_json()["augment_strength"] == 1
 
 
 ROOT = Path(__file__).parents[3]

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.shifts.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from training.shifts.corruptions import CORRUPTIONS, SEVERITIES, corrupt, corrupt_in_turn
 
 RANDOM = ("gaussian_noise", "speckle_noise", "shot_noise", "aspect", "rotation", "shift", "patches", "borders")
 SIDE = 64
@@ -187,3 +187,16 @@ def test_patches_and_borders_hide_a_share() -> None:
     assert set(np.unique(bordered)) == {0, 99}
     assert (bordered == 99).mean() == pytest.approx((1 - 2 * 0.125) ** 2, abs=0.02)
     assert (bordered[:, 16:-16, 16:-16] == 99).all()
+
+
+def test_corruptions_take_turns() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (130, 16, 16, 1), dtype=np.uint8)
+    found = corrupt_in_turn(images)
+    names = list(CORRUPTIONS)
+    for at in (0, 1, len(names), 2 * len(names) + 3):
+        same = [row for row in range(130) if row % 110 == at % 110]
+        expected = corrupt(images[same], names[at % len(names)], at // len(names) % 5 + 1)
+        np.testing.assert_array_equal(found[same], expected)
+    # Counted from `start`: the first round is over.
+    later = corrupt_in_turn(images[:2], len(names))
+    np.testing.assert_array_equal(later[:1], corrupt(images[:1], names[0], 2, seed=len(names)))
