@@ -1,7 +1,7 @@
 # Every target sets up .venv by itself, from the lock file. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo convert train profile evaluate test test-demo test-faults test-fuzz test-hostile test-jax test-memory test-tfio lint
-.PHONY: format bench bench-reading bench-training bench-gpu lock clean
+.PHONY: help setup demo convert train profile evaluate test test-demo test-faults test-fuzz test-hostile test-jax test-memory test-report test-tfio
+.PHONY: lint format bench bench-reading bench-training bench-gpu lock clean
 
 # The first Python from 3.10 to 3.13 that can create a virtual environment. PYTHON=... overrides it.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -92,6 +92,9 @@ test-memory: setup ## Convert 10,000 and 100,000 images and compare the memory u
 
 test-hostile: setup ## Convert 2,000 unusual files and some bombs (two minutes)
 	@$(RUN_PYTHON) -m pytest -m hostile tests/beam_jobs/test_hostile.py $(ARGS)
+
+test-report: setup ## Open report.html and dataset.html in headless Chromium, if there is one [RADRECORDS_REPORT_FOLDER=DIR]
+	@$(RUN_PYTHON) -m pytest -m report tests/report $(ARGS)
 
 test-tfio: $(TFIO)/ready ## Compare tensorflow-io's DICOM decoder with pydicom, in .venv-tfio [RADRECORDS_DICOM_FOLDER=...]
 	@$(TFIO)/bin/python -m pytest -m "tfio or not tfio" -W ignore -p no:cacheprovider tests/beam_jobs/decoding/test_tfio.py $(ARGS)

@@ -40,15 +40,10 @@ LAYERS = {
     "training.config": ["training.assessment.operating_points", "training.models"],
     "training.run_folder": ["training.task", "training.assessment.operating_points", "training.models"],
     "training.run_bucket": ["training.reading", "training.run_folder"],
+    "training.assessment.page": ["training.task", "training.models", "training.run_folder"],
     "training.assessment": [
-        *(
-            "training.task",
-            "training.shifts.corruptions",
-            "training.reading",
-            "training.config",
-            "training.run_folder",
-            "training.run_bucket",
-        ),
+        *("training.task", "training.shifts.corruptions", "training.reading", "training.config", "training.run_folder"),
+        *("training.run_bucket", "training.assessment.page"),
     ],
     "training.devices": ["training.reading", "training.models", "training.config"],
     "training.fitting": [

@@ -1,4 +1,4 @@
-"""`python -m training.evaluate`: metrics.json, confusion.png, roc.png and report.html of a run on one split."""
+"""`python -m training.evaluate`: metrics.json, pictures, report.html and model_card.md of a run on one split."""
 
 import os
 import sys

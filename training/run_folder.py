@@ -37,11 +37,12 @@ CONFIG, WEIGHTS, HISTORY, CURVES, LOGS, BACKUP = (
     "backup",
 )
 MODEL = (CONFIG, WEIGHTS)  # what load_run needs
-RESULTS = METRICS, CONFUSION, ROC, REPORT = (
+RESULTS = METRICS, CONFUSION, ROC, REPORT, MODEL_CARD = (
     "metrics.json",
     "confusion.png",
     "roc.png",
     "report.html",
+    "model_card.md",
 )  # of training.evaluate
 FORMAT, FORMAT_VERSION = "radrecords-run", 2
 _SINCE_VERSION = {BINARY: 1, MULTICLASS: 2, MULTILABEL: 2}  # what a reader must know

@@ -1,5 +1,6 @@
 """metrics.json, the pictures and the report, against the same figures computed from the examples themselves."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -16,10 +17,9 @@ from sklearn import metrics as sk
 from schemas.errors import run_command
 from tests.training.conftest import DataSet
 from training import evaluate
-from training.assessment import assess
+from training.assessment.mistakes import SHOWN, Mistakes, keep_worst
 from training.assessment.predictions import Scored
-from training.assessment.report import Mistake
-from training.run_folder import load_run, read_config
+from training.run_folder import RESULTS, load_run, read_config
 
 
 @pytest.fixture(scope="module")
@@ -132,13 +132,55 @@ def test_the_report_needs_nothing_outside_itself(evaluated: Path) -> None:
     page = (evaluated / "report.html").read_text()
     parser = Addresses()
     parser.feed(page)
-    assert len(parser.found) >= 3
-    assert all(address.startswith("data:image/png;base64,") for address in parser.found)
+    pictures = [address for address in parser.found if not address.startswith("#")]
+    assert len(pictures) >= 2
+    assert all(address.startswith("data:image/png;base64,") for address in pictures)
     assert not re.search(r"https?://|@import|url\(", page)
     assert "<script" not in page
+
+
+def test_the_report_and_the_card_tell_the_figures(evaluated: Path, run: Path) -> None:
+    page, card = (evaluated / "report.html").read_text(), (evaluated / "model_card.md").read_text()
     metrics = json.loads((evaluated / "metrics.json").read_text())
-    for name in ("accuracy", "sensitivity", "specificity", "auprc", "loss"):
-        assert f"{metrics[name]:.4f}" in page
+    for name in ("accuracy", "sensitivity", "specificity"):
+        low, high = metrics["intervals"][name]
+        interval = f"{100 * low:.1f} to {100 * high:.1f}%"
+        assert f">{metrics[name]:.1%} <span class=ci>{interval}</span></td>" in page
+        assert f"| {metrics[name]:.1%} ({interval}) |" in card
+    for name in ("auroc", "auprc", "loss"):
+        assert re.search(rf"<td class=n [^>]*>{metrics[name]:.3f}", page)
+        assert f"| {metrics[name]:.3f} " in card
+    for name in ("config.json", "model.weights.h5"):
+        digest = hashlib.sha256((run / name).read_bytes()).hexdigest()
+        assert digest in page
+        assert digest in card
+    for label in ("ROC curve", "precision-recall curve", "loss by epoch", "AUC by epoch"):
+        assert f'aria-label="{label}"' in page
+
+
+def test_the_same_evaluation_gives_the_same_files(evaluated: Path, dataset: DataSet, run: Path, tmp_path: Path) -> None:
+    flags = ["--run", str(run), "--data", str(dataset.folder), "--output", str(tmp_path)]
+    assert run_command(evaluate.main, flags) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(RESULTS)
+    for name in RESULTS:
+        assert (tmp_path / name).read_bytes() == (evaluated / name).read_bytes(), name
+
+
+def test_leaks_and_a_run_without_its_history(
+    dataset: DataSet, run: Path, tmp_path: Path, make_dataset: Callable[..., DataSet]
+) -> None:
+    leaky = make_dataset(examples={"train": 4, "test": 6})
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / "history.csv").unlink()
+    for content, said in (
+        ('{"near_duplicates_across_splits": {"total": 7}}', "of different splits are alike"),
+        ("{", "no leakage.json that could be read"),
+    ):
+        (leaky.folder / "leakage.json").write_text(content)
+        assert run_command(evaluate.main, ["--run", str(copy), "--data", str(leaky.folder)]) == 0
+        page = (copy / "report.html").read_text()
+        assert said in page
+        assert "loss by epoch" not in page
 
 
 def test_pictures(evaluated: Path) -> None:
@@ -179,14 +221,14 @@ def test_the_worst_mistakes_are_kept(run: Path) -> None:
         return Scored(images, np.array(labels), ids, np.array(probabilities)[:, np.newaxis], np.array(ids, "S"))
 
     config = replace(read_config(str(run)), threshold={"value": 0.6})
-    mistakes: list[list[Mistake]] = []
+    mistakes: Mistakes = []
     for start in range(3):
         values = [0.05 * index + 0.01 * start for index in range(20)]
-        assess.keep_worst(mistakes, batch([0] * 20, values), config)
-        assess.keep_worst(mistakes, batch([1] * 20, values), config)
+        keep_worst(mistakes, batch([0] * 20, values), config)
+        keep_worst(mistakes, batch([1] * 20, values), config)
     every = sorted(0.05 * index + 0.01 * start for start in range(3) for index in range(20))
-    assert [mistake.probability for mistake in mistakes[0]] == every[::-1][: assess.SHOWN]
-    assert [mistake.probability for mistake in mistakes[1]] == every[: assess.SHOWN]
+    assert [mistake.probability for mistake in mistakes[0]] == every[::-1][:SHOWN]
+    assert [mistake.probability for mistake in mistakes[1]] == every[:SHOWN]
     assert mistakes[0][0].id == f"0-{every[-1]}"
 
 

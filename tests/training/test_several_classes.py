@@ -1,6 +1,7 @@
 """Data sets of several classes, and of several findings per image, from training to report and prediction."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,8 +82,10 @@ def test_evaluation(trained: tuple[DataSet, Path], tmp_path: Path, capsys: pytes
     assert set(metrics["calibration"]) == {"temperature", "before", "after"}
     page = (output / "report.html").read_text()
     assert page.count("<figure>") >= 1
+    assert "the parts of it that count" in page
+    assert re.search(r'aria-label="precision-recall curve".*>A, 0\.\d{3}<', page, re.DOTALL)
     for name in "ABC":
-        assert f"<tr><td>{name}<td" in page
+        assert f'<tr><th scope="row">{name}</th>' in page
     for name in ("confusion.png", "roc.png"):
         assert (output / name).read_bytes().startswith(b"\x89PNG")
 

@@ -2,12 +2,14 @@
 
 import hashlib
 import io
+import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -21,6 +23,7 @@ from training.reading.disk_cache import DiskCache
 from training.reading.shards import ArrayRows, CachedRows, DamagedShard, ParsedRows, PatientRows, Rows
 from training.task import task_of
 
+LEAKAGE = "leakage.json"
 READ_AT_ONCE = 16  # shards open at a time
 READ_BYTES = 8 << 20  # of each
 _CHECK_BYTES = 256 << 20  # of shards that are checked at a time
@@ -70,6 +73,15 @@ def open_dataset(folder: str) -> Manifest:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {files.message(error)}") from error
     return Manifest.from_json(text, folder)
+
+
+def leakage_of(folder: str) -> dict[str, Any] | None:
+    """The content of the data set's leakage.json; None if there is none to read."""
+    try:
+        content = json.loads(files.read(f"{folder.rstrip('/')}/{LEAKAGE}"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def open_split(

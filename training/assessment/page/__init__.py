@@ -1,0 +1,1 @@
+"""What a reader is told of an evaluation: report.html and model_card.md."""
