@@ -36,14 +36,23 @@ LAYERS = {
     "training.reading": ["training.task"],
     "training.models": ["training.task"],
     "training.config": ["training.models"],
-    "training.run_folder": ["training.task", "training.models"],
+    "training.weights_file": [],
+    "training.checked_fields": [],
+    "training.run_folder": ["training.task", "training.models", "training.weights_file", "training.checked_fields"],
     "training.run_bucket": ["training.reading", "training.run_folder"],
     "training.assessment": [
         *("training.task", "training.reading", "training.config", "training.run_folder", "training.run_bucket"),
     ],
     "training.devices": ["training.reading", "training.models", "training.config"],
     "training.fitting": [
-        *("training.task", "training.reading", "training.models", "training.config", "training.run_folder"),
+        *(
+            "training.weights_file",
+            "training.task",
+            "training.reading",
+            "training.models",
+            "training.config",
+            "training.run_folder",
+        ),
         *("training.run_bucket", "training.assessment", "training.devices"),
     ],
     "training": ["training.reading", "training.models", "training.config", "training.assessment", "training.fitting"],
@@ -129,7 +138,8 @@ def test_a_worker_loads_no_tensorflow() -> None:
 
 
 def test_the_training_commands_load_no_tensorflow() -> None:
-    code = "import sys, training.train, training.evaluate, training.predict; print(*sys.modules, sep='\\n')"
+    commands = ", ".join(f"training.{name}" for name in ("train", "evaluate", "predict"))
+    code = f"import sys, {commands}; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not {"tensorflow", "keras", "matplotlib", "sklearn"} & set(done.stdout.split())
 

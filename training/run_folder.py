@@ -22,9 +22,11 @@ import keras
 from schemas.errors import JobFailed, UsageError
 from schemas.labels import CLASS
 from schemas.pixels.settings import ImageSettings
+from training.checked_fields import check_fields
 from training.models.networks import build_model
 from training.models.recipes import Recipe
 from training.task import BINARY, MULTICLASS, MULTILABEL, Task
+from training.weights_file import UnsafeWeights, check_contents, sha256_of
 
 CONFIG, WEIGHTS, HISTORY, CURVES, LOGS, BACKUP = (
     "config.json",
@@ -57,6 +59,7 @@ class RunConfig:
     it), and source: how and on which split it was chosen.
     compute: backend, devices, device, dtype (the Keras policy of the hidden layers) and read_ahead_mb of the training; {}
     for runs of 0.1.0.
+    weights_sha256: of model.weights.h5, of a finished run; None for older runs.
     """
 
     recipe: Recipe
@@ -70,6 +73,7 @@ class RunConfig:
     threshold: Mapping[str, Any] | None = None
     label_kind: str = CLASS
     compute: Mapping[str, Any] = field(default_factory=dict)
+    weights_sha256: str | None = None
 
     @property
     def task(self) -> Task:
@@ -101,7 +105,7 @@ def read_config(run: str) -> RunConfig:
         ) from error
     except OSError as error:
         raise UsageError(f"cannot read {CONFIG} of run {run}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{CONFIG} of run {run} is damaged (not JSON); train again with --overwrite") from error
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise UsageError(f"{CONFIG} of run {run} is not a radrecords run")
@@ -114,6 +118,8 @@ def read_config(run: str) -> RunConfig:
     try:
         recipe = dict(content["recipe"])
         recipe.pop("expect", None)  # runs of 0.1.0 have it
+        for kind, values in ((Recipe, recipe), (ImageSettings, content["image"]), (RunConfig, content)):
+            check_fields(kind, values)
         content["recipe"] = Recipe(**recipe)
         content["image"] = ImageSettings(**content["image"])
         content["classes"] = tuple(content["classes"])
@@ -121,7 +127,7 @@ def read_config(run: str) -> RunConfig:
         if config.threshold is not None and len(config.thresholds) != config.task.outputs:
             raise ValueError("thresholds are missing")
         return config
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, UsageError) as error:
         raise UsageError(f"{CONFIG} of run {run} is damaged ({error}); train again with --overwrite") from error
 
 
@@ -135,16 +141,26 @@ def load_run(run: str, own: Recipe | None = None) -> tuple[keras.Model, RunConfi
 
 
 def best_model(run: str, config: RunConfig) -> keras.Model:
-    """The model of `config` with the weights of `run`'s best epoch. Raises UsageError if they are missing or
-    damaged."""
-    model = build_model(config.recipe, config.image.shape, config.task)
+    """The model of `config` with the weights of `run`'s best epoch. Raises UsageError if they are missing or damaged, are
+    not those of the finished run, or the file holds anything but arrays of numbers."""
     path = Path(run, WEIGHTS)
     if not path.is_file():
         raise UsageError(f"run {run} has no {WEIGHTS}; train again with --overwrite")
     try:
+        if config.weights_sha256 not in (None, sha256_of(path)):
+            raise UsageError(
+                f"{WEIGHTS} of run {run} is not the file that training left (its SHA-256 is another than in {CONFIG}); "
+                "restore it, or train again with --overwrite"
+            )
+        check_contents(path)
+        model = build_model(config.recipe, config.image.shape, config.task)
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # Keras only warns of a layer without weights in the file
             model.load_weights(path)
+    except UnsafeWeights as error:
+        raise UsageError(
+            f"{WEIGHTS} of run {run} is not read: it holds {error}, which Keras does not write; train again with --overwrite"
+        ) from error
     except (
         OSError,
         ValueError,

@@ -3,6 +3,7 @@
 import platform
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -28,6 +29,7 @@ from training.reading.records import Split, all_splits, check_shards, open_datas
 from training.run_bucket import WorkingCopy, working_copy
 from training.run_folder import RunConfig
 from training.task import BINARY, MULTICLASS, Task, task_of
+from training.weights_file import sha256_of
 
 
 def train(config: TrainConfig) -> RunConfig:
@@ -145,7 +147,8 @@ def _finish(config: TrainConfig, run: RunConfig, validation: Split) -> RunConfig
     threshold["source"] = (
         f"maximises Youden's J (sensitivity + specificity - 1) on split validation, {len(labels)} examples"
     )
-    run = replace(run, best=rows[best_epoch(rows)], threshold=threshold)
+    weights_sha256 = sha256_of(Path(config.output, run_folder.WEIGHTS))
+    run = replace(run, best=rows[best_epoch(rows)], threshold=threshold, weights_sha256=weights_sha256)
     curves(rows).savefig(f"{config.output}/{run_folder.CURVES}")
     run_folder.write_config(config.output, run)
     return run
