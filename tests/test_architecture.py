@@ -34,6 +34,7 @@ LAYERS = {
     "schemas.decoders": ["schemas.errors", "schemas.pixels.settings", "schemas.pixels"],
     "training.task": [],
     "training.reading": ["training.task"],
+    "training.loading": ["training.reading"],
     "training.models": ["training.task"],
     "training.config": ["training.models"],
     "training.weights_file": [],
@@ -42,6 +43,9 @@ LAYERS = {
     "training.run_bucket": ["training.reading", "training.run_folder"],
     "training.assessment": [
         *("training.task", "training.reading", "training.config", "training.run_folder", "training.run_bucket"),
+    ],
+    "training.exporting": [
+        *("training.task", "training.config", "training.run_folder", "training.run_bucket", "training.loading"),
     ],
     "training.devices": ["training.reading", "training.models", "training.config"],
     "training.fitting": [
@@ -55,7 +59,10 @@ LAYERS = {
         ),
         *("training.run_bucket", "training.assessment", "training.devices"),
     ],
-    "training": ["training.reading", "training.models", "training.config", "training.assessment", "training.fitting"],
+    "training": [
+        *("training.models", "training.config", "training.loading", "training.assessment", "training.exporting"),
+        *("training.fitting",),
+    ],
     "beam_jobs.elements": [],
     "beam_jobs.storage": [],
     "beam_jobs.reading": ["beam_jobs.storage"],
@@ -138,7 +145,7 @@ def test_a_worker_loads_no_tensorflow() -> None:
 
 
 def test_the_training_commands_load_no_tensorflow() -> None:
-    commands = ", ".join(f"training.{name}" for name in ("train", "evaluate", "predict"))
+    commands = ", ".join(f"training.{name}" for name in ("train", "evaluate", "predict", "export"))
     code = f"import sys, {commands}; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not {"tensorflow", "keras", "matplotlib", "sklearn"} & set(done.stdout.split())
@@ -161,6 +168,7 @@ def test_setup_py_is_the_only_list_of_dependencies() -> None:
         "gpu",
         "tfio",
         "jax",
+        "export",
         "bench",
         "dev",
     }

@@ -8,6 +8,7 @@ from training.models.recipes import Recipe
 
 # Where the examples are kept between epochs (devices/cache.py).
 CACHES = AUTO, NONE, MEMORY, DISK, DEVICE = "auto", "none", "memory", "disk", "device"
+EXPORT_FORMATS = ONNX, SAVED_MODEL, TFLITE = "onnx", "savedmodel", "tflite"  # exporting/
 
 
 @dataclass(frozen=True)
@@ -95,3 +96,27 @@ class PredictConfig:
 
     def __post_init__(self) -> None:
         check_place("--run", self.run)
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """The run whose model is exported, local or gs://, and the local file or folder to write, which must not exist.
+
+    format: one of EXPORT_FORMATS. recipe: the user's own, if the run was made with one.
+    """
+
+    run: str
+    format: str
+    output: str
+    recipe: Recipe | None = None
+
+    def __post_init__(self) -> None:
+        check_place("--run", self.run)
+        _check_local(self.output)
+        if self.format not in EXPORT_FORMATS:
+            raise UsageError(f"--format {self.format}: must be one of {', '.join(EXPORT_FORMATS)}")
+
+
+def _check_local(output: str) -> None:
+    if "://" in output:
+        raise UsageError(f"--output {output}: must be local")
