@@ -47,6 +47,10 @@ LAYERS = {
     "training.exporting": [
         *("training.task", "training.config", "training.run_folder", "training.run_bucket", "training.loading"),
     ],
+    "training.explanation": [
+        *("training.task", "training.reading", "training.config", "training.weights_file", "training.run_folder"),
+        *("training.run_bucket", "training.assessment"),
+    ],
     "training.devices": ["training.reading", "training.models", "training.config"],
     "training.fitting": [
         *(
@@ -61,7 +65,7 @@ LAYERS = {
     ],
     "training": [
         *("training.models", "training.config", "training.loading", "training.assessment", "training.exporting"),
-        *("training.fitting",),
+        *("training.explanation", "training.fitting"),
     ],
     "beam_jobs.elements": [],
     "beam_jobs.storage": [],
@@ -145,7 +149,7 @@ def test_a_worker_loads_no_tensorflow() -> None:
 
 
 def test_the_training_commands_load_no_tensorflow() -> None:
-    commands = ", ".join(f"training.{name}" for name in ("train", "evaluate", "predict", "export"))
+    commands = ", ".join(f"training.{name}" for name in ("train", "evaluate", "predict", "explain", "export"))
     code = f"import sys, {commands}; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not {"tensorflow", "keras", "matplotlib", "sklearn"} & set(done.stdout.split())

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -22,7 +23,7 @@ from tests.gcs.front import LOST, Fault, Traffic, of_uploads, running_front
 from tests.gcs.stored_runs import assert_same_run, downloaded, objects_of, pointer_of
 from tests.training.conftest import DataSet, write_dataset
 from tests.training.untrained_runs import write_run
-from training import evaluate, export, predict, train
+from training import evaluate, explain, export, predict, train
 from training.models.recipes import MODEL1
 from training.reading.buckets import google_client
 from training.run_bucket import working_copy
@@ -199,14 +200,18 @@ def test_uploads_that_fail_for_the_moment_or_whose_answer_is_lost(
     assert bucket.names() == objects_of(bucket, "x")
 
 
-def test_a_run_in_a_bucket_is_exported(
+def test_a_run_in_a_bucket_is_explained_and_exported(
     bucket: Bucket, scratch: Path, command: Callable[..., Result], tmp_path: Path
 ) -> None:
-    run, local = f"{bucket.uri}/runs/x", tmp_path / "local"
+    run, local, image = f"{bucket.uri}/runs/x", tmp_path / "local", tmp_path / "image.png"
     written = write_run(local, MODEL1, ImageSettings(image_size=24))
     with working_copy(run, ()) as copy:
         shutil.copytree(local, copy.folder)
         copy.publish()
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (30, 40), np.uint8)).save(image)
+    results = [command(explain.main, "--run", each, "--output", tmp_path / "out", image) for each in (run, local)]
+    assert [result.code for result in results] == [0, 0], results
+    assert results[0].out == results[1].out
     if find_spec("tensorflow"):
         result = command(export.main, "--run", run, "--format", "savedmodel", "--output", tmp_path / "model")
         assert result.code == 0, result
@@ -215,7 +220,7 @@ def test_a_run_in_a_bucket_is_exported(
 
     weights = next(name for name in bucket.names() if name.endswith("model.weights.h5"))
     bucket.write({weights: bucket.read(weights)[:-1]})
-    result = command(predict.main, "--run", run, "x.png")
+    result = command(explain.main, "--run", run, "--output", tmp_path / "out", image)
     assert (result.code, result.error.startswith(f"error: {bucket.uri}/{weights} is not what was uploaded")) == (
         2,
         True,
