@@ -46,6 +46,7 @@ LAYERS = {
     ],
     "training.exporting": [
         *("training.task", "training.config", "training.run_folder", "training.run_bucket", "training.loading"),
+        "training.weights_file",
     ],
     "training.explanation": [
         *("training.task", "training.reading", "training.config", "training.weights_file", "training.run_folder"),
@@ -149,7 +150,7 @@ def test_a_worker_loads_no_tensorflow() -> None:
 
 
 def test_the_training_commands_load_no_tensorflow() -> None:
-    commands = ", ".join(f"training.{name}" for name in ("train", "evaluate", "predict", "explain", "export"))
+    commands = ", ".join(f"training.{name}" for name in ("train", "evaluate", "predict", "explain", "export", "verify"))
     code = f"import sys, {commands}; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not {"tensorflow", "keras", "matplotlib", "sklearn"} & set(done.stdout.split())

@@ -119,6 +119,17 @@ class ExportConfig:
 
 
 @dataclass(frozen=True)
+class VerifyConfig:
+    """The runs, local or gs://, and the local exports to check."""
+
+    paths: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for path in self.paths:
+            check_place("PATH", path)
+
+
+@dataclass(frozen=True)
 class ExplainConfig:
     """The run whose model is looked into, and the images: files or folders. Both are local or gs://.
 

@@ -143,24 +143,12 @@ def load_run(run: str, own: Recipe | None = None) -> tuple[keras.Model, RunConfi
 def best_model(run: str, config: RunConfig) -> keras.Model:
     """The model of `config` with the weights of `run`'s best epoch. Raises UsageError if they are missing or damaged, are
     not those of the finished run, or the file holds anything but arrays of numbers."""
-    path = Path(run, WEIGHTS)
-    if not path.is_file():
-        raise UsageError(f"run {run} has no {WEIGHTS}; train again with --overwrite")
+    path = checked_weights(run, config)
+    model = build_model(config.recipe, config.image.shape, config.task)
     try:
-        if config.weights_sha256 not in (None, sha256_of(path)):
-            raise UsageError(
-                f"{WEIGHTS} of run {run} is not the file that training left (its SHA-256 is another than in {CONFIG}); "
-                "restore it, or train again with --overwrite"
-            )
-        check_contents(path)
-        model = build_model(config.recipe, config.image.shape, config.task)
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # Keras only warns of a layer without weights in the file
             model.load_weights(path)
-    except UnsafeWeights as error:
-        raise UsageError(
-            f"{WEIGHTS} of run {run} is not read: it holds {error}, which Keras does not write; train again with --overwrite"
-        ) from error
     except (
         OSError,
         ValueError,
@@ -168,10 +156,35 @@ def best_model(run: str, config: RunConfig) -> keras.Model:
         RuntimeError,
         UserWarning,
     ) as error:  # h5py raises many kinds of errors for damaged files
-        raise UsageError(
-            f"{WEIGHTS} of run {run} is damaged or belongs to another model; train again with --overwrite"
-        ) from error
+        raise _damaged_weights(run) from error
     return model
+
+
+def checked_weights(run: str, config: RunConfig) -> Path:
+    """The weights file, of which no array has been read yet. Raises UsageError as best_model does."""
+    path = Path(run, WEIGHTS)
+    if not path.is_file():
+        raise UsageError(f"run {run} has no {WEIGHTS}; train again with --overwrite")
+    try:
+        sha256 = sha256_of(path)
+        if config.weights_sha256 in (None, sha256):
+            check_contents(path)
+    except UnsafeWeights as error:
+        raise UsageError(
+            f"{WEIGHTS} of run {run} is not read: it holds {error}, which Keras does not write; train again with --overwrite"
+        ) from error
+    except Exception as error:  # h5py has no common class of errors
+        raise _damaged_weights(run) from error
+    if config.weights_sha256 not in (None, sha256):
+        raise UsageError(
+            f"{WEIGHTS} of run {run} is not the file that training left (its SHA-256 is another than in {CONFIG}); restore "
+            "it, or train again with --overwrite"
+        )
+    return path
+
+
+def _damaged_weights(run: str) -> UsageError:
+    return UsageError(f"{WEIGHTS} of run {run} is damaged or belongs to another model; train again with --overwrite")
 
 
 def _with_code(run: str, recipe: Recipe, own: Recipe | None) -> Recipe:

@@ -14,7 +14,7 @@ _NUMBERS = "biufV"  # kinds of NumPy dtypes; bfloat16 is V
 
 
 class UnsafeWeights(Exception):
-    """The file holds something that does not belong into a file of weights."""
+    """The file holds something that does not belong in a file of weights."""
 
 
 def sha256_of(path: Path) -> str:

@@ -1,6 +1,5 @@
 """Exports the model of a run, and compares the export with it."""
 
-import hashlib
 import os
 import shutil
 from importlib.util import find_spec
@@ -17,6 +16,7 @@ from training.exporting.metadata import FILE, Metadata, metadata_of, output_of
 from training.loading import quiet_loading
 from training.run_bucket import working_copy
 from training.run_folder import MODEL, WEIGHTS, load_run
+from training.weights_file import sha256_of
 
 WRITERS = {ONNX: onnx_file, SAVED_MODEL: saved_model, TFLITE: tflite_file}
 NEEDED = {ONNX: ("onnx", "tf2onnx", "onnxruntime"), SAVED_MODEL: (), TFLITE: ()}
@@ -35,7 +35,7 @@ def export(config: ExportConfig) -> Metadata:
         raise UsageError(f"--output {path} already exists; choose another, or delete it")
     with working_copy(config.run, MODEL) as copy:
         model, run = load_run(copy.folder, config.recipe)
-        metadata = metadata_of(run, hashlib.sha256(Path(copy.folder, WEIGHTS).read_bytes()).hexdigest())
+        metadata = metadata_of(run, sha256_of(Path(copy.folder, WEIGHTS)))
     writer, part = WRITERS[config.format], path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def export(config: ExportConfig) -> Metadata:
 def digest_of(path: Path) -> str:
     """The SHA-256 of an export that is a file, or of the metadata of one that is a folder, which hold the others."""
     file = path / saved_model.EXTRA / FILE if path.is_dir() else path
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return sha256_of(file)
 
 
 def _named(path: Path) -> str:

@@ -26,6 +26,8 @@ def read_export(path: str) -> Metadata:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path} is not an export, or is damaged; export the run again") from error
+    except ImportError as error:
+        raise UsageError(f"{path} may be ONNX, which needs onnx; in a clone, run: pip install '.[export]'") from error
     if metadata["format_version"] > FORMAT_VERSION:
         raise UsageError(f"{path} has format version {metadata['format_version']}; upgrade radrecords")
     return metadata

@@ -26,7 +26,7 @@ from schemas.labels import MULTI_HOT
 from schemas.pixels.settings import ImageSettings
 from tests.training.conftest import DataSet
 from tests.training.untrained_runs import write_run
-from training import export
+from training import export, verify
 from training.exporting import export_run
 from training.exporting.reading import read_export
 from training.models.recipes import MODEL1, SMALL_RESNET, Recipe, own_recipe
@@ -220,6 +220,26 @@ def test_a_damaged_folder_is_refused(exports: dict[str, Path], tmp_path: Path) -
             read_export(str(copy))
     with pytest.raises(UsageError, match="does not exist, or is not an export"):
         read_export(str(tmp_path))
+
+
+def test_the_command_that_verifies(
+    exports: dict[str, Path], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fails: Callable[..., str]
+) -> None:
+    paths = [*map(str, exports.values()), str(run)]
+    assert run_command(verify.main, paths) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == paths
+    digest = hashlib.sha256((run / "model.weights.h5").read_bytes()).hexdigest()
+    assert all(f"of a run of model1, as it was written; SHA-256 of the weights: {digest}" in line for line in lines[:3])
+    assert lines[3].endswith(f": run of model1, as training left it; SHA-256 of the weights: {digest}")
+
+    cut = tmp_path / "model.onnx"
+    cut.write_bytes(exports["onnx"].read_bytes()[:-1])
+    assert f"{cut} is not an export, or is damaged" in fails(2, verify.main, cut)
+    changed = shutil.copytree(run, tmp_path / "run")
+    (changed / "model.weights.h5").write_bytes((run / "model.weights.h5").read_bytes() + b"x")
+    assert "is not the file that training left" in fails(2, verify.main, changed)
+    assert "does not exist, or is not an export" in fails(2, verify.main, tmp_path / "absent")
 
 
 def test_an_export_that_computes_something_else_is_deleted(
