@@ -107,6 +107,16 @@ def test_the_score_is_what_the_last_activation_gets() -> None:
         np.testing.assert_allclose(np.asarray(activation(scores)), probabilities, atol=1e-6)
 
 
+def test_the_score_of_an_average_is_the_log_odds() -> None:
+    images = keras.Input((8, 8, 1), dtype="uint8")
+    flat = layers.Flatten()(layers.Rescaling(1 / 255)(images))
+    model = keras.Model(images, layers.Average()([layers.Dense(1, activation="sigmoid")(flat) for _ in range(2)]))
+    pixels = noise(4, 8, 8, 1)
+    probabilities = np.asarray(model(pixels), np.float64)
+    expected = np.log(probabilities / (1 - probabilities))
+    np.testing.assert_allclose(np.asarray(score_model(model)(pixels)), expected, atol=1e-4)
+
+
 def test_the_class_that_is_explained() -> None:
     scores = np.array([[2.0], [-1.0]])
     np.testing.assert_array_equal(score_of(scores, BINARY, "B"), [2.0, -1.0])
