@@ -15,9 +15,14 @@ SEED = 0
 
 
 def randomised(model: keras.Model) -> keras.Model:
-    """The same network with fresh weights, as before training; equal ones each time."""
+    """The same network with fresh weights, as before training; equal ones each time. Layers without weights are shared:
+    those of augmentation cannot all be made anew from their settings."""
     keras.utils.set_random_seed(SEED)
-    return keras.models.clone_model(model)
+    return keras.models.clone_model(model, clone_function=_fresh)
+
+
+def _fresh(layer: keras.layers.Layer) -> keras.layers.Layer:
+    return type(layer).from_config(layer.get_config()) if layer.weights else layer
 
 
 def rank_correlation(first: Map, second: Map) -> float | None:

@@ -1,5 +1,7 @@
 """The maps of networks of which it is known what they look at."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -143,6 +145,28 @@ def test_random_weights_are_others_and_the_same_each_time() -> None:
     for trained, fresh, again in zip(*kernels, strict=True):
         assert np.abs(trained - fresh).max() > 1e-3
         np.testing.assert_array_equal(fresh, again)
+
+
+class Nothing(layers.Layer):  # type: ignore[misc] # untyped
+    """Does nothing, and cannot be made from its settings."""
+
+    def __init__(self, strength: float, **options: Any) -> None:
+        super().__init__(dtype="float32", **options)
+        self.strength = strength
+
+    def call(self, images: Any) -> Any:
+        return images
+
+
+def test_random_weights_in_a_network_with_a_layer_of_ones_own() -> None:
+    images = keras.Input((8, 8, 1), dtype="uint8")
+    features = layers.Conv2D(2, 3)(Nothing(0.5)(layers.Rescaling(1 / 255)(images)))
+    model = keras.Model(images, layers.Dense(1)(layers.Flatten()(features)))
+    fresh, pixels = randomised(model), noise(2, 8, 8, 1)
+    assert np.abs(np.asarray(fresh(pixels)) - np.asarray(model(pixels))).max() > 1e-4
+    assert convolution(fresh, None) is not convolution(model, None)
+    image = pixels[0]
+    assert methods.gradcam(score_model(fresh), only, image, convolution(fresh, None)).shape == (8, 8)
 
 
 def test_the_rank_correlation_is_spearmans() -> None:
