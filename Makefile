@@ -161,7 +161,7 @@ $(BENCH)/ready: requirements-bench.lock
 
 lock: setup ## Pin the newest dependencies that fit setup.py
 	@for target in cpu gpu; do \
-	  $(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py --extra gcp --extra dicom --extra tune --extra dev \
+	  $(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py --extra gcp --extra dicom --extra tune --extra export --extra dev \
 	    --extra $$([ $$target = gpu ] && echo gpu || echo train) --universal --python-version 3.10 --generate-hashes \
 	    --no-annotate --no-header -o requirements-$$target.lock || exit 1; \
 	done

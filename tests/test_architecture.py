@@ -36,21 +36,35 @@ LAYERS = {
     "training.assessment.operating_points": [],
     "training.shifts.corruptions": [],
     "training.reading": ["training.task"],
+    "training.loading": ["training.reading"],
     "training.models": ["training.task"],
     "training.config": ["training.assessment.operating_points", "training.models"],
-    "training.run_folder": ["training.task", "training.assessment.operating_points", "training.models"],
+    "training.weights_file": [],
+    "training.checked_fields": [],
+    "training.run_folder": [
+        *("training.task", "training.assessment.operating_points", "training.models", "training.weights_file"),
+        "training.checked_fields",
+    ],
     "training.run_bucket": ["training.reading", "training.run_folder"],
     "training.assessment.page": ["training.task", "training.models", "training.run_folder"],
     "training.assessment": [
         *("training.task", "training.shifts.corruptions", "training.reading", "training.config", "training.run_folder"),
         *("training.run_bucket", "training.assessment.page"),
     ],
+    "training.exporting": [
+        *("training.task", "training.config", "training.run_folder", "training.run_bucket", "training.loading"),
+        "training.weights_file",
+    ],
+    "training.explanation": [
+        *("training.task", "training.reading", "training.config", "training.weights_file", "training.run_folder"),
+        *("training.run_bucket", "training.assessment"),
+    ],
     "training.devices": ["training.reading", "training.models", "training.config"],
     "training.fitting": [
-        *("training.task", "training.reading", "training.models", "training.config", "training.run_folder"),
-        *("training.run_bucket", "training.assessment.operating_points", "training.assessment", "training.devices"),
+        *("training.weights_file", "training.task", "training.reading", "training.models", "training.config"),
+        *("training.run_folder", "training.run_bucket", "training.assessment.operating_points", "training.assessment"),
+        "training.devices",
     ],
-    "training.loading": ["training.reading"],
     "training.shifts": [
         *("training.task", "training.shifts.corruptions", "training.reading", "training.config", "training.run_folder"),
         *("training.run_bucket", "training.assessment", "training.fitting"),
@@ -61,7 +75,8 @@ LAYERS = {
     ],
     "training": [
         *("training.assessment.operating_points", "training.models", "training.config", "training.assessment"),
-        *("training.fitting", "training.loading", "training.shifts", "training.tuning"),
+        *("training.fitting", "training.loading", "training.shifts", "training.tuning", "training.exporting"),
+        "training.explanation",
     ],
     "beam_jobs.elements": [],
     "beam_jobs.storage": [],
@@ -145,8 +160,8 @@ def test_a_worker_loads_no_tensorflow() -> None:
 
 
 def test_the_training_commands_load_no_tensorflow() -> None:
-    modules = ", ".join(f"training.{name}" for name in ("train", "evaluate", "predict", "shift", "tune"))
-    code = f"import sys, {modules}; print(*sys.modules, sep='\\n')"
+    names = ("train", "evaluate", "predict", "shift", "tune", "explain", "export", "verify")
+    code = f"import sys, {', '.join(f'training.{name}' for name in names)}; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not {"tensorflow", "keras", "matplotlib", "sklearn", "optuna"} & set(done.stdout.split())
 
@@ -168,6 +183,7 @@ def test_setup_py_is_the_only_list_of_dependencies() -> None:
         "gpu",
         "tfio",
         "jax",
+        "export",
         "bench",
         "dev",
     }

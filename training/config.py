@@ -9,6 +9,8 @@ from training.models.recipes import Recipe
 
 # Where the examples are kept between epochs (devices/cache.py).
 CACHES = AUTO, NONE, MEMORY, DISK, DEVICE = "auto", "none", "memory", "disk", "device"
+EXPORT_FORMATS = ONNX, SAVED_MODEL, TFLITE = "onnx", "savedmodel", "tflite"  # exporting/
+METHODS = OCCLUSION, GRADCAM, ACTIVATIONS = "occlusion", "gradcam", "activations"  # explanation/
 
 
 @dataclass(frozen=True)
@@ -176,3 +178,67 @@ class TuneConfig:
                 raise UsageError(f"--{flag} {value}: must be 1 or more")
         if not 0 <= self.seed < 2**31:
             raise UsageError(f"--seed {self.seed}: must be from 0 to {2**31 - 1}")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """The run whose model is exported, local or gs://, and the local file or folder to write, which must not exist.
+
+    format: one of EXPORT_FORMATS. recipe: the user's own, if the run was made with one.
+    """
+
+    run: str
+    format: str
+    output: str
+    recipe: Recipe | None = None
+
+    def __post_init__(self) -> None:
+        check_place("--run", self.run)
+        _check_local(self.output)
+        if self.format not in EXPORT_FORMATS:
+            raise UsageError(f"--format {self.format}: must be one of {', '.join(EXPORT_FORMATS)}")
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """The runs, local or gs://, and the local exports to check."""
+
+    paths: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for path in self.paths:
+            check_place("PATH", path)
+
+
+@dataclass(frozen=True)
+class ExplainConfig:
+    """The run whose model is looked into, and the images: files or folders. Both are local or gs://.
+
+    output: a local folder for the pictures. method: one of METHODS.
+    layer: the convolution that gradcam and activations look at; by default the last one, and activations shows all.
+    target: the class whose probability is explained; by default the second of two, else the most probable one.
+    recipe: the user's own, if the run was made with one.
+    """
+
+    run: str
+    images: tuple[str, ...]
+    output: str
+    method: str = OCCLUSION
+    layer: str | None = None
+    target: str | None = None
+    recipe: Recipe | None = None
+
+    def __post_init__(self) -> None:
+        check_place("--run", self.run)
+        _check_local(self.output)
+        if self.method not in METHODS:
+            raise UsageError(f"--method {self.method}: must be one of {', '.join(METHODS)}")
+        if self.layer and self.method == OCCLUSION:
+            raise UsageError(f"--layer {self.layer}: occlusion looks at no layer; give --method gradcam or activations")
+        if self.target and self.method == ACTIVATIONS:
+            raise UsageError(f"--target {self.target}: activations are of no class; give another --method")
+
+
+def _check_local(output: str) -> None:
+    if "://" in output:
+        raise UsageError(f"--output {output}: must be local")

@@ -200,9 +200,15 @@ class _Copy(WorkingCopy):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with google_client.plain_errors(uri):
-                    path.write_bytes(google_client.stored_object(uri).download_as_bytes(retry=_patience()))
+                    content: bytes = google_client.stored_object(uri).download_as_bytes(retry=_patience())
             except FileNotFoundError:
                 return False
+            if hashlib.sha256(content).hexdigest() != self._stored[name].sha256:
+                raise UsageError(
+                    f"{uri} is not what was uploaded: its SHA-256 is another than in {POINTER}; train again with "
+                    "--overwrite"
+                )
+            path.write_bytes(content)
         return True
 
     def _parsed(self, text: bytes) -> dict[str, _Stored]:

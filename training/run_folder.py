@@ -24,9 +24,11 @@ from schemas.errors import JobFailed, UsageError
 from schemas.labels import CLASS
 from schemas.pixels.settings import ImageSettings
 from training.assessment.operating_points import YOUDEN, operating_point
+from training.checked_fields import check_fields
 from training.models.networks import build_model
 from training.models.recipes import CONSTANT, Recipe
 from training.task import BINARY, MULTICLASS, MULTILABEL, Task
+from training.weights_file import UnsafeWeights, check_contents, sha256_of
 
 CONFIG, WEIGHTS, HISTORY, CURVES, LOGS, BACKUP = (
     "config.json",
@@ -62,6 +64,7 @@ class RunConfig:
     calibration: temperature (assessment/calibration.py), and source; None for runs of earlier releases.
     compute: backend, devices, device, dtype (the Keras policy of the hidden layers) and read_ahead_mb of the training; {}
     for runs of 0.1.0.
+    weights_sha256: of model.weights.h5, of a finished run; None for older runs.
     """
 
     recipe: Recipe
@@ -77,6 +80,7 @@ class RunConfig:
     compute: Mapping[str, Any] = field(default_factory=dict)
     operating_point: str = YOUDEN
     calibration: Mapping[str, Any] | None = None
+    weights_sha256: str | None = None
 
     @property
     def task(self) -> Task:
@@ -108,7 +112,7 @@ def read_config(run: str) -> RunConfig:
         ) from error
     except OSError as error:
         raise UsageError(f"cannot read {CONFIG} of run {run}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{CONFIG} of run {run} is damaged (not JSON); train again with --overwrite") from error
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise UsageError(f"{CONFIG} of run {run} is not a radrecords run")
@@ -121,6 +125,8 @@ def read_config(run: str) -> RunConfig:
     try:
         recipe = dict(content["recipe"])
         recipe.pop("expect", None)  # runs of 0.1.0 have it
+        for kind, values in ((Recipe, recipe), (ImageSettings, content["image"]), (RunConfig, content)):
+            check_fields(kind, values)
         content["recipe"] = Recipe(**recipe)
         content["image"] = ImageSettings(**content["image"])
         content["classes"] = tuple(content["classes"])
@@ -131,7 +137,7 @@ def read_config(run: str) -> RunConfig:
         if config.calibration is not None and not 0 < float(config.calibration["temperature"]) < math.inf:
             raise ValueError(f"temperature {config.calibration['temperature']}")
         return config
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, UsageError) as error:
         raise UsageError(f"{CONFIG} of run {run} is damaged ({error}); train again with --overwrite") from error
 
 
@@ -145,12 +151,10 @@ def load_run(run: str, own: Recipe | None = None) -> tuple[keras.Model, RunConfi
 
 
 def best_model(run: str, config: RunConfig) -> keras.Model:
-    """The model of `config` with the weights of `run`'s best epoch. Raises UsageError if they are missing or
-    damaged."""
+    """The model of `config` with the weights of `run`'s best epoch. Raises UsageError if they are missing or damaged, are
+    not those of the finished run, or the file holds anything but arrays of numbers."""
+    path = checked_weights(run, config)
     model = build_model(config.recipe, config.image.shape, config.task)
-    path = Path(run, WEIGHTS)
-    if not path.is_file():
-        raise UsageError(f"run {run} has no {WEIGHTS}; train again with --overwrite")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # Keras only warns of a layer without weights in the file
@@ -162,10 +166,35 @@ def best_model(run: str, config: RunConfig) -> keras.Model:
         RuntimeError,
         UserWarning,
     ) as error:  # h5py raises many kinds of errors for damaged files
-        raise UsageError(
-            f"{WEIGHTS} of run {run} is damaged or belongs to another model; train again with --overwrite"
-        ) from error
+        raise _damaged_weights(run) from error
     return model
+
+
+def checked_weights(run: str, config: RunConfig) -> Path:
+    """The weights file, of which no array has been read yet. Raises UsageError as best_model does."""
+    path = Path(run, WEIGHTS)
+    if not path.is_file():
+        raise UsageError(f"run {run} has no {WEIGHTS}; train again with --overwrite")
+    try:
+        sha256 = sha256_of(path)
+        if config.weights_sha256 in (None, sha256):
+            check_contents(path)
+    except UnsafeWeights as error:
+        raise UsageError(
+            f"{WEIGHTS} of run {run} is not read: it holds {error}, which Keras does not write; train again with --overwrite"
+        ) from error
+    except Exception as error:  # h5py has no common class of errors
+        raise _damaged_weights(run) from error
+    if config.weights_sha256 not in (None, sha256):
+        raise UsageError(
+            f"{WEIGHTS} of run {run} is not the file that training left (its SHA-256 is another than in {CONFIG}); restore "
+            "it, or train again with --overwrite"
+        )
+    return path
+
+
+def _damaged_weights(run: str) -> UsageError:
+    return UsageError(f"{WEIGHTS} of run {run} is damaged or belongs to another model; train again with --overwrite")
 
 
 def _with_code(run: str, recipe: Recipe, own: Recipe | None) -> Recipe:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from schemas.pixels.gray import Admission, Gray
@@ -42,12 +44,22 @@ def decode(data: bytes, settings: ImageSettings, stored_values: "StoredValues | 
     Raises ImageRejected if the file cannot or must not be used, ImageSkipped for DICOM objects that are not images, and
     nothing else, whatever the bytes are. Some files may still crash or hang the process: see decoders/pool.py.
     """
+    return decode_as(tensor_of, data, settings, stored_values)
+
+
+def decode_as(
+    tensor: Callable[[Gray, ImageSettings], NDArray[np.uint8]],
+    data: bytes,
+    settings: ImageSettings,
+    stored_values: "StoredValues | None" = None,
+) -> Decoded:
+    """The same with another `tensor` of the channel that was read; see measure.py."""
     _quiet_warnings()
     format = sniff(data)
     admission = Admission(settings)
     try:
         gray = _read(data, format, settings, admission, stored_values)
-        return Decoded(tensor_of(gray, settings), format, gray.notes, admission.size)
+        return Decoded(tensor(gray, settings), format, gray.notes, admission.size)
     except ImageSkipped:
         raise
     except ImageRejected as rejected:

@@ -1,6 +1,8 @@
 """Turns one channel of any size and depth into the tensor: orient -> crop -> resize with antialiasing -> levels ->
 uint8."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -21,27 +23,48 @@ _UPRIGHT = {
 }
 
 
-def tensor_of(gray: Gray, settings: PixelSettings) -> NDArray[np.uint8]:
-    """The tensor that the settings describe: uint8 [H, W, C]. Raises ImageRejected for pixels that are not finite
-    numbers."""
-    image, side = gray.image, settings.image_size
-    if gray.orientation in _UPRIGHT:
-        image = image.transpose(_UPRIGHT[gray.orientation])
-    width, height = image.width * settings.crop, image.height * settings.crop
+class Placement(NamedTuple):
+    """Which part of an upright image is where in the tensor. box: left, top, right and bottom in the image, in its pixels.
+    corner, size: x and y, width and height of that part in the tensor."""
+
+    box: tuple[float, float, float, float]
+    corner: tuple[int, int]
+    size: tuple[int, int]
+
+
+def placement(image_width: int, image_height: int, settings: PixelSettings) -> Placement:
+    """The part of an upright image of this size that the tensor shows, and where."""
+    side = settings.image_size
+    width, height = image_width * settings.crop, image_height * settings.crop
     if settings.resize_mode == "crop":
         width = height = min(width, height)
     size = (side, side)
     if settings.resize_mode == "letterbox":
         scale = side / max(width, height)
         size = max(1, round(width * scale)), max(1, round(height * scale))
-    left, top = (image.width - width) / 2, (image.height - height) / 2
+    left, top = (image_width - width) / 2, (image_height - height) / 2
+    corner = (side - size[0]) // 2, (side - size[1]) // 2
+    return Placement((left, top, left + width, top + height), corner, size)
+
+
+def upright(gray: Gray) -> Image.Image:
+    """The image of `gray`, oriented."""
+    turn = _UPRIGHT.get(gray.orientation)
+    return gray.image if turn is None else gray.image.transpose(turn)
+
+
+def tensor_of(gray: Gray, settings: PixelSettings) -> NDArray[np.uint8]:
+    """The tensor that the settings describe: uint8 [H, W, C]. Raises ImageRejected for pixels that are not finite
+    numbers."""
+    image = upright(gray)
+    place = placement(image.width, image.height, settings)
     # The filter is a triangle as wide as the reduction: every source pixel counts, it leaves no halos beside bones as
     # Lanczos does, and after the DCT scaling it costs only 2% more than a plain box.
-    small = image.resize(size, Image.Resampling.BILINEAR, (left, top, left + width, top + height))
+    small = image.resize(place.size, Image.Resampling.BILINEAR, place.box)
 
     result = np.zeros(settings.shape, np.uint8)
-    x, y = (side - size[0]) // 2, (side - size[1]) // 2
-    result[y : y + size[1], x : x + size[0]] = _levels(small, gray.low, gray.high, settings)[:, :, np.newaxis]
+    (x, y), (width, height) = place.corner, place.size
+    result[y : y + height, x : x + width] = _levels(small, gray.low, gray.high, settings)[:, :, np.newaxis]
     return result
 
 

@@ -4,21 +4,27 @@ import contextlib
 import gc
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from schemas.errors import JobFailed, UsageError
+from schemas.pixels.settings import ImageSettings
 from tests.conftest import Result
 from tests.gcs.bucket import Bucket
 from tests.gcs.front import LOST, Fault, Traffic, of_uploads, running_front
 from tests.gcs.stored_runs import assert_same_run, downloaded, objects_of, pointer_of
 from tests.training.conftest import DataSet, write_dataset
-from training import evaluate, predict, train
+from tests.training.untrained_runs import write_run
+from training import evaluate, explain, export, predict, train
+from training.models.recipes import MODEL1
 from training.reading.buckets import google_client
 from training.run_bucket import working_copy
 from training.run_folder import RESULTS, read_history
@@ -192,6 +198,33 @@ def test_uploads_that_fail_for_the_moment_or_whose_answer_is_lost(
     assert (local / "a.txt").read_text() + (local / "b.txt").read_text() == "ab"
     assert (local / "backup/state.npz").read_bytes() == content
     assert bucket.names() == objects_of(bucket, "x")
+
+
+def test_a_run_in_a_bucket_is_explained_and_exported(
+    bucket: Bucket, scratch: Path, command: Callable[..., Result], tmp_path: Path
+) -> None:
+    run, local, image = f"{bucket.uri}/runs/x", tmp_path / "local", tmp_path / "image.png"
+    written = write_run(local, MODEL1, ImageSettings(image_size=24))
+    with working_copy(run, ()) as copy:
+        shutil.copytree(local, copy.folder)
+        copy.publish()
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (30, 40), np.uint8)).save(image)
+    results = [command(explain.main, "--run", each, "--output", tmp_path / "out", image) for each in (run, local)]
+    assert [result.code for result in results] == [0, 0], results
+    assert results[0].out == results[1].out
+    if find_spec("tensorflow"):
+        result = command(export.main, "--run", run, "--format", "savedmodel", "--output", tmp_path / "model")
+        assert result.code == 0, result
+        about = json.loads((tmp_path / "model/assets.extra/radrecords.json").read_text())
+        assert about["run"]["weights_sha256"] == written.weights_sha256
+
+    weights = next(name for name in bucket.names() if name.endswith("model.weights.h5"))
+    bucket.write({weights: bucket.read(weights)[:-1]})
+    result = command(explain.main, "--run", run, "--output", tmp_path / "out", image)
+    assert (result.code, result.error.startswith(f"error: {bucket.uri}/{weights} is not what was uploaded")) == (
+        2,
+        True,
+    )
 
 
 def test_runs_that_cannot_be_read(

@@ -84,7 +84,7 @@ def test_unfinished(copy: Path) -> None:
 def test_weights_missing_cut_or_of_another_model(copy: Path, run: Path) -> None:
     weights = copy / "model.weights.h5"
     weights.write_bytes(weights.read_bytes()[:5000])
-    with pytest.raises(UsageError, match=r"model\.weights\.h5 of run .* is damaged"):
+    with pytest.raises(UsageError, match=r"model\.weights\.h5 of run .* is not the file that training left"):
         load_run(str(copy))
     weights.unlink()
     with pytest.raises(UsageError, match=r"has no model\.weights\.h5"):

@@ -1,7 +1,6 @@
 """The predictions of a model for a split, batch by batch, and for image files."""
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from schemas.decoders.pool import DEFAULT_MEMORY, DecoderPool, cores, most_bytes
+from schemas.decoders.pool import DecoderPool, cores
 from schemas.decoders.process import Answer
 from schemas.errors import JobFailed
 from schemas.labels import NO_FINDING, SEPARATOR
-from schemas.pixels.rejection import Decoded, ImageRejected, ImageSkipped
+from schemas.pixels.rejection import Decoded
 from schemas.pixels.settings import ImageSettings
 from training.config import PredictConfig
-from training.reading import files
 from training.reading.array_batches import identified_batches, steps
+from training.reading.image_files import complain, image_files, read_image_file
 from training.reading.records import Split, naming_damaged_shards
 from training.run_bucket import working_copy
 from training.run_folder import MODEL, RunConfig, load_run
@@ -100,7 +99,7 @@ def predict_files(config: PredictConfig) -> None:
     """
     with working_copy(config.run, MODEL) as copy:
         model, run = load_run(copy.folder, config.recipe)
-    paths = _files(config.images)
+    paths = image_files(config.images)
     read = bad = 0
     # The pool closes first, so that an interrupt does not wait for an image that hangs.
     with ThreadPoolExecutor(cores() + 1) as threads, DecoderPool() as pool:
@@ -111,7 +110,7 @@ def predict_files(config: PredictConfig) -> None:
                 if isinstance(answer, Decoded):
                     decoded.append((path, answer.pixels))
                 else:
-                    _complain(path, answer)
+                    complain(path, answer)
             read, bad = read + len(group), bad + len(group) - len(decoded)
             _print(decoded, model, run, config.json)
     if bad or not read:
@@ -148,36 +147,10 @@ def prediction_of(probabilities: Sequence[float], run: RunConfig) -> dict[str, A
     return {"probabilities": by_class, "findings": found}
 
 
-def _files(images: Sequence[str]) -> Iterator[str]:
-    for image in images:
-        if not files.is_folder(image):
-            yield image
-            continue
-        for folder, names in files.walk(image):
-            yield from (f"{folder.rstrip('/')}/{name}" for name in names if not name.startswith("."))
-
-
 def _answer(path: str, settings: ImageSettings, pool: DecoderPool) -> Answer | str:
     """The decoder's answer for a file, or a message that says why it cannot be read."""
-    data = _read(path)
+    data = read_image_file(path)
     return data if isinstance(data, str) else pool.decode([data], settings)[0]
-
-
-def _read(path: str) -> bytes | str:
-    most = most_bytes(DEFAULT_MEMORY)
-    try:
-        if (size := files.size(path)) > most:
-            return f"rejected, file_too_large: {size >> 20} MiB, but a decoder takes at most {most >> 20}"
-        return files.read(path)
-    except FileNotFoundError:
-        return "no such file"
-    except OSError as error:
-        return f"cannot be read: {files.message(error)}"
-
-
-def _complain(path: str, answer: ImageRejected | ImageSkipped | str) -> None:
-    what = "rejected, " if isinstance(answer, ImageRejected) else "not an image: "
-    print(f"{path}: {answer if isinstance(answer, str) else f'{what}{answer}'}", file=sys.stderr)
 
 
 def _probabilities(model: keras.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:

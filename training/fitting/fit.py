@@ -32,6 +32,7 @@ from training.reading.records import Split, all_splits, check_shards, open_datas
 from training.run_bucket import WorkingCopy, working_copy
 from training.run_folder import RunConfig
 from training.task import BINARY, MULTICLASS, Task, task_of
+from training.weights_file import sha256_of
 
 
 def train(config: TrainConfig, after_epoch: Callable[[], None] = lambda: None) -> RunConfig:
@@ -173,6 +174,7 @@ def _finish(config: TrainConfig, run: RunConfig, validation: Split) -> RunConfig
             "temperature": fit_temperature(labels, probabilities, run.task),
             "source": f"has the lowest negative log-likelihood on split validation, {len(labels)} examples",
         },
+        weights_sha256=sha256_of(Path(config.output, run_folder.WEIGHTS)),
     )
     curves(rows).savefig(f"{config.output}/{run_folder.CURVES}")
     run_folder.write_config(config.output, run)

@@ -11,7 +11,7 @@ from training.models.shifts import Equalise, RandomShift, Standardise
 
 def images(count: int = 6, side: int = 32, channels: int = 1) -> npt.NDArray[np.float32]:
     random = np.random.default_rng(0)
-    return random.integers(0, 256, (count, side, side, channels)).astype(np.float32) / 255
+    return (random.integers(0, 256, (count, side, side, channels)) / 255).astype(np.float32)
 
 
 def called(layer: keras.layers.Layer, x: npt.NDArray[np.float32], **options: bool) -> npt.NDArray[np.float32]:

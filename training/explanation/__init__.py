@@ -1,0 +1,1 @@
+"""Which parts of an image a model looks at."""

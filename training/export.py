@@ -1,0 +1,40 @@
+"""`python -m training.export`: the model of a run as one file or folder that other software serves."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from schemas.errors import CommandParser, run_command
+from training.config import EXPORT_FORMATS, ExportConfig
+from training.loading import LEVEL, quiet_loading
+from training.models.recipes import own_recipe
+
+
+def parse(argv: Sequence[str]) -> ExportConfig:
+    """The config for the flags in `argv`. Raises UsageError for a wrong flag."""
+    parser = CommandParser(
+        "training.export", "Write the model of a run as one file or folder that is served elsewhere."
+    )
+    parser.add_argument("--run", required=True, help="the run folder, local or gs://")
+    parser.add_argument("--format", required=True, choices=EXPORT_FORMATS, help="what to write")
+    parser.add_argument("--output", required=True, help="the local file, or for savedmodel the folder, to write")
+    parser.add_argument("--recipe", metavar="FILE", help="your own recipe, if the run was made with one")
+    flags = vars(parser.parse_args(argv))
+    if flags.pop("debug"):
+        os.environ[LEVEL] = "0"
+    with quiet_loading():  # it may import Keras
+        flags["recipe"] = own_recipe(flags["recipe"])
+    return ExportConfig(**flags)
+
+
+def main(argv: Sequence[str]) -> None:
+    config = parse(argv)
+    # Importing TensorFlow takes seconds; --help and wrong flags must not wait for it.
+    with quiet_loading():
+        from training.exporting.export_run import export
+
+    export(config)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,1 @@
+"""From a run to one file or folder that other software serves."""

@@ -1,0 +1,68 @@
+"""What an export says of itself, as JSON: what its user must know and the network does not say."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from training.run_folder import RunConfig
+from training.task import BINARY
+
+FORMAT, FORMAT_VERSION = "radrecords-export", 1
+KEY = "radrecords"  # of the JSON in an ONNX file
+FILE = "radrecords.json"  # in a SavedModel and behind a TensorFlow Lite model
+INPUT, PROBABILITY, PROBABILITIES = "image", "probability", "probabilities"
+
+Metadata = dict[str, Any]
+
+
+def output_of(run: RunConfig) -> str:
+    """The name of the output: PROBABILITY of the second of two classes, or PROBABILITIES of all classes or findings."""
+    return PROBABILITY if run.task.kind == BINARY else PROBABILITIES
+
+
+def metadata_of(run: RunConfig, weights_sha256: str) -> Metadata:
+    """The metadata of a finished run's export, without `content`, which its writer adds.
+
+    run: its identity, above all the SHA-256 of its weights file. input, output: names, dtypes and shapes; the batch is
+    None. preprocessing: how a file becomes an input (schemas/pixels/settings.py). operating_point: the `threshold` of
+    config.json. calibration: that of config.json, or None.
+    """
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "run": {
+            "weights_sha256": weights_sha256,
+            "recipe": {key: value for key, value in run.recipe.to_json().items() if key != "source"},  # a path
+            "seed": run.seed,
+            "data": dict(run.data),
+            "best": dict(run.best or {}),
+            "versions": dict(run.versions),
+        },
+        "input": {"name": INPUT, "dtype": "uint8", "shape": [None, *run.image.shape]},
+        "output": {"name": output_of(run), "dtype": "float32", "shape": [None, run.task.outputs]},
+        "classes": list(run.classes),
+        "label_kind": run.label_kind,
+        "preprocessing": asdict(run.image),
+        "operating_point": dict(run.threshold or {}),
+        "calibration": getattr(run, "calibration", None),
+    }
+
+
+def as_json(metadata: Mapping[str, Any]) -> str:
+    """The same text for equal metadata."""
+    return json.dumps(metadata, sort_keys=True)
+
+
+def content_of(data: bytes) -> Metadata:
+    """The `content` of an export that is one file: what precedes the metadata in it."""
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file below `folder` except FILE, by its path there: the `content` of an export that is a
+    folder."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != FILE)
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
