@@ -34,7 +34,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     sizes = {"train": 96, "validation": 42, "test": 30}
     data = write_dataset(folder / "data", sizes, size=24, classes=("A", "B", "C"), label=label)
     flags = ["--data", str(data.folder), "--output", str(folder / "run"), "--recipe", "model1", "--epochs", "2"]
-    assert run_command(train.main, [*flags, "--balanced"]) == 0
+    assert run_command(train.main, [*flags, "--balanced", "--operating_point", "youden"]) == 0
     return data, folder / "run"
 
 

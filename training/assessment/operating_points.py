@@ -1,8 +1,8 @@
 """The operating point of a model: how the threshold is chosen, from labels and probabilities of the validation split.
 
 youden              maximises sensitivity + specificity - 1 (Youden 1950, Cancer 3:32)
-shifted             the same on the validation images and, as many again, corrupted ones: the scores of images from
-                    elsewhere are shifted, and a threshold at the edge of one class fails first (docs/model.md)
+shifted             the same on corrupted copies of the validation images: the scores of images from elsewhere are shifted,
+                    and a threshold at the edge of one class fails first (docs/model.md)
 sensitivity=0.95    the highest threshold with at least this sensitivity, so the best specificity
 specificity=0.9     the lowest threshold with at least this specificity, so the best sensitivity
 cost=FN:FP          minimises the cost of the errors, where a false negative costs FN and a false positive FP
@@ -22,7 +22,7 @@ from schemas.errors import UsageError
 YOUDEN, SHIFTED, SENSITIVITY, SPECIFICITY, COST, FIXED = KINDS = (
     *("youden", "shifted", "sensitivity", "specificity", "cost", "fixed"),
 )
-DEFAULT = YOUDEN  # of a new run
+DEFAULT = SHIFTED  # of a new run
 FORMS = "youden|shifted|sensitivity=S|specificity=S|cost=FN:FP|fixed=T"
 
 _NEVER = 1.0  # a threshold that no example but a certain one reaches
@@ -40,7 +40,8 @@ class OperatingPoint:
         """How the threshold was chosen, to follow `The threshold`."""
         of_split = f"on split {split}, {examples} examples"
         if self.kind == SHIFTED:
-            return f"maximises Youden's J (sensitivity + specificity - 1) {of_split} and as many corrupted ones"
+            copies = f"on corrupted copies of split {split}, {examples} examples"
+            return f"maximises Youden's J (sensitivity + specificity - 1) {copies}"
         if self.kind == FIXED:
             return "was fixed beforehand"
         if self.kind == COST:

@@ -28,6 +28,8 @@ from training.shifts.corruptions import corrupt_in_turn
 from training.task import BINARY, MULTICLASS
 
 BATCH = 256
+CORRUPTED = 2000  # images, at least, for an operating point that is chosen on them
+_NEXT_ROUND = 5  # corruptions later, so that an image has different ones
 
 
 @dataclass(frozen=True)
@@ -81,15 +83,19 @@ def predictions_of(batches: Sequence[Scored]) -> Predictions:
     )
 
 
-def predict_corrupted(model: keras.Model, split: Split) -> npt.NDArray[np.float64]:
-    """Probabilities [examples, outputs of the model] of corrupted copies of the examples, in stored order. Corruptions and
-    severities take turns, so that each is as frequent as the others. Raises JobFailed for damaged shards."""
-    found, start = [], 0
+def predict_corrupted(model: keras.Model, split: Split) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Labels and probabilities, as predict_split gives them, of corrupted copies of the examples: one of each, or as many as
+    it takes to have CORRUPTED. Corruptions and severities take turns, so that each is as frequent as the others. Raises
+    JobFailed for damaged shards."""
+    rounds = -(-CORRUPTED // split.examples)
+    labels, found, at = [], [], 0
     with naming_damaged_shards([split]):
         for chunk in identified_batches(split, BATCH):
-            found.append(_probabilities(model, corrupt_in_turn(chunk.images, start)))
-            start += len(chunk.ids)
-    return np.concatenate(found)
+            for number in range(rounds):
+                labels.append(chunk.labels)
+                found.append(_probabilities(model, corrupt_in_turn(chunk.images, at + _NEXT_ROUND * number)))
+            at += len(chunk.ids)
+    return np.concatenate(labels), np.concatenate(found)
 
 
 def predict_files(config: PredictConfig) -> None:

@@ -185,13 +185,12 @@ def _threshold(
     run: RunConfig, model: keras.Model, validation: Split, labels: Labels, probabilities: Probabilities
 ) -> dict[str, Any]:
     """The entry of config.json, chosen from the validation split."""
-    point, source = operating_point(run.operating_point), len(labels)
+    point, examples = operating_point(run.operating_point), len(labels)
     if point.kind == SHIFTED:
-        shifted = predict_corrupted(model, validation)
-        labels, probabilities = np.concatenate([labels, labels]), np.concatenate([probabilities, shifted])
+        labels, probabilities = predict_corrupted(model, validation)
     found = [
         point.threshold(of_class[certain], probabilities[certain, output])
         for output, (of_class, certain) in enumerate(one_vs_rest(labels, run.task))
     ]
     value = {"value": found[0]} if run.task.kind == BINARY else {"values": found}
-    return {**value, "kind": point.text, "source": point.source("validation", source)}
+    return {**value, "kind": point.text, "source": point.source("validation", examples)}

@@ -17,7 +17,7 @@ Tensor = Any
 ROTATION = 12.0  # degrees either way
 SHIFT = 0.12
 ZOOM = 0.30  # natural logarithm of the factor
-ASPECT = 0.15  # natural logarithm of the ratio
+ASPECT = 0.30  # natural logarithm of the ratio
 SHEAR = 0.10
 # Exposure, of pixels from 0 to 1:
 GAMMA = 0.6  # natural logarithm of the exponent
@@ -27,13 +27,14 @@ RAMP = 0.15  # of a linear change of brightness from one side to the other
 BLUR = 1.0  # 1: replaced by the blurred image; -1: sharpened by as much
 NOISE = 0.05  # standard deviation
 PATCH = 0.35  # longest side
+BORDER = 0.20  # widest black border, at each edge
 
 _GRAYS = 256
 
 
 @keras.saving.register_keras_serializable("radrecords")
 class RandomShift(layers.Layer):  # type: ignore[misc] # untyped
-    """Moves, turns, stretches, re-exposes, blurs or sharpens, and covers a part of each image, at random, in training only.
+    """Moves, turns, stretches, re-exposes, blurs or sharpens, and covers parts of each image, at random, in training only.
 
     float32 [batch, height, width, channels] from 0 to 1, to the same. `strength` scales all bounds; 0 changes nothing.
     """
@@ -90,7 +91,7 @@ class RandomShift(layers.Layer):  # type: ignore[misc] # untyped
         return ops.clip(x, 0.0, 1.0)
 
     def _covered(self, images: Tensor) -> Tensor:
-        """Half of the images lose a rectangle to a random gray."""
+        """Half of the images lose a rectangle to a random gray, and half their edges to black."""
         s, batch = self.strength, ops.shape(images)[0]
         height, width = images.shape[1:3]
         down = ops.reshape(ops.linspace(0.0, 1.0, height), (1, height, 1, 1))
@@ -101,7 +102,11 @@ class RandomShift(layers.Layer):  # type: ignore[misc] # untyped
             ops.abs(across - self._uniform(batch, 0.0, 1.0)) < self._uniform(batch, 0.0, most),
         )
         inside = ops.logical_and(inside, self._uniform(batch, 0.0, 1.0) < 0.5)
-        return ops.where(inside, self._uniform(batch, 0.0, 1.0), images)
+        images = ops.where(inside, self._uniform(batch, 0.0, 1.0), images)
+        widest = self._uniform(batch, -BORDER * s, BORDER * s)  # none for half of the images
+        top, bottom, left, right = (self._uniform(batch, 0.0, 1.0) * widest for _ in range(4))
+        seen = (down >= top) & (down <= 1 - bottom) & (across >= left) & (across <= 1 - right)
+        return ops.where(seen, images, 0.0)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "strength": self.strength}

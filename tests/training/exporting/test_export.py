@@ -175,7 +175,7 @@ def test_the_metadata(exports: dict[str, Path], run: Path, format: str) -> None:
     assert metadata["preprocessing"] == config["image"]
     assert metadata["classes"] == ["NORMAL", "PNEUMONIA"]
     assert metadata["operating_point"] == config["threshold"]
-    assert metadata["calibration"] is None
+    assert metadata["calibration"] == config["calibration"]
     assert metadata["input"] == {"name": "image", "dtype": "uint8", "shape": [None, 64, 64, 1]}
     assert str(run) not in json.dumps(metadata)
 
