@@ -25,6 +25,8 @@ class TrainConfig:
     jit: `auto`, `on` or `off`: whether XLA compiles the steps. devices: a number, or `all`.
     profile: write a TensorBoard profile of one epoch. operating_point: how the threshold is chosen; None is as the run in
     `output` has it, or the default.
+    seeds: train this many runs, with `seed` and those after it, into folders in `output`, which is local then; None is one
+    run in `output` itself. split: what they are evaluated on; None is test if the data set has it, else validation.
     """
 
     data: str
@@ -44,10 +46,13 @@ class TrainConfig:
     resume: bool = False
     overwrite: bool = False
     operating_point: OperatingPoint | None = None
+    seeds: int | None = None
+    split: str | None = None
 
     def __post_init__(self) -> None:
         check_place("--data", self.data)
         check_place("--output", self.output)
+        self._check_seeds()
         if not 0 <= self.seed < 2**31:
             raise UsageError(f"--seed {self.seed}: must be from 0 to {2**31 - 1}")
         if self.early_stopping < 0:
@@ -61,6 +66,16 @@ class TrainConfig:
             raise UsageError(f"--devices {self.devices}: must be a number of devices or all")
         if self.resume and self.overwrite:
             raise UsageError("--resume and --overwrite cannot be used together")
+
+    def _check_seeds(self) -> None:
+        if self.seeds is None:
+            if self.split is not None:
+                raise UsageError(f"--split {self.split}: is for --seeds only; evaluate one run with training.evaluate")
+            return
+        if self.seeds < 1 or self.seed + self.seeds > 2**31:
+            raise UsageError(f"--seeds {self.seeds}: must be 1 or more, and no seed above {2**31 - 1}")
+        if "://" in self.output:
+            raise UsageError(f"--output {self.output}: must be a local folder with --seeds")
 
 
 @dataclass(frozen=True)
