@@ -114,6 +114,40 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class CompareConfig:
+    """Which runs to compare, on which split of which data set (all local or gs://), and the local folder for the results.
+
+    recipes: the user's own, of those runs that were made with one.
+    verify_data: check the SHA-256 of the split's shards first, which reads them once.
+    """
+
+    runs: tuple[str, ...]
+    data: str
+    output: str
+    split: str = "test"
+    verify_data: bool = False
+    recipes: tuple[Recipe, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_place("--data", self.data)
+        for run in self.runs:
+            check_place("RUN", run)
+        if len(self.runs) < 2:
+            raise UsageError(f"{self.runs[0]} is the only run; give two or more to compare")
+        places = [run.rstrip("/") for run in self.runs]
+        for run in places:
+            if places.count(run) > 1:
+                raise UsageError(f"run {run} is given twice; give different runs")
+        if "://" in self.output:
+            raise UsageError(f"--output {self.output}: must be a local folder")
+
+    def recipe_of(self, sha256: str) -> Recipe | None:
+        """The user's own recipe with this hash, or another one, which loading the run will refuse."""
+        fitting = [recipe for recipe in self.recipes if recipe.sha256 == sha256]
+        return next(iter([*fitting, *self.recipes]), None)
+
+
+@dataclass(frozen=True)
 class PredictConfig:
     """The run whose model predicts, and the images: files or folders. Both are local or gs://. `json` prints JSON lines.
     `recipe`: the user's own, if the run was made with one."""

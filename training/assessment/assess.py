@@ -54,7 +54,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 def _evaluate(config: EvaluateConfig) -> dict[str, Any]:
     model, run = run_folder.load_run(config.run, config.recipe)
     manifest = open_dataset(config.data)
-    _check_kind(config, run, manifest)
+    check_kind(config, run, manifest)
     split = open_split(config.data, manifest, config.split)
     check_shards([split], config.verify_data)
     if run.task.kind != BINARY and config.prevalence is not None:
@@ -146,7 +146,8 @@ def mistaken(
         yield certain & ~called & (of_class == 1), 1 - probabilities[:, index], output
 
 
-def _check_kind(config: EvaluateConfig, run: RunConfig, manifest: Manifest) -> None:
+def check_kind(config: EvaluateConfig, run: RunConfig, manifest: Manifest) -> None:
+    """Raises UsageError if the data set has other classes than the run, or was converted with other settings."""
     if manifest.classes != run.classes or manifest.label_kind != run.label_kind:
         raise UsageError(
             f"{config.data} has {'labels' if manifest.label_kind != CLASS else 'classes'} {', '.join(manifest.classes)}; "
