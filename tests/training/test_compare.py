@@ -121,7 +121,7 @@ def test_several_classes(
     expected = second["macro"]["auroc"] - first["macro"]["auroc"]
     assert row["figures"]["macro_auroc"]["difference"] == pytest.approx(expected)
     assert ("mcnemar" in row) == ("accuracy" in row["figures"]) == (kind == "classes")
-    assert "macro auroc" in capsys.readouterr().out
+    assert "macro AUROC" in capsys.readouterr().out
 
 
 def test_a_run_of_an_own_recipe(dataset: DataSet, run: Path, tmp_path: Path, fails: Callable[..., str]) -> None:

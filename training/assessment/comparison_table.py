@@ -10,7 +10,9 @@ def page(content: Mapping[str, Any], picture: str) -> str:
     """The whole page, with the file name of the ROC curves."""
     data = content["data"]
     what = f"{data['name']} {data['version']}, split {content['split']}"
-    return f"# Runs on {what}\n\n{tables(content)}\n\n![ROC curves of the runs]({picture})\n"
+    two = "value" in content["runs"][0]["threshold"]
+    shown = "The dots are the operating points." if two else "Micro averages over the classes."
+    return f"# Runs on {what}\n\n{tables(content)}\n\n![ROC curves of the runs]({picture})\n\n{shown}\n"
 
 
 def tables(content: Mapping[str, Any]) -> str:
@@ -19,7 +21,7 @@ def tables(content: Mapping[str, Any]) -> str:
     first = content["runs"][0]["name"]
     parts = [
         f"{content['examples']:,} examples of {content['patients']:,} patients; 95% intervals in parentheses.",
-        _table([_figures(run) for run in content["runs"]]),
+        _table([_figures(run) for run in content["runs"]], texts=2),
         f"Differences to {_cell(first)}, in parentheses the {content['method']}:",
         _table([_differences(row) for row in rows]),
         *(f"Note: {note}." for note in content["notes"]),
@@ -27,14 +29,15 @@ def tables(content: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first column is text and whose others are numbers, on the right."""
-    rule = ["---", *("---:" for _ in head[1:])]
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
+    """A table whose first columns are texts, and whose others are numbers, on the right."""
+    rule = ["---" if column < texts else "---:" for column in range(len(head))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
 
 
-def _table(rows: Sequence[Mapping[str, str]]) -> str:
-    return markdown_table(list(rows[0]), [list(row.values()) for row in rows])
+def _table(rows: Sequence[Mapping[str, str]], texts: int = 1) -> str:
+    head = [name.replace("auroc", "AUROC").replace("auprc", "AUPRC") for name in rows[0]]
+    return markdown_table(head, [list(row.values()) for row in rows], texts)
 
 
 def _figures(run: Mapping[str, Any]) -> dict[str, str]:

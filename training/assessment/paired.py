@@ -33,8 +33,8 @@ def differences(
     """For each model but the first, its figures less those of the first: `difference`, None where it is undefined, and its
     95% `interval`, None if no sample shows another difference. All figures are better if they are higher.
 
-    Two classes have auroc, accuracy, sensitivity and specificity, at each model's threshold; several classes have
-    macro_auroc and accuracy; several findings macro_auroc. labels: as in records. groups: the patient of each example,
+    Two classes have accuracy, sensitivity and specificity, at each model's threshold, and auroc; several classes have
+    accuracy and macro_auroc; several findings macro_auroc. labels: as in records. groups: the patient of each example,
     [examples]; without them, each example is of another.
     """
     every = {str(number): _statistics(labels, model, task) for number, model in enumerate(models)}
@@ -77,11 +77,11 @@ def _statistics(labels: Labels, model: Predicted, task: Task) -> Statistics:
         if has_both(of_class[certain])
     ]
     parts: list[Statistics] = []
+    if task.kind == MULTICLASS:
+        parts.append(means(accuracy=right(labels, model, task).astype(np.float64)))
     if columns:
         areas = mean_areas([(some, scores) for some, scores, _ in columns], np.stack([c for *_, c in columns], axis=1))
         parts.append(lambda weights: {"macro_auroc": areas(weights)["auroc"]})
-    if task.kind == MULTICLASS:
-        parts.append(means(accuracy=right(labels, model, task).astype(np.float64)))
     return lambda weights: {name: figure for part in parts for name, figure in part(weights).items()}
 
 
@@ -92,8 +92,8 @@ def _of_two_classes(labels: Labels, model: Predicted) -> Statistics:
     def statistics(weights: Floats) -> dict[str, Floats]:
         at_threshold = rates(weights @ of_cell)
         return {
-            "auroc": ranking.areas(weights)["auroc"],
             **{name: at_threshold[name] for name in _AT_A_THRESHOLD},
+            "auroc": ranking.areas(weights)["auroc"],
         }
 
     return statistics
