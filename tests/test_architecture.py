@@ -143,7 +143,9 @@ def test_a_worker_loads_no_tensorflow() -> None:
 
 
 def test_the_training_commands_load_no_tensorflow() -> None:
-    modules = ", ".join(f"training.{name}" for name in ("train", "evaluate", "predict", "compare", "shift", "tune"))
+    modules = ", ".join(
+        f"training.{name}" for name in ("train", "evaluate", "predict", "compare", "reproduce", "shift", "tune")
+    )
     code = f"import sys, {modules}; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not {"tensorflow", "keras", "matplotlib", "sklearn", "optuna"} & set(done.stdout.split())

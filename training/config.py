@@ -148,6 +148,40 @@ class CompareConfig:
 
 
 @dataclass(frozen=True)
+class ReproduceConfig:
+    """Which recipes to train with how many seeds, on which data set (local or gs://), and the local folder for their runs
+    and the report. What is finished there is kept, unless `overwrite` is given."""
+
+    data: str
+    output: str
+    recipes: tuple[Recipe, ...]
+    seeds: int = 5
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        names = [recipe.name for recipe in self.recipes]
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(f"--recipes: {name} is given twice; give each recipe once")
+        _ = self.runs  # whose flags are checked
+
+    @property
+    def runs(self) -> list[TrainConfig]:
+        """The training of each recipe, with all its seeds."""
+        return [
+            TrainConfig(
+                self.data,
+                f"{self.output.rstrip('/')}/{recipe.name}",
+                recipe,
+                seeds=self.seeds,
+                resume=not self.overwrite,
+                overwrite=self.overwrite,
+            )
+            for recipe in self.recipes
+        ]
+
+
+@dataclass(frozen=True)
 class PredictConfig:
     """The run whose model predicts, and the images: files or folders. Both are local or gs://. `json` prints JSON lines.
     `recipe`: the user's own, if the run was made with one."""

@@ -1,17 +1,19 @@
-"""Pictures of several runs: their ROC curves in one frame."""
+"""Pictures of several runs: their ROC curves in one frame, and the spread of their accuracy."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 from sklearn.metrics import auc, roc_curve
 
-from training.assessment.plots import DPI
+from training.assessment.plots import DPI, TRAIN, VALIDATION
 from training.assessment.predictions import Predictions
 from training.assessment.several_classes import one_vs_rest
+from training.assessment.spread import AT_HALF
 from training.assessment.weighted import Labels, Probabilities
 from training.run_folder import RunConfig
 from training.task import BINARY
@@ -66,3 +68,28 @@ def _short(name: str) -> str:
     """A name as the legend shows it."""
     cut = name if len(name) <= _LONG else f"...{name[3 - _LONG :]}"
     return cut.replace("$", "\\$")  # which would begin a formula
+
+
+def spread_of_recipes(found: Sequence[Mapping[str, Any]], papers: Mapping[str, Mapping[str, float]]) -> Figure:
+    """The accuracy of every seed of each recipe, at 0.5 and at the operating point, with the paper's. found: the content of
+    seeds.json of each recipe. papers: the paper's figures, by recipe."""
+    figure = Figure(figsize=(2 + 1.4 * len(found), 4), layout="constrained", dpi=DPI)
+    axes = figure.subplots()
+    for place, content in enumerate(found):
+        last = place == len(found) - 1  # whose labels the legend shows
+        for side, key, fill, label in (
+            (-0.2, AT_HALF, "full", "a seed, threshold 0.5"),
+            (0.2, "figures", "none", "a seed, operating point"),
+        ):
+            values = content[key]["accuracy"]["values"]
+            across = place + side + np.linspace(-0.1, 0.1, len(values))
+            axes.plot(across, values, "o", color=TRAIN, fillstyle=fill, label=label if last else None)
+        if content["recipe"] in papers:
+            axes.plot([place - 0.4, place + 0.4], [papers[content["recipe"]]["accuracy"]] * 2, color=VALIDATION)
+    if any(content["recipe"] in papers for content in found):
+        axes.plot([], [], color=VALIDATION, label="the paper, threshold 0.5")
+    axes.set_xticks(range(len(found)), [content["recipe"] for content in found])
+    axes.set(ylabel=f"accuracy, split {found[0]['split']}", xlim=(-0.6, len(found) - 0.4))
+    axes.grid(axis="y", alpha=0.25)
+    figure.legend(loc="outside lower center", fontsize=8, ncols=2)
+    return figure

@@ -48,6 +48,7 @@ def train_seeds(config: TrainConfig) -> dict[str, Any]:
         keras.utils.clear_session()  # or the models before would stay in memory
     content = {
         "recipe": config.recipe.name,
+        "epochs": config.recipe.epochs,
         "data": _identity(manifest),
         "split": split,
         "examples": found[0]["examples"],
