@@ -82,7 +82,8 @@ reproduce: setup ## DATA=DIR|gs://... [SEEDS=5] [OUTPUT=reproduce] [ARGS=...]: t
 	  { echo "error: $(REPRODUCED) was made from other images; delete it, or give OUTPUT=..." >&2; exit 2; }
 	@mkdir -p $(REPRODUCED) && echo "$(DATA)" >$(REPRODUCED)/data.txt
 	@test -f $(REPRODUCED)/tfrecords/kermany/1.0.0/manifest.json || \
-	  $(RUN_PYTHON) -m beam_jobs.convert --input "$(DATA)" --output $(REPRODUCED)/tfrecords/kermany/1.0.0 --preset kermany
+	  $(RUN_PYTHON) -m beam_jobs.convert --input "$(DATA)" --output $(REPRODUCED)/tfrecords/kermany/1.0.0 \
+	  --preset kermany --name kermany
 	@$(RUN_PYTHON) -m training.reproduce --data $(REPRODUCED)/tfrecords/kermany/1.0.0 --output $(REPRODUCED) \
 	  --seeds $(or $(SEEDS),5) $(ARGS)
 

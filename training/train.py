@@ -25,13 +25,7 @@ def parse(argv: Sequence[str]) -> TrainConfig:
     parser.add_argument("--output", required=True, help="the run folder, local or gs://")
     _add_recipe(parser)
     _add_machine(parser)
-    parser.add_argument("--seed", type=int, default=0, help="seed for weights, order, dropout and augmentation")
-    parser.add_argument(
-        "--seeds", type=int, metavar="N", help="train and evaluate N runs, with --seed and those after it, in --output"
-    )
-    parser.add_argument(
-        "--split", help="with --seeds, the split to evaluate on (default: test, or validation if there is no test)"
-    )
+    _add_seeds(parser)
     parser.add_argument(
         "--early_stopping",
         type=int,
@@ -74,6 +68,17 @@ def _add_recipe(parser: CommandParser) -> None:
         "--weights",
         metavar="none|imagenet|FILE",
         help="what densenet121 starts from; imagenet is downloaded (default: none)",
+    )
+
+
+def _add_seeds(parser: CommandParser) -> None:
+    """The flags that say how often to train."""
+    parser.add_argument("--seed", type=int, default=0, help="seed for weights, order, dropout and augmentation")
+    parser.add_argument(
+        "--seeds", type=int, metavar="N", help="train and evaluate N runs, with --seed and those after it, in --output"
+    )
+    parser.add_argument(
+        "--split", help="with --seeds, the split to evaluate on (default: test, or validation if there is no test)"
     )
 
 

@@ -82,7 +82,7 @@ def spread_of_recipes(found: Sequence[Mapping[str, Any]], papers: Mapping[str, M
             (0.2, "figures", "none", "a seed, operating point"),
         ):
             values = content[key]["accuracy"]["values"]
-            across = place + side + np.linspace(-0.1, 0.1, len(values))
+            across = place + side + (np.linspace(-0.1, 0.1, len(values)) if len(values) > 1 else np.zeros(1))
             axes.plot(across, values, "o", color=TRAIN, fillstyle=fill, label=label if last else None)
         if content["recipe"] in papers:
             axes.plot([place - 0.4, place + 0.4], [papers[content["recipe"]]["accuracy"]] * 2, color=VALIDATION)

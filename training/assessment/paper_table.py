@@ -28,8 +28,9 @@ def report(found: Sequence[Mapping[str, Any]], picture: str) -> str:
     parts = (
         "# The paper's table, measured again",
         f"Data set {data['name']} {data['version']}, split {first['split']}: {first['examples']:,} images of "
-        f"{first['patients']:,} patients. Each recipe was trained {len(seeds)} time(s), with the seeds "
-        f"{', '.join(map(str, seeds))}; sd is the standard deviation over them.",
+        f"{first['patients']:,} patients. Always predicting the more frequent class has an accuracy of "
+        f"{first['majority_class_accuracy']:.3f}. Seeds of each recipe: {', '.join(map(str, seeds))}; sd is the standard "
+        f"deviation over them. Made by `make reproduce DATA=... SEEDS={len(seeds)}`.",
         *([] if first["split"] == "test" else [_NOT_TEST]),
         "## At a threshold of 0.5, as in the paper",
         _table(("accuracy", "sensitivity", "specificity", "loss"), found, at_half=True),
@@ -54,7 +55,7 @@ def _table(names: Sequence[str], found: Sequence[Mapping[str, Any]], at_half: bo
         figures = [_figure(content, figure, at_half) for figure in names]
         epochs = f"{name}, {content['epochs']} epochs" if content["epochs"] > 1 else f"{name}, 1 epoch"
         rows.append([epochs, "mean (sd)", *(_number(each["mean"], each["sd"]) for each in figures)])
-        rows.append(["", "from, to", *(f"{_number(each['min'])}, {_number(each['max'])}" for each in figures)])
+        rows.append(["", "range", *(f"{_number(each['min'])} to {_number(each['max'])}" for each in figures)])
     head = ["recipe", "", *("AUROC" if name == "auroc" else name for name in names)]
     return markdown_table(head, rows, texts=2)
 

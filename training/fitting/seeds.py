@@ -53,6 +53,7 @@ def train_seeds(config: TrainConfig) -> dict[str, Any]:
         "split": split,
         "examples": found[0]["examples"],
         "patients": found[0]["patients"],
+        "majority_class_accuracy": found[0].get("majority_class_accuracy"),
         "classes": list(manifest.classes),
         "seeds": [run.seed for run in runs],
         "runs": [Path(run.output).name for run in runs],

@@ -41,7 +41,8 @@ def row_of(text: str, *cells: str) -> list[str]:
 def test_the_report_is_of_the_runs(reproduced: Path) -> None:
     text = (reproduced / "report.md").read_text()
     assert "Data set toy 1.0.0, split test: 30 images of 15 patients" in text
-    assert "with the seeds 0, 1;" in text
+    assert "Seeds of each recipe: 0, 1;" in text
+    assert "the more frequent class has an accuracy of 0.500" in text
     assert "validation figures" not in text
     for name in ("model1", "model2"):
         runs = [json.loads((reproduced / name / f"seed-{seed}/metrics.json").read_text()) for seed in (0, 1)]
@@ -87,6 +88,7 @@ def summary(recipe: str, **half: float) -> dict[str, Any]:
         "split": "test",
         "examples": 618,
         "patients": 400,
+        "majority_class_accuracy": 0.63,
         "seeds": [0],
         "figures": {name: spread([value]) for name, value in figures.items()},
         "at_threshold_0.5": {
