@@ -11,6 +11,7 @@ from schemas.errors import UsageError
 from training.assessment.comparison_plots import figure_svg_file, spread_of_recipes
 from training.assessment.paper_table import PAPER, report
 from training.config import ReproduceConfig
+from training.fitting.interruption import Stopped
 from training.fitting.seeds import TEST, split_to_report, train_seeds
 from training.reading.records import open_dataset
 from training.task import BINARY, task_of
@@ -21,8 +22,8 @@ PAGE, PICTURE = "report.md", "report.svg"
 def reproduce(config: ReproduceConfig) -> str:
     """Trains and evaluates what is missing, writes the report and returns its text.
 
-    Raises UsageError, before anything is trained, if the data set does not have two classes; otherwise what training and
-    evaluation raise.
+    Raises UsageError, before anything is trained, if the data set does not have two classes, Stopped after a signal, and
+    otherwise what training and evaluation raise.
     """
     manifest = open_dataset(config.data)
     if task_of(manifest).kind != BINARY:
@@ -33,7 +34,11 @@ def reproduce(config: ReproduceConfig) -> str:
     split = split_to_report(manifest)
     if split != TEST:
         print(f"warning: {config.data} has no test images; the report is of split {split}", file=sys.stderr)
-    found = [train_seeds(run) for run in config.runs]
+    try:
+        found = [train_seeds(run) for run in config.runs]
+    except Stopped as stopped:  # which names a flag of training.train
+        again = "the same command, without --overwrite," if config.overwrite else "the same command"
+        raise Stopped(f"stopped; give {again} to continue", stopped.exit_code - 128) from stopped
     text = report(found, PICTURE)
     try:
         Path(config.output, PICTURE).write_bytes(figure_svg_file(spread_of_recipes(found, PAPER)))

@@ -1,7 +1,11 @@
 """The paper's table beside ours: from training to the report, resumed, and from figures that were written by hand."""
 
 import json
+import signal
 import statistics
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +14,14 @@ import numpy as np
 import pytest
 
 from schemas.errors import run_command
+from tests.conftest import ROOT
 from tests.training.conftest import DataSet
 from training import reproduce
 from training.assessment.comparison_plots import figure_svg_file, spread_of_recipes
 from training.assessment.paper_table import PAPER, report
 from training.assessment.spread import spread
 from training.models.recipes import RECIPES
+from training.run_folder import read_history
 
 
 def flags(dataset: DataSet, output: Path, *more: str) -> list[str]:
@@ -67,6 +73,23 @@ def test_the_same_command_goes_on(dataset: DataSet, reproduced: Path) -> None:
     assert run_command(reproduce.main, words) == 0
     assert {path: path.stat().st_mtime_ns for path in (reproduced / "model1/seed-0").rglob("*")} == before
     assert (reproduced / "report.md").read_text() == text
+
+
+def test_a_signal_stops_it_and_the_same_command_goes_on(dataset: DataSet, tmp_path: Path) -> None:
+    words = flags(dataset, tmp_path / "out", "--seeds", "1", "--recipes", "model1", "--epochs")
+    command = [sys.executable, "-m", "training.reproduce", *words]
+    with subprocess.Popen([*command, "9999"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "out/model1/seed-0/history.csv").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate()
+    assert process.returncode == 143, said
+    assert said.decode().splitlines()[-1] == "stopped; give the same command to continue"
+    done = len(read_history(f"{tmp_path}/out/model1/seed-0"))
+    assert run_command(reproduce.main, [*words, str(done + 1)]) == 0  # less than before, to end soon
+    assert len(read_history(f"{tmp_path}/out/model1/seed-0")) == done + 1
+    assert (tmp_path / "out/report.md").exists()
 
 
 def test_without_test_images_the_report_is_of_validation_and_says_so(
