@@ -1,7 +1,7 @@
 # Every target sets up .venv by itself, from the lock file. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo convert train profile evaluate test test-demo test-faults test-fuzz test-hostile test-jax test-memory test-report test-tfio
-.PHONY: lint format bench bench-reading bench-training bench-gpu lock clean
+.PHONY: help setup demo convert train profile evaluate reproduce test test-demo test-faults test-fuzz test-hostile test-jax test-memory test-report
+.PHONY: test-tfio lint format bench bench-reading bench-training bench-gpu lock clean
 
 # The first Python from 3.10 to 3.13 that can create a virtual environment. PYTHON=... overrides it.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -74,6 +74,18 @@ profile: setup ## DATA=DIR|gs://... [RECIPE=model3] [RUN=runs/profile] [ARGS=...
 evaluate: setup ## RUN=... DATA=DIR|gs://... [ARGS=...]: a trained model -> metrics and report.html
 	@test -n "$(RUN)" -a -n "$(DATA)" || { echo "usage: make evaluate RUN=... DATA=... [ARGS=...]" >&2; exit 2; }
 	@$(RUN_PYTHON) -m training.evaluate --run "$(RUN)" --data "$(DATA)" $(ARGS)
+
+REPRODUCED := $(or $(OUTPUT),reproduce)
+reproduce: setup ## DATA=DIR|gs://... [SEEDS=5] [OUTPUT=reproduce] [ARGS=...]: the paper's table beside ours, from the Kermany set (hours)
+	@test -n "$(DATA)" || { echo "usage: make reproduce DATA=... [SEEDS=5] [OUTPUT=reproduce] [ARGS=...]" >&2; exit 2; }
+	@test ! -f $(REPRODUCED)/tfrecords/kermany/1.0.0/manifest.json || test "$$(cat $(REPRODUCED)/data.txt)" = "$(DATA)" || \
+	  { echo "error: $(REPRODUCED) was made from other images; delete it, or give OUTPUT=..." >&2; exit 2; }
+	@mkdir -p $(REPRODUCED) && echo "$(DATA)" >$(REPRODUCED)/data.txt
+	@test -f $(REPRODUCED)/tfrecords/kermany/1.0.0/manifest.json || \
+	  $(RUN_PYTHON) -m beam_jobs.convert --input "$(DATA)" --output $(REPRODUCED)/tfrecords/kermany/1.0.0 \
+	  --preset kermany --name kermany
+	@$(RUN_PYTHON) -m training.reproduce --data $(REPRODUCED)/tfrecords/kermany/1.0.0 --output $(REPRODUCED) \
+	  --seeds $(or $(SEEDS),5) $(ARGS)
 
 test: setup ## Run the tests, in several processes [ARGS="-n 0 ..." for one]
 	@$(RUN_PYTHON) -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)

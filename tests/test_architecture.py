@@ -160,7 +160,7 @@ def test_a_worker_loads_no_tensorflow() -> None:
 
 
 def test_the_training_commands_load_no_tensorflow() -> None:
-    names = ("train", "evaluate", "predict", "shift", "tune", "explain", "export", "verify")
+    names = ("train", "evaluate", "predict", "compare", "reproduce", "shift", "tune", "explain", "export", "verify")
     code = f"import sys, {', '.join(f'training.{name}' for name in names)}; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not {"tensorflow", "keras", "matplotlib", "sklearn", "optuna"} & set(done.stdout.split())

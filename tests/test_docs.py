@@ -30,7 +30,8 @@ PAGES = {
 OTHER_PAGES = ("SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")
 MODULES = (
     *(f"beam_jobs.{name}" for name in ("sample", "convert", "verify", "show")),
-    *(f"training.{name}" for name in ("train", "evaluate", "predict", "shift", "tune", "explain", "export", "verify")),
+    *(f"training.{name}" for name in ("train", "evaluate", "predict", "compare", "reproduce", "shift", "tune")),
+    *(f"training.{name}" for name in ("explain", "export", "verify")),
 )
 # Commands are fenced without a language. Python is run by the test of what it shows.
 FENCED = re.compile(r"^```(?:python)?\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)

@@ -27,6 +27,8 @@ class TrainConfig:
     jit: `auto`, `on` or `off`: whether XLA compiles the steps. devices: a number, or `all`.
     profile: write a TensorBoard profile of one epoch. operating_point: how the threshold is chosen; None is as the run in
     `output` has it, or the default.
+    seeds: train this many runs, with `seed` and those after it, into folders in `output`, which is local then; None is one
+    run in `output` itself. split: what they are evaluated on; None is test if the data set has it, else validation.
     """
 
     data: str
@@ -46,10 +48,13 @@ class TrainConfig:
     resume: bool = False
     overwrite: bool = False
     operating_point: OperatingPoint | None = None
+    seeds: int | None = None
+    split: str | None = None
 
     def __post_init__(self) -> None:
         check_place("--data", self.data)
         check_place("--output", self.output)
+        self._check_seeds()
         if not 0 <= self.seed < 2**31:
             raise UsageError(f"--seed {self.seed}: must be from 0 to {2**31 - 1}")
         if self.early_stopping < 0:
@@ -63,6 +68,16 @@ class TrainConfig:
             raise UsageError(f"--devices {self.devices}: must be a number of devices or all")
         if self.resume and self.overwrite:
             raise UsageError("--resume and --overwrite cannot be used together")
+
+    def _check_seeds(self) -> None:
+        if self.seeds is None:
+            if self.split is not None:
+                raise UsageError(f"--split {self.split}: is for --seeds only; evaluate one run with training.evaluate")
+            return
+        if self.seeds < 1 or self.seed + self.seeds > 2**31:
+            raise UsageError(f"--seeds {self.seeds}: must be 1 or more, and no seed above {2**31 - 1}")
+        if "://" in self.output:
+            raise UsageError(f"--output {self.output}: must be a local folder with --seeds")
 
 
 @dataclass(frozen=True)
@@ -98,6 +113,74 @@ class EvaluateConfig:
             raise UsageError("--id_key_file is for --subgroups only")
         if "://" in (self.output or ""):
             raise UsageError(f"--output {self.output}: must be a local folder; without it, the results go to the run")
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Which runs to compare, on which split of which data set (all local or gs://), and the local folder for the results.
+
+    recipes: the user's own, of those runs that were made with one.
+    verify_data: check the SHA-256 of the split's shards first, which reads them once.
+    """
+
+    runs: tuple[str, ...]
+    data: str
+    output: str
+    split: str = "test"
+    verify_data: bool = False
+    recipes: tuple[Recipe, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_place("--data", self.data)
+        for run in self.runs:
+            check_place("RUN", run)
+        if len(self.runs) < 2:
+            raise UsageError(f"{self.runs[0]} is the only run; give two or more to compare")
+        places = [run.rstrip("/") for run in self.runs]
+        for run in places:
+            if places.count(run) > 1:
+                raise UsageError(f"run {run} is given twice; give different runs")
+        if "://" in self.output:
+            raise UsageError(f"--output {self.output}: must be a local folder")
+
+    def recipe_of(self, sha256: str) -> Recipe | None:
+        """The user's own recipe with this hash, or another one, which loading the run will refuse."""
+        fitting = [recipe for recipe in self.recipes if recipe.sha256 == sha256]
+        return next(iter([*fitting, *self.recipes]), None)
+
+
+@dataclass(frozen=True)
+class ReproduceConfig:
+    """Which recipes to train with how many seeds, on which data set (local or gs://), and the local folder for their runs
+    and the report. What is finished there is kept, unless `overwrite` is given."""
+
+    data: str
+    output: str
+    recipes: tuple[Recipe, ...]
+    seeds: int = 5
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        names = [recipe.name for recipe in self.recipes]
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(f"--recipes: {name} is given twice; give each recipe once")
+        _ = self.runs  # whose flags are checked
+
+    @property
+    def runs(self) -> list[TrainConfig]:
+        """The training of each recipe, with all its seeds."""
+        return [
+            TrainConfig(
+                self.data,
+                f"{self.output.rstrip('/')}/{recipe.name}",
+                recipe,
+                seeds=self.seeds,
+                resume=not self.overwrite,
+                overwrite=self.overwrite,
+            )
+            for recipe in self.recipes
+        ]
 
 
 @dataclass(frozen=True)

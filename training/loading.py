@@ -1,6 +1,7 @@
 """Loads Keras and its backend without their libraries' start-up log lines, which say nothing about the command."""
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -27,6 +28,7 @@ def quiet_loading() -> Iterator[None]:
         with ending_when_interrupted():
             yield
         return
+    logging.getLogger("tensorflow").addFilter(_says_something)
     sys.stderr.flush()
     terminal = os.dup(_STDERR)
     with tempfile.TemporaryFile() as kept:
@@ -42,3 +44,8 @@ def quiet_loading() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(terminal, _STDERR)
             os.close(terminal)
+
+
+def _says_something(record: logging.LogRecord) -> bool:
+    """Whether a log line is not the advice against several models in one process, each of which is traced once."""
+    return "triggered tf.function retracing" not in str(record.msg)

@@ -1,4 +1,5 @@
-"""`python -m training.train`: trains a recipe on a data set and writes a run folder (see run_folder.py)."""
+"""`python -m training.train`: trains a recipe on a data set and writes a run folder (see run_folder.py), or one for each of
+several seeds (see fitting/seeds.py)."""
 
 import os
 import sys
@@ -24,7 +25,7 @@ def parse(argv: Sequence[str]) -> TrainConfig:
     parser.add_argument("--output", required=True, help="the run folder, local or gs://")
     _add_recipe(parser)
     _add_machine(parser)
-    parser.add_argument("--seed", type=int, default=0, help="seed for weights, order, dropout and augmentation")
+    _add_seeds(parser)
     parser.add_argument(
         "--early_stopping",
         type=int,
@@ -70,6 +71,17 @@ def _add_recipe(parser: CommandParser) -> None:
     )
 
 
+def _add_seeds(parser: CommandParser) -> None:
+    """The flags that say how often to train."""
+    parser.add_argument("--seed", type=int, default=0, help="seed for weights, order, dropout and augmentation")
+    parser.add_argument(
+        "--seeds", type=int, metavar="N", help="train and evaluate N runs, with --seed and those after it, in --output"
+    )
+    parser.add_argument(
+        "--split", help="with --seeds, the split to evaluate on (default: test, or validation if there is no test)"
+    )
+
+
 def _add_machine(parser: CommandParser) -> None:
     """The flags that say how the machine is used."""
     parser.add_argument("--mixed_precision", action="store_true", help="compute in 16 bits, for GPUs")
@@ -100,8 +112,12 @@ def main(argv: Sequence[str]) -> None:
     # Importing TensorFlow takes seconds; --help and wrong flags must not wait for it.
     with quiet_loading():
         from training.fitting.fit import train
+        from training.fitting.seeds import train_seeds
 
-    train(config)
+    if config.seeds is None:
+        train(config)
+    else:
+        train_seeds(config)
 
 
 if __name__ == "__main__":

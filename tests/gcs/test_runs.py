@@ -23,7 +23,7 @@ from tests.gcs.front import LOST, Fault, Traffic, of_uploads, running_front
 from tests.gcs.stored_runs import assert_same_run, downloaded, objects_of, pointer_of
 from tests.training.conftest import DataSet, write_dataset
 from tests.training.untrained_runs import write_run
-from training import evaluate, explain, export, predict, train
+from training import compare, evaluate, explain, export, predict, train
 from training.models.recipes import MODEL1
 from training.reading.buckets import google_client
 from training.run_bucket import working_copy
@@ -98,6 +98,10 @@ def test_a_run_that_is_there_and_what_reads_it(
     elsewhere = tmp_path / "elsewhere"
     assert command(evaluate.main, "--run", output, "--data", data.folder, "--output", elsewhere).code == 0
     assert sorted(path.name for path in elsewhere.iterdir()) == sorted(RESULTS)
+    assert command(compare.main, output, local, "--data", data.folder, "--output", tmp_path / "compared").code == 0
+    (row,) = json.loads((tmp_path / "compared/compare.json").read_text())["differences"]
+    assert (row["run"], row["to"]) == ("local", "x")
+    assert {entry["difference"] for entry in row["figures"].values()} == {0}
     assert pointer_of(bucket)["files"] == after
 
     assert command(train.main, *flags(data, output, "--epochs", "1", "--overwrite")).code == 0

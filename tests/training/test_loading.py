@@ -47,3 +47,13 @@ def test_what_was_written_is_shown_where_loading_fails() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stderr.startswith("why")
+
+
+def test_several_models_in_one_process_are_no_reason_for_advice() -> None:
+    code = (
+        "import logging, training.loading\nwith training.loading.quiet_loading():\n pass\n"
+        "log = logging.getLogger('tensorflow')\nlog.warning('%d calls triggered tf.function retracing', 5)\n"
+        "log.warning('something else')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stderr.splitlines() == ["something else"]

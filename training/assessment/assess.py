@@ -48,7 +48,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 def _evaluate(config: EvaluateConfig) -> dict[str, Any]:
     model, run = run_folder.load_run(config.run, config.recipe)
     manifest = open_dataset(config.data)
-    _check_kind(config, run, manifest)
+    check_kind(config, run, manifest)
     split = open_split(config.data, manifest, config.split)
     check_shards([split], config.verify_data)
     if run.task.kind != BINARY and config.prevalence is not None:
@@ -82,7 +82,8 @@ def _evaluate(config: EvaluateConfig) -> dict[str, Any]:
     return metrics
 
 
-def _check_kind(config: EvaluateConfig, run: RunConfig, manifest: Manifest) -> None:
+def check_kind(config: EvaluateConfig, run: RunConfig, manifest: Manifest) -> None:
+    """Raises UsageError if the data set has other classes than the run, or was converted with other settings."""
     if manifest.classes != run.classes or manifest.label_kind != run.label_kind:
         raise UsageError(
             f"{config.data} has {'labels' if manifest.label_kind != CLASS else 'classes'} {', '.join(manifest.classes)}; "

@@ -159,7 +159,7 @@ def _averages(columns: list[tuple[Labels, Certain]], probabilities: Probabilitie
     labels, certain = (np.stack(each, axis=1) for each in zip(*columns, strict=True))
     each = [(labels[certain[:, c], c], probabilities[certain[:, c], c]) for c in range(len(columns))]
     every = labels[certain], probabilities[certain]
-    found = resampled(members, macro=_mean_areas(each, certain), micro=_areas(*every, np.nonzero(certain)[0]))
+    found = resampled(members, macro=mean_areas(each, certain), micro=_areas(*every, np.nonzero(certain)[0]))
     points = {
         "macro": {name: float(np.mean([area(*of_class) for of_class in each])) for name, area in _AREAS.items()},
         "micro": {name: float(area(*every)) for name, area in _AREAS.items()},
@@ -181,7 +181,7 @@ def _areas(labels: Labels, probabilities: Probabilities, rows: npt.NDArray[np.in
     return lambda weights: ranking.areas(weights[:, rows])
 
 
-def _mean_areas(each: list[tuple[Labels, Probabilities]], certain: Certain) -> Statistics:
+def mean_areas(each: list[tuple[Labels, Probabilities]], certain: Certain) -> Statistics:
     """The means over the classes that have positive and negative examples in a sample."""
     of_classes = [_areas(*some, np.flatnonzero(certain[:, c])) for c, some in enumerate(each)]
 
