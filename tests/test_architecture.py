@@ -42,14 +42,19 @@ LAYERS = {
     "training.assessment": [
         *("training.task", "training.reading", "training.config", "training.run_folder", "training.run_bucket"),
     ],
+    "training.predicting": [
+        *("training.task", "training.reading", "training.config", "training.run_folder", "training.run_bucket"),
+        "training.assessment",
+    ],
     "training.devices": ["training.reading", "training.models", "training.config"],
     "training.fitting": [
         *("training.task", "training.reading", "training.models", "training.config", "training.run_folder"),
         *("training.run_bucket", "training.assessment.operating_points", "training.assessment", "training.devices"),
+        "training.predicting",
     ],
     "training": [
         *("training.assessment.operating_points", "training.reading", "training.models", "training.config"),
-        *("training.assessment", "training.fitting"),
+        *("training.assessment", "training.predicting", "training.fitting"),
     ],
     "beam_jobs.elements": [],
     "beam_jobs.storage": [],

@@ -4,10 +4,12 @@ config.json        everything that the predictions depend on, except the weights
 model.weights.h5   of the best epoch
 history.csv        one row per epoch
 curves.png, logs/  the same as pictures, and for TensorBoard
+scope.json         which images are like those of the training split (predicting/scope.py)
 backup/            the state from which --resume continues
 """
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -28,13 +30,14 @@ from training.models.networks import build_model
 from training.models.recipes import Recipe
 from training.task import BINARY, MULTICLASS, MULTILABEL, Task
 
-CONFIG, WEIGHTS, HISTORY, CURVES, LOGS, BACKUP = (
+CONFIG, WEIGHTS, HISTORY, CURVES, LOGS, BACKUP, SCOPE = (
     "config.json",
     "model.weights.h5",
     "history.csv",
     "curves.png",
     "logs",
     "backup",
+    "scope.json",
 )
 MODEL = (CONFIG, WEIGHTS)  # what load_run needs
 RESULTS = METRICS, CONFUSION, ROC, REPORT = (
@@ -59,6 +62,8 @@ class RunConfig:
     threshold: value (or values, one for each class, None if the split had only positive or only negative examples of
     it), kind: the operating point, and source: how and on which split it was chosen.
     calibration: temperature (assessment/calibration.py), and source; None for runs of earlier releases.
+    adaptation: what --adapt_prior starts from (predicting/bias.py): slope, bias and prior; None for several findings and for
+    runs of earlier releases.
     compute: backend, devices, device, dtype (the Keras policy of the hidden layers) and read_ahead_mb of the training; {}
     for runs of 0.1.0.
     """
@@ -76,6 +81,7 @@ class RunConfig:
     compute: Mapping[str, Any] = field(default_factory=dict)
     operating_point: str = YOUDEN
     calibration: Mapping[str, Any] | None = None
+    adaptation: Mapping[str, Any] | None = None
 
     @property
     def task(self) -> Task:
@@ -129,9 +135,20 @@ def read_config(run: str) -> RunConfig:
         operating_point(config.operating_point)
         if config.calibration is not None and not 0 < float(config.calibration["temperature"]) < math.inf:
             raise ValueError(f"temperature {config.calibration['temperature']}")
+        if config.adaptation is not None:
+            _check_adaptation(config)
         return config
     except (KeyError, TypeError, ValueError, UsageError) as error:
         raise UsageError(f"{CONFIG} of run {run} is damaged ({error}); train again with --overwrite") from error
+
+
+def _check_adaptation(config: RunConfig) -> None:
+    assert config.adaptation is not None
+    slope, bias, prior = (config.adaptation[name] for name in ("slope", "bias", "prior"))
+    if not len(bias) == len(prior) == len(config.classes) or not all(map(math.isfinite, (slope, *bias))):
+        raise ValueError("adaptation")
+    if not all(0 < share < 1 for share in prior):
+        raise ValueError(f"prior {prior}")
 
 
 def load_run(run: str, own: Recipe | None = None) -> tuple[keras.Model, RunConfig]:
@@ -179,6 +196,11 @@ def _with_code(run: str, recipe: Recipe, own: Recipe | None) -> Recipe:
     return replace(recipe, body=own.body)
 
 
+def weights_sha256(run: str) -> str:
+    """The SHA-256 of the weights, which identifies a run; as hexadecimal digits. Raises FileNotFoundError."""
+    return hashlib.sha256(Path(run, WEIGHTS).read_bytes()).hexdigest()
+
+
 def write_config(run: str, config: RunConfig) -> None:
     """Writes config.json atomically."""
     _replace(Path(run, CONFIG), config.to_json())
@@ -197,7 +219,7 @@ def prepare_run(run: str, config: RunConfig, resume: bool, overwrite: bool) -> N
         _check_same(run, read_config(run), config)
     stale = [*RESULTS]  # they describe weights that are about to change
     if overwrite:
-        stale += [CONFIG, WEIGHTS, HISTORY, CURVES, LOGS, BACKUP]
+        stale += [CONFIG, WEIGHTS, HISTORY, CURVES, LOGS, BACKUP, SCOPE]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in (folder / name for name in stale):

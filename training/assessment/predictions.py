@@ -1,11 +1,7 @@
-"""The predictions of a model for a split, batch by batch, and for image files."""
+"""The predictions of a model for a split, batch by batch, and what they say of an image."""
 
-import json
-import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, NamedTuple
 
 import keras
@@ -13,18 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from schemas.decoders.pool import DEFAULT_MEMORY, DecoderPool, cores, most_bytes
-from schemas.decoders.process import Answer
-from schemas.errors import JobFailed
-from schemas.labels import NO_FINDING, SEPARATOR
-from schemas.pixels.rejection import Decoded, ImageRejected, ImageSkipped
-from schemas.pixels.settings import ImageSettings
-from training.config import PredictConfig
-from training.reading import files
 from training.reading.array_batches import identified_batches, steps
 from training.reading.records import Split, naming_damaged_shards
-from training.run_bucket import working_copy
-from training.run_folder import MODEL, RunConfig, load_run
+from training.run_folder import RunConfig
 from training.task import BINARY, MULTICLASS
 
 BATCH = 256
@@ -63,7 +50,7 @@ def scored_batches(model: keras.Model, split: Split) -> Iterator[Scored]:
         found = identified_batches(split, BATCH)
         for chunk in tqdm(found, split.name, steps(split, BATCH), unit="batch", disable=None):
             ids = [id.decode("ascii") for id in chunk.ids]
-            yield Scored(chunk.images, chunk.labels, ids, _probabilities(model, chunk.images), chunk.groups)
+            yield Scored(chunk.images, chunk.labels, ids, probabilities_of(model, chunk.images), chunk.groups)
 
 
 def predict_split(model: keras.Model, split: Split) -> Predictions:
@@ -81,48 +68,6 @@ def predictions_of(batches: Sequence[Scored]) -> Predictions:
     )
 
 
-def predict_files(config: PredictConfig) -> None:
-    """Prints a line for each image: its path, a probability, and the class or the findings at the run's thresholds.
-
-    An image that cannot be read gets a line on stderr instead, and the others continue. JobFailed is raised at the end then.
-    """
-    with working_copy(config.run, MODEL) as copy:
-        model, run = load_run(copy.folder, config.recipe)
-    paths = _files(config.images)
-    read = bad = 0
-    # The pool closes first, so that an interrupt does not wait for an image that hangs.
-    with ThreadPoolExecutor(cores() + 1) as threads, DecoderPool() as pool:
-        while group := list(islice(paths, BATCH)):
-            answers = threads.map(lambda path: (path, _answer(path, run.image, pool)), group)
-            decoded = []
-            for path, answer in answers:
-                if isinstance(answer, Decoded):
-                    decoded.append((path, answer.pixels))
-                else:
-                    _complain(path, answer)
-            read, bad = read + len(group), bad + len(group) - len(decoded)
-            _print(decoded, model, run, config.json)
-    if bad or not read:
-        raise JobFailed(f"{bad} of {read} images could not be read" if read else "no image in the given folders")
-
-
-def _print(
-    decoded: Sequence[tuple[str, npt.NDArray[np.uint8]]], model: keras.Model, run: RunConfig, as_json: bool
-) -> None:
-    if not decoded:
-        return
-    probabilities = _probabilities(model, np.stack([pixels for _, pixels in decoded]))
-    for (path, _), row in zip(decoded, probabilities.tolist(), strict=True):
-        prediction = prediction_of(row, run)
-        if as_json:
-            print(json.dumps({"path": path, **prediction}))
-        else:
-            name = (
-                prediction["class"] if "class" in prediction else SEPARATOR.join(prediction["findings"]) or NO_FINDING
-            )
-            print(f"{path}\t{prediction.get('probability', max(row)):.6f}\t{name}")
-
-
 def prediction_of(probabilities: Sequence[float], run: RunConfig) -> dict[str, Any]:
     """What the model says of one image, for JSON: `probability` of the second class, or `probabilities` by class; and the
     `class`, or the `findings` that reach their thresholds."""
@@ -136,37 +81,6 @@ def prediction_of(probabilities: Sequence[float], run: RunConfig) -> dict[str, A
     return {"probabilities": by_class, "findings": found}
 
 
-def _files(images: Sequence[str]) -> Iterator[str]:
-    for image in images:
-        if not files.is_folder(image):
-            yield image
-            continue
-        for folder, names in files.walk(image):
-            yield from (f"{folder.rstrip('/')}/{name}" for name in names if not name.startswith("."))
-
-
-def _answer(path: str, settings: ImageSettings, pool: DecoderPool) -> Answer | str:
-    """The decoder's answer for a file, or a message that says why it cannot be read."""
-    data = _read(path)
-    return data if isinstance(data, str) else pool.decode([data], settings)[0]
-
-
-def _read(path: str) -> bytes | str:
-    most = most_bytes(DEFAULT_MEMORY)
-    try:
-        if (size := files.size(path)) > most:
-            return f"rejected, file_too_large: {size >> 20} MiB, but a decoder takes at most {most >> 20}"
-        return files.read(path)
-    except FileNotFoundError:
-        return "no such file"
-    except OSError as error:
-        return f"cannot be read: {files.message(error)}"
-
-
-def _complain(path: str, answer: ImageRejected | ImageSkipped | str) -> None:
-    what = "rejected, " if isinstance(answer, ImageRejected) else "not an image: "
-    print(f"{path}: {answer if isinstance(answer, str) else f'{what}{answer}'}", file=sys.stderr)
-
-
-def _probabilities(model: keras.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+def probabilities_of(model: keras.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """The output of the model, float64 [batch, outputs], for images uint8 [batch, height, width, channels]."""
     return np.asarray(model.predict_on_batch(images), dtype=np.float64)
