@@ -1,11 +1,15 @@
 """`--adapt_prior`: probabilities corrected for the shares of the classes among unlabelled images of another place.
 
 It is for two or more classes, not for findings: each finding would need a correction of its own. The correction
-(assessment/prior.py) is of probabilities that are calibrated with a bias (bias.py). With two classes, the second is
-predicted if its corrected probability reaches the threshold of the run, calibrated in the same way. So the costs of errors
-that the threshold stands for stay the same. As odds are prior odds times the likelihood ratio, this equals dividing the odds
-of that threshold by the ratio of the prior odds, there to validation. With several classes, the most probable one is
-predicted.
+(assessment/prior.py) is of probabilities that are calibrated with a bias (bias.py). The class is decided so that the run's
+operating point keeps its meaning:
+
+youden, sensitivity, specificity   the threshold stays. These are rates within a class, and images of a class are assumed to
+                                   look alike in both places, so the rates stay too
+cost, fixed                        the second class is predicted if its corrected probability reaches the threshold,
+                                   calibrated in the same way. As odds are prior odds times the likelihood ratio, this equals
+                                   dividing the odds of that threshold by the ratio of the prior odds, there to validation
+several classes                    the class with the highest corrected probability is predicted
 """
 
 import sys
@@ -17,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import JobFailed, UsageError
+from training.assessment.operating_points import COST, FIXED, operating_point
 from training.assessment.prior import Correction, adapt_prior
 from training.predicting.bias import bias_corrected
 from training.run_folder import RunConfig
@@ -29,11 +34,12 @@ Probabilities = npt.NDArray[np.float64]
 
 class Adaptation(NamedTuple):
     """prior: the estimated share of each class, float64 [classes]. correct: from probabilities of the model, float64
-    [images, outputs of the model], to corrected ones. run: with the threshold for corrected probabilities."""
+    [images, outputs of the model], to corrected ones. run: as it decides the class from corrected probabilities; None if the
+    class stays as it is."""
 
     prior: Probabilities
     correct: Correction
-    run: RunConfig
+    run: RunConfig | None
 
 
 def check_adaptable(name: str, run: RunConfig) -> None:
@@ -62,10 +68,16 @@ def adapted(folder: str, probabilities: Iterable[Probabilities], run: RunConfig)
         f"(in validation: {_shares(run.classes, fitted['prior'])}){few}",
         file=sys.stderr,
     )
-    if run.task.kind == BINARY:
-        least = float(bias_corrected(np.array([run.thresholds]), fitted)[0, 0])
-        run = replace(run, threshold={**(run.threshold or {}), "value": least})
-    return Adaptation(prior, lambda some: correct(bias_corrected(some, fitted)), run)
+    return Adaptation(prior, lambda some: correct(bias_corrected(some, fitted)), _deciding(run))
+
+
+def _deciding(run: RunConfig) -> RunConfig | None:
+    if run.task.kind != BINARY:
+        return run
+    if operating_point(run.operating_point).kind not in (COST, FIXED):
+        return None
+    least = float(bias_corrected(np.array([run.thresholds]), run.adaptation or {})[0, 0])
+    return replace(run, threshold={**(run.threshold or {}), "value": least})
 
 
 def _shares(classes: Sequence[str], shares: Iterable[float]) -> str:

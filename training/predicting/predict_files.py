@@ -80,16 +80,17 @@ def _records(
     """What JSON says of each image."""
     run = loaded.config
     probabilities = probabilities_of(loaded.model, images)
-    forms = [("", probabilities, run), ("calibrated_", calibrated(probabilities, run), run)]
+    # Thresholds of the run do not apply to calibrated probabilities, so these decide no class.
+    forms = [("", probabilities, run), ("calibrated_", calibrated(probabilities, run), None)]
     if adaptation:
         forms.append(("corrected_", adaptation.correct(probabilities), adaptation.run))
     for at, (path, score) in enumerate(zip(paths, loaded.scores(images), strict=True)):
         record: dict[str, Any] = {"path": path}
-        for prefix, every, of_run in forms:
-            found = prediction_of(every[at].tolist(), of_run)
-            kept = {name: value for name, value in found.items() if name.startswith("probabilit")}
-            record |= {f"{prefix}{name}": value for name, value in kept.items()}
-            if prefix != "calibrated_":  # the thresholds of the run do not apply to these
-                record |= {name: value for name, value in found.items() if name not in kept}
+        for prefix, every, deciding in forms:
+            for name, value in prediction_of(every[at].tolist(), deciding or run).items():
+                if name.startswith("probabilit"):
+                    record[f"{prefix}{name}"] = value
+                elif deciding:
+                    record[name] = value
         out = None if score is None else score > LIMIT
         yield {**record, "out_of_scope": out, "scope_score": score, "run": loaded.identity}

@@ -55,7 +55,7 @@ def read_scope(run: str) -> Scope | None:
         return None
     except OSError as error:
         raise UsageError(f"cannot read {SCOPE} of run {run}: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UsageError(f"{SCOPE} of run {run} is damaged; train again with --resume") from error
     raise UsageError(
         f"{SCOPE} of run {run} has format version {version}, but this radrecords reads up to {FORMAT_VERSION}; "

@@ -31,7 +31,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_probabilities_and_classes(run: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_probabilities_and_classes(run: Path, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(predict.main, ["--run", str(run), "--json", "--adapt_prior", str(place), str(place)]) == 0
     out, err = capsys.readouterr()
     found = [json.loads(line) for line in out.splitlines()]
@@ -53,10 +53,17 @@ def test_probabilities_and_classes(run: Path, place: Path, capsys: pytest.Captur
     )
     assert line.endswith("(in validation: NORMAL 50.0%, PNEUMONIA 50.0%)")
     assert share == pytest.approx(1 - MOST, abs=0.1)
-    # The threshold moves the other way.
+    # Youden's threshold does not depend on the prior. What costs of errors have chosen does: it moves the other way.
+    assert [row["class"] for row in found] == [config.classes[int(each >= config.thresholds[0])] for each in p]
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / "config.json").write_text(replace(config, operating_point="cost=1:1").to_json())
+    flags = ["--json", "--adapt_prior", str(place), str(place)]
+    assert run_command(predict.main, ["--run", str(copy), *flags]) == 0
+    moved = [json.loads(line)["class"] for line in capsys.readouterr().out.splitlines()]
     least = (config.thresholds[0] / (1 - config.thresholds[0])) ** slope * np.exp(bias)
-    assert [row["class"] for row in found] == [config.classes[int(each >= least)] for each in there]
-    assert {row["class"] for row in found[: int(MOST * 60)]} == {"NORMAL"}
+    assert moved == [config.classes[int(each >= least)] for each in there]
+    assert set(moved[: int(MOST * 60)]) == {"NORMAL"}
+    assert moved.count("PNEUMONIA") < [row["class"] for row in found].count("PNEUMONIA")
 
 
 def test_the_columns_of_a_csv(run: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:

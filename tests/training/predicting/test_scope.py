@@ -217,6 +217,8 @@ def test_the_file(known: Scope, tmp_path: Path) -> None:
         {"middle": [0, 0, float("nan")]},
         {"span": [1, 0, 1]},
         {"format_version": "x"},
+        {"format_version": float("inf")},
+        {"middle": [0, 0, 10**400]},
     ],
 )
 def test_a_damaged_file(known: Scope, tmp_path: Path, change: dict[str, object]) -> None:
