@@ -13,7 +13,7 @@ from training.assessment.predictions import prediction_of, probabilities_of
 from training.config import CSV, PredictConfig
 from training.predicting import output
 from training.predicting.adaptation import Adaptation, adapted, check_adaptable
-from training.predicting.image_files import Tally, decoded_batches
+from training.predicting.decoded import Tally, decoded_batches
 from training.predicting.scope import LIMIT, Scope
 from training.predicting.scope_file import read_scope
 from training.run_bucket import working_copy

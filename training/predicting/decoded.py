@@ -1,6 +1,5 @@
 """Image files, local or in a bucket, decoded in batches for a model."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,12 +8,12 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from schemas.decoders.pool import DEFAULT_MEMORY, DecoderPool, cores, most_bytes
+from schemas.decoders.pool import DecoderPool, cores
 from schemas.decoders.process import Answer
 from schemas.errors import JobFailed
-from schemas.pixels.rejection import Decoded, ImageRejected, ImageSkipped
+from schemas.pixels.rejection import Decoded
 from schemas.pixels.settings import ImageSettings
-from training.reading import files
+from training.reading.image_files import complain, image_files, read_image_file
 
 BATCH = 256
 
@@ -41,7 +40,7 @@ def decoded_batches(
     images: files, and folders whose files are all read. An image that cannot be read gets a line on stderr instead, and the
     others continue; `tally` counts both.
     """
-    paths = _files(images)
+    paths = image_files(images)
     # The pool closes first, so that an interrupt does not wait for an image that hangs.
     with ThreadPoolExecutor(cores() + 1) as threads, DecoderPool() as pool:
         while group := list(islice(paths, BATCH)):
@@ -51,39 +50,13 @@ def decoded_batches(
                 if isinstance(answer, Decoded):
                     decoded.append((path, answer.pixels))
                 else:
-                    _complain(path, answer)
+                    complain(path, answer)
             tally.read, tally.bad = tally.read + len(group), tally.bad + len(group) - len(decoded)
             if decoded:
                 yield [path for path, _ in decoded], np.stack([pixels for _, pixels in decoded])
 
 
-def _files(images: Sequence[str]) -> Iterator[str]:
-    for image in images:
-        if not files.is_folder(image):
-            yield image
-            continue
-        for folder, names in files.walk(image):
-            yield from (f"{folder.rstrip('/')}/{name}" for name in names if not name.startswith("."))
-
-
 def _answer(path: str, settings: ImageSettings, pool: DecoderPool) -> Answer | str:
     """The decoder's answer for a file, or a message that says why it cannot be read."""
-    data = _read(path)
+    data = read_image_file(path)
     return data if isinstance(data, str) else pool.decode([data], settings)[0]
-
-
-def _read(path: str) -> bytes | str:
-    most = most_bytes(DEFAULT_MEMORY)
-    try:
-        if (size := files.size(path)) > most:
-            return f"rejected, file_too_large: {size >> 20} MiB, but a decoder takes at most {most >> 20}"
-        return files.read(path)
-    except FileNotFoundError:
-        return "no such file"
-    except OSError as error:
-        return f"cannot be read: {files.message(error)}"
-
-
-def _complain(path: str, answer: ImageRejected | ImageSkipped | str) -> None:
-    what = "rejected, " if isinstance(answer, ImageRejected) else "not an image: "
-    print(f"{path}: {answer if isinstance(answer, str) else f'{what}{answer}'}", file=sys.stderr)
