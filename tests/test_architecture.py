@@ -44,7 +44,7 @@ LAYERS = {
     ],
     "training.predicting": [
         *("training.task", "training.reading", "training.config", "training.run_folder", "training.run_bucket"),
-        "training.assessment",
+        *("training.assessment.operating_points", "training.assessment"),
     ],
     "training.devices": ["training.reading", "training.models", "training.config"],
     "training.fitting": [
