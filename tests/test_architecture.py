@@ -59,11 +59,16 @@ LAYERS = {
         *("training.task", "training.reading", "training.config", "training.weights_file", "training.run_folder"),
         *("training.run_bucket", "training.assessment"),
     ],
+    "training.predicting": [
+        "training.weights_file",
+        *("training.task", "training.reading", "training.config", "training.run_folder", "training.run_bucket"),
+        *("training.assessment.operating_points", "training.assessment"),
+    ],
     "training.devices": ["training.reading", "training.models", "training.config"],
     "training.fitting": [
         *("training.weights_file", "training.task", "training.reading", "training.models", "training.config"),
         *("training.run_folder", "training.run_bucket", "training.assessment.operating_points", "training.assessment"),
-        "training.devices",
+        *("training.devices", "training.predicting"),
     ],
     "training.shifts": [
         *("training.task", "training.shifts.corruptions", "training.reading", "training.config", "training.run_folder"),
@@ -76,7 +81,7 @@ LAYERS = {
     "training": [
         *("training.assessment.operating_points", "training.models", "training.config", "training.assessment"),
         *("training.fitting", "training.loading", "training.shifts", "training.tuning", "training.exporting"),
-        "training.explanation",
+        *("training.explanation", "training.predicting"),
     ],
     "beam_jobs.elements": [],
     "beam_jobs.storage": [],

@@ -11,6 +11,7 @@ from training.models.recipes import Recipe
 CACHES = AUTO, NONE, MEMORY, DISK, DEVICE = "auto", "none", "memory", "disk", "device"
 EXPORT_FORMATS = ONNX, SAVED_MODEL, TFLITE = "onnx", "savedmodel", "tflite"  # exporting/
 METHODS = OCCLUSION, GRADCAM, ACTIVATIONS = "occlusion", "gradcam", "activations"  # explanation/
+PREDICT_FORMATS = TABLE, JSON, CSV = "table", "json", "csv"  # predicting/output.py
 
 
 @dataclass(frozen=True)
@@ -185,16 +186,23 @@ class ReproduceConfig:
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """The run whose model predicts, and the images: files or folders. Both are local or gs://. `json` prints JSON lines.
-    `recipe`: the user's own, if the run was made with one."""
+    """The run whose model predicts, and the images: files or folders. Both are local or gs://.
+
+    format: of what is printed, one of PREDICT_FORMATS. adapt_prior: a folder of unlabelled images, local or gs://, for whose
+    shares of the classes the probabilities are corrected. recipe: the user's own, if the run was made with one.
+    """
 
     run: str
     images: tuple[str, ...]
-    json: bool = False
+    format: str = TABLE
+    adapt_prior: str | None = None
     recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
         check_place("--run", self.run)
+        check_place("--adapt_prior", self.adapt_prior or "")
+        if self.format not in PREDICT_FORMATS:
+            raise UsageError(f"--format {self.format}: must be one of {', '.join(PREDICT_FORMATS)}")
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
-"""`python -m training.predict`: path, probability and class of each image, one line per image, separated by tabs."""
+"""`python -m training.predict`: what a run's model says of image files, one line per image."""
 
 import os
 import sys
 from collections.abc import Sequence
 
 from schemas.errors import CommandParser, run_command
-from training.config import PredictConfig
+from training.config import JSON, TABLE, PredictConfig
 from training.loading import LEVEL, quiet_loading
 from training.models.recipes import own_recipe
 
@@ -13,10 +13,22 @@ from training.models.recipes import own_recipe
 def parse(argv: Sequence[str]) -> PredictConfig:
     """The config for the flags in `argv`. Raises UsageError for a wrong flag."""
     parser = CommandParser(
-        "training.predict", "Print the path, probability and class of each image, separated by tabs."
+        "training.predict", "Print the probability and class of each image, and whether the run knows such images."
     )
     parser.add_argument("--run", required=True, help="the run folder, local or gs://")
-    parser.add_argument("--json", action="store_true", help="print JSON lines instead of tab-separated text")
+    parser.add_argument(
+        "--format",
+        default=TABLE,
+        metavar="FORMAT",
+        help="table: text separated by tabs; json: JSON lines; csv: a CSV with a header",
+    )
+    parser.add_argument("--json", action="store_const", const=JSON, dest="format", help="short for --format json")
+    parser.add_argument(
+        "--adapt_prior",
+        metavar="FOLDER",
+        help="unlabelled images of the place where the model is used: estimate the shares of the classes there, and correct "
+        "the probabilities and the class for them",
+    )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, or a folder whose files are all read")
     parser.add_argument("--recipe", metavar="FILE", help="your own recipe, if the run was made with one")
     flags = vars(parser.parse_args(argv))
@@ -31,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     config = parse(argv)
     # Importing TensorFlow takes seconds; --help and wrong flags must not wait for it.
     with quiet_loading():
-        from training.assessment.predictions import predict_files
+        from training.predicting.predict_files import predict_files
 
     predict_files(config)
 

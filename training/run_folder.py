@@ -4,6 +4,7 @@ config.json        everything that the predictions depend on, except the weights
 model.weights.h5   of the best epoch
 history.csv        one row per epoch
 curves.png, logs/  the same as pictures, and for TensorBoard
+scope.json         which images are like those of the training split (predicting/scope.py)
 backup/            the state from which --resume continues
 """
 
@@ -30,13 +31,14 @@ from training.models.recipes import CONSTANT, Recipe
 from training.task import BINARY, MULTICLASS, MULTILABEL, Task
 from training.weights_file import UnsafeWeights, check_contents, sha256_of
 
-CONFIG, WEIGHTS, HISTORY, CURVES, LOGS, BACKUP = (
+CONFIG, WEIGHTS, HISTORY, CURVES, LOGS, BACKUP, SCOPE = (
     "config.json",
     "model.weights.h5",
     "history.csv",
     "curves.png",
     "logs",
     "backup",
+    "scope.json",
 )
 MODEL = (CONFIG, WEIGHTS)  # what load_run needs
 RESULTS = METRICS, CONFUSION, ROC, REPORT, MODEL_CARD = (
@@ -62,6 +64,8 @@ class RunConfig:
     threshold: value (or values, one for each class, None if the split had only positive or only negative examples of
     it), kind: the operating point, and source: how and on which split it was chosen.
     calibration: temperature (assessment/calibration.py), and source; None for runs of earlier releases.
+    adaptation: what --adapt_prior starts from (predicting/bias.py): slope, bias and prior; None for several findings and for
+    runs of earlier releases.
     compute: backend, devices, device, dtype (the Keras policy of the hidden layers) and read_ahead_mb of the training; {}
     for runs of 0.1.0.
     weights_sha256: of model.weights.h5, of a finished run; None for older runs.
@@ -81,6 +85,7 @@ class RunConfig:
     operating_point: str = YOUDEN
     calibration: Mapping[str, Any] | None = None
     weights_sha256: str | None = None
+    adaptation: Mapping[str, Any] | None = None
 
     @property
     def task(self) -> Task:
@@ -136,9 +141,20 @@ def read_config(run: str) -> RunConfig:
         operating_point(config.operating_point)
         if config.calibration is not None and not 0 < float(config.calibration["temperature"]) < math.inf:
             raise ValueError(f"temperature {config.calibration['temperature']}")
+        if config.adaptation is not None:
+            _check_adaptation(config)
         return config
     except (AttributeError, KeyError, TypeError, ValueError, UsageError) as error:
         raise UsageError(f"{CONFIG} of run {run} is damaged ({error}); train again with --overwrite") from error
+
+
+def _check_adaptation(config: RunConfig) -> None:
+    assert config.adaptation is not None
+    slope, bias, prior = (config.adaptation[name] for name in ("slope", "bias", "prior"))
+    if not len(bias) == len(prior) == len(config.classes) or not all(map(math.isfinite, (slope, *bias))):
+        raise ValueError("adaptation")
+    if not all(0 < share < 1 for share in prior):
+        raise ValueError(f"prior {prior}")
 
 
 def load_run(run: str, own: Recipe | None = None) -> tuple[keras.Model, RunConfig]:
@@ -227,7 +243,7 @@ def prepare_run(run: str, config: RunConfig, resume: bool, overwrite: bool) -> N
         _check_same(run, read_config(run), config)
     stale = [*RESULTS]  # they describe weights that are about to change
     if overwrite:
-        stale += [CONFIG, WEIGHTS, HISTORY, CURVES, LOGS, BACKUP]
+        stale += [CONFIG, WEIGHTS, HISTORY, CURVES, LOGS, BACKUP, SCOPE]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in (folder / name for name in stale):

@@ -14,6 +14,7 @@ from schemas.errors import run_command
 from schemas.labels import UNCERTAIN
 from tests.training.conftest import DataSet, write_dataset
 from training import evaluate, predict, train
+from training.assessment.calibration import calibrated
 from training.assessment.operating_points import operating_point
 from training.run_folder import load_run, read_config, read_history
 
@@ -113,15 +114,35 @@ def test_prediction(trained: tuple[DataSet, Path], tmp_path: Path, capsys: pytes
     assert list(said["probabilities"]) == ["A", "B", "C"]
     assert list(said["probabilities"].values()) == pytest.approx(row, abs=1e-5)
     assert run_command(predict.main, ["--run", str(run), str(tmp_path / "x.png")]) == 0
-    path, probability, name = capsys.readouterr().out.strip().split("\t")
+    path, probability, name, calibrated_probability, *_ = capsys.readouterr().out.strip().split("\t")
     assert path == str(tmp_path / "x.png")
     assert float(probability) == pytest.approx(max(row), abs=1e-5)
+    after = calibrated(np.array([row]), config)[0].tolist()
+    assert said["calibrated_probabilities"] == pytest.approx(dict(zip("ABC", after, strict=True)), abs=1e-5)
+    assert float(calibrated_probability) == pytest.approx(max(after), abs=1e-5)
     if config.label_kind == "class":
         assert said["class"] == name == "ABC"[int(np.argmax(row))]
     else:
         found = [c for c, p, least in zip("ABC", row, config.thresholds, strict=True) if p >= least]
         assert said["findings"] == found
         assert name == ("|".join(found) or "No Finding")
+
+
+def test_another_prior(
+    trained: tuple[DataSet, Path], tmp_path: Path, fails: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = trained
+    for number, example in enumerate(data.examples["test"]):
+        Image.fromarray(example.image[:, :, 0]).save(tmp_path / f"{number}.png")
+    flags = ["--run", str(run), "--adapt_prior", str(tmp_path), str(tmp_path / "0.png")]
+    if data.manifest.label_kind != "class":
+        assert "is for classes" in fails(2, predict.main, *flags)
+        return
+    assert run_command(predict.main, [*flags, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    corrected = said["corrected_probabilities"]
+    assert sum(corrected.values()) == pytest.approx(1)
+    assert said["class"] == max(corrected, key=corrected.get)
 
 
 def test_a_run_and_a_set_of_another_kind_do_not_go_together(

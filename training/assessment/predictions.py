@@ -1,10 +1,7 @@
-"""The predictions of a model for a split, batch by batch, and for image files."""
+"""The predictions of a model for a split, batch by batch, and what they say of an image."""
 
-import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, NamedTuple
 
 import keras
@@ -12,18 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from schemas.decoders.pool import DecoderPool, cores
-from schemas.decoders.process import Answer
-from schemas.errors import JobFailed
-from schemas.labels import NO_FINDING, SEPARATOR
-from schemas.pixels.rejection import Decoded
-from schemas.pixels.settings import ImageSettings
-from training.config import PredictConfig
 from training.reading.array_batches import identified_batches, steps
-from training.reading.image_files import complain, image_files, read_image_file
 from training.reading.records import Split, naming_damaged_shards
-from training.run_bucket import working_copy
-from training.run_folder import MODEL, RunConfig, load_run
+from training.run_folder import RunConfig
 from training.shifts.corruptions import corrupt_in_turn
 from training.task import BINARY, MULTICLASS
 
@@ -65,7 +53,7 @@ def scored_batches(model: keras.Model, split: Split) -> Iterator[Scored]:
         found = identified_batches(split, BATCH)
         for chunk in tqdm(found, split.name, steps(split, BATCH), unit="batch", disable=None):
             ids = [id.decode("ascii") for id in chunk.ids]
-            yield Scored(chunk.images, chunk.labels, ids, _probabilities(model, chunk.images), chunk.groups)
+            yield Scored(chunk.images, chunk.labels, ids, probabilities_of(model, chunk.images), chunk.groups)
 
 
 def predict_split(model: keras.Model, split: Split) -> Predictions:
@@ -93,51 +81,9 @@ def predict_corrupted(model: keras.Model, split: Split) -> tuple[npt.NDArray[np.
         for chunk in identified_batches(split, BATCH):
             for number in range(rounds):
                 labels.append(chunk.labels)
-                found.append(_probabilities(model, corrupt_in_turn(chunk.images, at + _NEXT_ROUND * number)))
+                found.append(probabilities_of(model, corrupt_in_turn(chunk.images, at + _NEXT_ROUND * number)))
             at += len(chunk.ids)
     return np.concatenate(labels), np.concatenate(found)
-
-
-def predict_files(config: PredictConfig) -> None:
-    """Prints a line for each image: its path, a probability, and the class or the findings at the run's thresholds.
-
-    An image that cannot be read gets a line on stderr instead, and the others continue. JobFailed is raised at the end then.
-    """
-    with working_copy(config.run, MODEL) as copy:
-        model, run = load_run(copy.folder, config.recipe)
-    paths = image_files(config.images)
-    read = bad = 0
-    # The pool closes first, so that an interrupt does not wait for an image that hangs.
-    with ThreadPoolExecutor(cores() + 1) as threads, DecoderPool() as pool:
-        while group := list(islice(paths, BATCH)):
-            answers = threads.map(lambda path: (path, _answer(path, run.image, pool)), group)
-            decoded = []
-            for path, answer in answers:
-                if isinstance(answer, Decoded):
-                    decoded.append((path, answer.pixels))
-                else:
-                    complain(path, answer)
-            read, bad = read + len(group), bad + len(group) - len(decoded)
-            _print(decoded, model, run, config.json)
-    if bad or not read:
-        raise JobFailed(f"{bad} of {read} images could not be read" if read else "no image in the given folders")
-
-
-def _print(
-    decoded: Sequence[tuple[str, npt.NDArray[np.uint8]]], model: keras.Model, run: RunConfig, as_json: bool
-) -> None:
-    if not decoded:
-        return
-    probabilities = _probabilities(model, np.stack([pixels for _, pixels in decoded]))
-    for (path, _), row in zip(decoded, probabilities.tolist(), strict=True):
-        prediction = prediction_of(row, run)
-        if as_json:
-            print(json.dumps({"path": path, **prediction}))
-        else:
-            name = (
-                prediction["class"] if "class" in prediction else SEPARATOR.join(prediction["findings"]) or NO_FINDING
-            )
-            print(f"{path}\t{prediction.get('probability', max(row)):.6f}\t{name}")
 
 
 def prediction_of(probabilities: Sequence[float], run: RunConfig) -> dict[str, Any]:
@@ -153,11 +99,6 @@ def prediction_of(probabilities: Sequence[float], run: RunConfig) -> dict[str, A
     return {"probabilities": by_class, "findings": found}
 
 
-def _answer(path: str, settings: ImageSettings, pool: DecoderPool) -> Answer | str:
-    """The decoder's answer for a file, or a message that says why it cannot be read."""
-    data = read_image_file(path)
-    return data if isinstance(data, str) else pool.decode([data], settings)[0]
-
-
-def _probabilities(model: keras.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+def probabilities_of(model: keras.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """The output of the model, float64 [batch, outputs], for images uint8 [batch, height, width, channels]."""
     return np.asarray(model.predict_on_batch(images), dtype=np.float64)

@@ -27,6 +27,9 @@ from training.fitting.run_log import kept_epoch
 from training.models.networks import FLOAT32, build_model, load_pretrained
 from training.models.objective import compile_model
 from training.models.recipes import NO_WEIGHTS
+from training.predicting.bias import fit_bias
+from training.predicting.scope import scope_of
+from training.predicting.scope_file import write_scope
 from training.reading.disk_cache import DiskCache, default_folder
 from training.reading.records import Split, all_splits, check_shards, open_dataset, open_split, unlisted_shards
 from training.run_bucket import WorkingCopy, working_copy
@@ -91,7 +94,7 @@ def _train(config: TrainConfig, copy: WorkingCopy, after_epoch: Callable[[], Non
         compile_model(model, config.recipe, task, manifest, run.compute["dtype"], jit(config.jit))
         if not _only_chooses(config, previous):
             Epochs(model, config, manifest, splits, hardware, cache, kept).run()
-    run = _finish(config, run, splits[1])
+    run = _finish(config, run, *splits)
     copy.publish()
     return run
 
@@ -161,7 +164,7 @@ def _only_chooses(config: TrainConfig, previous: RunConfig | None) -> bool:
     return config.recipe.epochs <= previous.recipe.epochs
 
 
-def _finish(config: TrainConfig, run: RunConfig, validation: Split) -> RunConfig:
+def _finish(config: TrainConfig, run: RunConfig, training: Split, validation: Split) -> RunConfig:
     rows = run_folder.read_history(config.output)
     # In 32 bits, as in evaluation and prediction.
     model = run_folder.best_model(config.output, run)
@@ -175,7 +178,9 @@ def _finish(config: TrainConfig, run: RunConfig, validation: Split) -> RunConfig
             "source": f"has the lowest negative log-likelihood on split validation, {len(labels)} examples",
         },
         weights_sha256=sha256_of(Path(config.output, run_folder.WEIGHTS)),
+        adaptation=fit_bias(labels, probabilities, run.task),
     )
+    write_scope(config.output, scope_of(training, validation))
     curves(rows).savefig(f"{config.output}/{run_folder.CURVES}")
     run_folder.write_config(config.output, run)
     return run
