@@ -189,6 +189,7 @@ def test_setup_py_is_the_only_list_of_dependencies() -> None:
         "tfio",
         "jax",
         "export",
+        "tune",
         "bench",
         "dev",
     }

@@ -90,7 +90,11 @@ def test_other_texts_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (DEFAULT, "maximises Youden's J (sensitivity + specificity - 1) on split validation, 9 examples"),
+        ("youden", "maximises Youden's J (sensitivity + specificity - 1) on split validation, 9 examples"),
+        (
+            DEFAULT,
+            "maximises Youden's J (sensitivity + specificity - 1) on corrupted copies of split validation, 9 examples",
+        ),
         ("sensitivity=0.95", "is the highest with a sensitivity of at least 0.95 on split validation, 9 examples"),
         ("specificity=.9", "is the lowest with a specificity of at least 0.9 on split validation, 9 examples"),
         (

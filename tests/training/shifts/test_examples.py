@@ -39,7 +39,7 @@ def test_a_data_set_without_some_examples(make_dataset: Callable[..., DataSet]) 
         kept = [each for each in source.examples[split] if each.id not in left_out]
         counts = tuple(sum(each.label == label for each in kept) for label in (0, 1))
         assert (manifest.examples(split), manifest.label_counts(split)) == (len(kept), counts)
-        images, labels, ids = (
+        images, labels, ids, _ = (
             np.concatenate(column)
             for column in zip(*identified_batches(open_split(str(output), manifest, split), 4), strict=True)
         )
