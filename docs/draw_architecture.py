@@ -30,8 +30,8 @@ CHARACTERS = 54  # of a line in it
 TRAINING = (
     "training",
     *(f"training/{name}" for name in ("reading", "reading/buckets", "models", "devices", "fitting", "assessment")),
-    "training/assessment/page",
-    *("training/predicting", "training/explanation", "training/exporting"),
+    *("training/assessment/page", "training/metrics", "training/decisions", "training/comparing"),
+    *("training/shifts", "training/tuning", "training/predicting", "training/explanation", "training/exporting"),
 )
 COLOURS = {"beam_jobs": "#e8f0fe", "schemas": "#e6f4ea", "training": "#fef3e0"}
 EDGES = {"beam_jobs": "#4472c4", "schemas": "#3a8a57", "training": "#c77f1a"}

@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
     config = parse(argv)
     # Importing TensorFlow takes seconds; --help and wrong flags must not wait for it.
     with quiet_loading():
-        from training.assessment.comparison import compare
+        from training.comparing.comparison import compare
 
     compare(config)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from schemas.errors import UsageError
 from schemas.source import check_place
-from training.assessment.operating_points import OperatingPoint
+from training.decisions.operating_points import OperatingPoint
 from training.models.recipes import Recipe
 
 # Where the examples are kept between epochs (devices/cache.py).

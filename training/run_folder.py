@@ -24,8 +24,8 @@ import keras
 from schemas.errors import JobFailed, UsageError
 from schemas.labels import CLASS
 from schemas.pixels.settings import ImageSettings
-from training.assessment.operating_points import YOUDEN, operating_point
 from training.checked_fields import check_fields
+from training.decisions.operating_points import YOUDEN, operating_point
 from training.models.networks import build_model
 from training.models.recipes import CONSTANT, Recipe
 from training.task import BINARY, MULTICLASS, MULTILABEL, Task
@@ -60,10 +60,10 @@ class RunConfig:
     classes, label_kind: of the data set; they say what the model predicts (task.py).
     data: name, version and revision of the data set, and its examples by split.
     best: epoch (from 1) and validation figures of the weights.
-    operating_point: how the threshold is chosen (assessment/operating_points.py); of runs without it, youden.
+    operating_point: how the threshold is chosen (decisions/operating_points.py); of runs without it, youden.
     threshold: value (or values, one for each class, None if the split had only positive or only negative examples of
     it), kind: the operating point, and source: how and on which split it was chosen.
-    calibration: temperature (assessment/calibration.py), and source; None for runs of earlier releases.
+    calibration: temperature (decisions/calibration.py), and source; None for runs of earlier releases.
     adaptation: what --adapt_prior starts from (predicting/bias.py): slope, bias and prior; None for several findings and for
     runs of earlier releases.
     compute: backend, devices, device, dtype (the Keras policy of the hidden layers) and read_ahead_mb of the training; {}

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from schemas.errors import CommandParser, run_command
-from training.assessment.operating_points import DEFAULT, FORMS, operating_point
 from training.config import CACHES, TrainConfig
+from training.decisions.operating_points import DEFAULT, FORMS, operating_point
 from training.loading import LEVEL, quiet_loading
 from training.models.recipes import RECIPES, recipe
 

@@ -11,12 +11,12 @@ from schemas.dataset import Manifest, Shard
 from schemas.labels import CLASS, MULTI_HOT
 from schemas.pixels.settings import ImageSettings
 from training.assessment.figures import figures_of, subgroup_figures
-from training.assessment.metrics import Labels
 from training.assessment.page.content import Content, Shown
 from training.assessment.page.statements import titles_of
 from training.assessment.pictures import pictures, training_curves
 from training.assessment.plots import data_uri, image_png
 from training.assessment.predictions import Predictions
+from training.metrics.two_classes import Labels
 from training.models.recipes import Recipe
 from training.run_folder import RunConfig
 from training.task import BINARY, MULTICLASS, MULTILABEL

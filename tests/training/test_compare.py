@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 from schemas.errors import run_command
 from tests.training.conftest import DataSet
 from training import compare
-from training.assessment.comparison import short_names
+from training.comparing.comparison import short_names
 from training.models.networks import build_model
 from training.models.recipes import MODEL1, MODEL2, own_recipe
 from training.run_folder import RunConfig, load_run, read_config, write_config

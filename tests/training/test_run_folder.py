@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import JobFailed, UsageError
-from training.assessment.calibration import calibrated
+from training.decisions.calibration import calibrated
 from training.run_folder import load_run, read_config, read_history, write_history
 
 

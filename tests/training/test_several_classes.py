@@ -14,8 +14,8 @@ from schemas.errors import run_command
 from schemas.labels import UNCERTAIN
 from tests.training.conftest import DataSet, write_dataset
 from training import evaluate, predict, train
-from training.assessment.calibration import calibrated
-from training.assessment.operating_points import operating_point
+from training.decisions.calibration import calibrated
+from training.decisions.operating_points import operating_point
 from training.run_folder import load_run, read_config, read_history
 
 

@@ -7,18 +7,18 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import UsageError
-from training.assessment.calibration import calibration_figures
-from training.assessment.metrics import evaluate_predictions
 from training.assessment.predictions import Predictions
-from training.assessment.several_classes import evaluate_classes
 from training.assessment.subgroups import FLAG, members
+from training.decisions.calibration import calibration_figures
+from training.metrics.several_classes import evaluate_classes
+from training.metrics.two_classes import evaluate_predictions
 from training.run_folder import RunConfig
 from training.task import BINARY
 
 
 def figures_of(found: Predictions, run: RunConfig, prevalence: float | None = None) -> dict[str, Any]:
-    """All figures: those of metrics.py or several_classes.py, and `calibration`. prevalence: of the second of two classes,
-    for which the predictive values are given too."""
+    """All figures, those of two_classes.py or several_classes.py, and `calibration`. prevalence: of the second of two
+    classes, for which the predictive values are given too."""
     calibration = calibration_figures(found.labels, found.probabilities, run, found.groups)
     return {**_figures(found, run, prevalence), "calibration": calibration}
 

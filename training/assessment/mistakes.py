@@ -9,11 +9,11 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from training.assessment.metrics import Labels, Probabilities
 from training.assessment.page.content import Shown
 from training.assessment.plots import data_uri, image_png
 from training.assessment.predictions import Scored
-from training.assessment.several_classes import one_vs_rest
+from training.metrics.several_classes import one_vs_rest
+from training.metrics.two_classes import Labels, Probabilities
 from training.run_folder import RunConfig
 from training.task import MULTICLASS
 

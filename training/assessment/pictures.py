@@ -6,8 +6,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from training.assessment import plots
-from training.assessment.metrics import Labels, Probabilities
-from training.assessment.several_classes import one_vs_rest
+from training.metrics.several_classes import one_vs_rest
+from training.metrics.two_classes import Labels, Probabilities
 from training.run_folder import CONFUSION, ROC, RunConfig
 from training.task import BINARY, MULTILABEL
 

@@ -13,17 +13,17 @@ import numpy as np
 from schemas.dataset import Manifest
 from schemas.errors import UsageError
 from training import run_folder
-from training.assessment.calibration import fit_temperature
-from training.assessment.operating_points import DEFAULT, SHIFTED, operating_point
 from training.assessment.plots import curves
 from training.assessment.predictions import predict_corrupted, predict_split
-from training.assessment.several_classes import one_vs_rest
-from training.assessment.weighted import Labels, Probabilities
 from training.config import DISK, TrainConfig
+from training.decisions.calibration import fit_temperature
+from training.decisions.operating_points import DEFAULT, SHIFTED, operating_point
 from training.devices.cache import choose_cache
 from training.devices.hardware import Hardware, find_hardware, jit, scope
 from training.fitting.epochs import Epochs
 from training.fitting.run_log import kept_epoch
+from training.metrics.several_classes import one_vs_rest
+from training.metrics.weighted import Labels, Probabilities
 from training.models.networks import FLOAT32, build_model, load_pretrained
 from training.models.objective import compile_model
 from training.models.recipes import NO_WEIGHTS

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from schemas.errors import UsageError
-from training.assessment.comparison_plots import figure_svg_file, spread_of_recipes
-from training.assessment.paper_table import PAPER, report
+from training.comparing.comparison_plots import figure_svg_file, spread_of_recipes
+from training.comparing.paper_table import PAPER, report
 from training.config import ReproduceConfig
 from training.fitting.interruption import Stopped
 from training.fitting.seeds import TEST, split_to_report, train_seeds

@@ -16,7 +16,7 @@ from training.models.networks import FLOAT16, FLOAT32
 from training.models.recipes import COSINE, Recipe
 from training.task import BINARY, MULTICLASS, MULTILABEL, Task
 
-_STEPS = 1000  # of probabilities, for the areas while training; assessment/metrics.py computes them exactly
+_STEPS = 1000  # of probabilities, for the areas while training; metrics/two_classes.py computes them exactly
 
 # What keras.ops takes and gives, a tensor of the backend.
 Tensor = Any

@@ -1,7 +1,7 @@
 """`--adapt_prior`: probabilities corrected for the shares of the classes among unlabelled images of another place.
 
 It is for two or more classes, not for findings: each finding would need a correction of its own. The correction
-(assessment/prior.py) is of probabilities that are calibrated with a bias (bias.py). The class is decided so that the run's
+(decisions/prior.py) is of probabilities that are calibrated with a bias (bias.py). The class is decided so that the run's
 operating point keeps its meaning:
 
 youden, sensitivity, specificity   the threshold stays. These are rates within a class, and images of a class are assumed to
@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import JobFailed, UsageError
-from training.assessment.operating_points import COST, FIXED, operating_point
-from training.assessment.prior import Correction, adapt_prior
+from training.decisions.operating_points import COST, FIXED, operating_point
+from training.decisions.prior import Correction, adapt_prior
 from training.predicting.bias import bias_corrected
 from training.run_folder import RunConfig
 from training.task import BINARY, MULTILABEL

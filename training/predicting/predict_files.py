@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from training.assessment.calibration import calibrated
 from training.assessment.predictions import prediction_of, probabilities_of
 from training.config import CSV, PredictConfig
+from training.decisions.calibration import calibrated
 from training.predicting import output
 from training.predicting.adaptation import Adaptation, adapted, check_adaptable
 from training.predicting.decoded import Tally, decoded_batches

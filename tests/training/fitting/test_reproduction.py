@@ -17,9 +17,9 @@ from schemas.errors import run_command
 from tests.conftest import ROOT
 from tests.training.conftest import DataSet
 from training import reproduce
-from training.assessment.comparison_plots import figure_svg_file, spread_of_recipes
-from training.assessment.paper_table import PAPER, report
-from training.assessment.spread import spread
+from training.comparing.comparison_plots import figure_svg_file, spread_of_recipes
+from training.comparing.paper_table import PAPER, report
+from training.comparing.spread import spread
 from training.models.recipes import RECIPES
 from training.run_folder import read_history
 

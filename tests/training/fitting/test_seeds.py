@@ -12,7 +12,7 @@ import pytest
 from schemas.errors import run_command
 from tests.training.conftest import DataSet
 from training import train
-from training.assessment.spread import spread, spread_of
+from training.comparing.spread import spread, spread_of
 from training.run_folder import load_run, read_config, read_history
 
 

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from schemas.labels import CLASS, MULTI_HOT
-from training.assessment.calibration import fit_temperature, scaled
-from training.assessment.prior import adapt_prior
+from training.decisions.calibration import fit_temperature, scaled
+from training.decisions.prior import adapt_prior
 from training.predicting.bias import bias_corrected, fit_bias
 from training.task import Task
 

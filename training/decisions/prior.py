@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from training.assessment.weighted import Floats, Probabilities
+from training.metrics.weighted import Floats, Probabilities
 
 _ITERATIONS = 10_000
 _CLOSE = 1e-9

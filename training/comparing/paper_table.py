@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from training.assessment.comparison_table import markdown_table
-from training.assessment.spread import AT_HALF
+from training.comparing.comparison_table import markdown_table
+from training.comparing.spread import AT_HALF
 
 # Of the paper, on the official test split, at a threshold of 0.5. It gives the first two accuracies as "about 75%".
 PAPER: Mapping[str, Mapping[str, float]] = {

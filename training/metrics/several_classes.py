@@ -3,7 +3,7 @@ averages.
 
 - macro: the mean over the classes; micro: every (image, class) is one example.
 - Intervals of averages, the loss and the scores of several classes: the percentiles of a bootstrap of the patients
-  (bootstrap.py), which also keeps the dependence between the classes of an image. Each class has those of metrics.py.
+  (bootstrap.py), which also keeps the dependence between the classes of an image. Each class has those of two_classes.py.
 - Several classes together have the balanced accuracy, the mean of the classes' sensitivities, and the MCC of Gorodkin 2004,
   Comput Biol Chem 28:367. Those that are undefined, as a class is missing, are None.
 - A finding that is UNCERTAIN in an image counts in no metric of that finding.
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from schemas.labels import UNCERTAIN
-from training.assessment.bootstrap import (
+from training.metrics.bootstrap import (
     Groups,
     Members,
     independent,
@@ -26,8 +26,8 @@ from training.assessment.bootstrap import (
     proportion_interval,
     resampled,
 )
-from training.assessment.metrics import BOOTSTRAP, evaluate_predictions, losses_of
-from training.assessment.weighted import Floats, Labels, Probabilities, Ranking, Statistics, means
+from training.metrics.two_classes import BOOTSTRAP, evaluate_predictions, losses_of
+from training.metrics.weighted import Floats, Labels, Probabilities, Ranking, Statistics, means
 from training.task import BINARY, MULTICLASS, MULTILABEL, Task
 
 _AREAS = {"auroc": roc_auc_score, "auprc": average_precision_score}

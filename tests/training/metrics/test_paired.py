@@ -10,8 +10,8 @@ import pytest
 from sklearn import metrics as sk
 
 from schemas.labels import MULTI_HOT, UNCERTAIN
-from training.assessment import bootstrap
-from training.assessment.paired import Predicted, differences, mcnemar, right
+from training.metrics import bootstrap
+from training.metrics.paired import Predicted, differences, mcnemar, right
 from training.task import Task
 
 TWO = Task(("A", "B"))

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn import metrics as sk
 
-from training.assessment.prior import adapt_prior
+from training.decisions.prior import adapt_prior
 
 
 def ill(share: float, count: int = 20_000) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

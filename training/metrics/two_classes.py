@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from training.assessment.bootstrap import (
+from training.metrics.bootstrap import (
     RESAMPLES,
     Groups,
     Members,
@@ -21,11 +21,11 @@ from training.assessment.bootstrap import (
     proportion_interval,
     resampled,
 )
-from training.assessment.intervals import Interval, auprc_interval, auroc_interval
-from training.assessment.reliability import Reliability
-from training.assessment.weighted import NPV_AT, PPV_AT, Floats, Ranking, Statistics, means, rates
-from training.assessment.weighted import Labels as Labels
-from training.assessment.weighted import Probabilities as Probabilities
+from training.metrics.intervals import Interval, auprc_interval, auroc_interval
+from training.metrics.reliability import Reliability
+from training.metrics.weighted import NPV_AT, PPV_AT, Floats, Ranking, Statistics, means, rates
+from training.metrics.weighted import Labels as Labels
+from training.metrics.weighted import Probabilities as Probabilities
 
 HALF = 0.5  # the threshold that is always reported beside the run's own
 # Of a confusion matrix as [tn, fp, fn, tp]: the cells of the numerator and the denominator.

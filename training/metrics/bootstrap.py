@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from training.assessment.intervals import Interval, wilson_interval
-from training.assessment.weighted import Floats, Statistics
+from training.metrics.intervals import Interval, wilson_interval
+from training.metrics.weighted import Floats, Statistics
 
 RESAMPLES = 1000
 _SEED = 0

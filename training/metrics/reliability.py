@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from training.assessment.bootstrap import Members, basic, independent, percentiles, proportion_interval
-from training.assessment.weighted import Floats, Labels, Probabilities
+from training.metrics.bootstrap import Members, basic, independent, percentiles, proportion_interval
+from training.metrics.weighted import Floats, Labels, Probabilities
 
 BINS = 15
 

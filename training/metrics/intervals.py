@@ -11,7 +11,7 @@ import math
 import numpy as np
 from scipy.stats import rankdata
 
-from training.assessment.weighted import Labels, Probabilities
+from training.metrics.weighted import Labels, Probabilities
 
 Interval = tuple[float, float]
 

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from training.assessment.bootstrap import Groups, members_of, percentiles, resampled
-from training.assessment.several_classes import has_both, mean_areas, one_vs_rest
-from training.assessment.weighted import Floats, Labels, Probabilities, Ranking, Statistics, means, rates
+from training.metrics.bootstrap import Groups, members_of, percentiles, resampled
+from training.metrics.several_classes import has_both, mean_areas, one_vs_rest
+from training.metrics.weighted import Floats, Labels, Probabilities, Ranking, Statistics, means, rates
 from training.task import BINARY, MULTICLASS, Task
 
 _AT_A_THRESHOLD = ("accuracy", "sensitivity", "specificity")

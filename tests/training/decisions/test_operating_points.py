@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from schemas.errors import UsageError
-from tests.training.assessment.test_metrics import LABELS, PROBABILITIES, many
-from training.assessment.operating_points import DEFAULT, operating_point
+from tests.training.metrics.test_two_classes import LABELS, PROBABILITIES, many
+from training.decisions.operating_points import DEFAULT, operating_point
 
 
 def rates(labels: NDArray[np.int64], probabilities: NDArray[np.float64], threshold: float) -> tuple[float, float]:

@@ -12,9 +12,9 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, logit, softmax
 
 from schemas.labels import UNCERTAIN
-from training.assessment.bootstrap import Groups, members_of, resampled
-from training.assessment.reliability import Reliability
-from training.assessment.weighted import Floats, Labels, Probabilities
+from training.metrics.bootstrap import Groups, members_of, resampled
+from training.metrics.reliability import Reliability
+from training.metrics.weighted import Floats, Labels, Probabilities
 from training.run_folder import RunConfig
 from training.task import BINARY, MULTICLASS, MULTILABEL, Task
 

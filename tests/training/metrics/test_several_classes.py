@@ -5,9 +5,9 @@ import pytest
 from sklearn import metrics as sk
 
 from schemas.labels import MULTI_HOT, UNCERTAIN
-from training.assessment import bootstrap
-from training.assessment.metrics import evaluate_predictions
-from training.assessment.several_classes import evaluate_classes
+from training.metrics import bootstrap
+from training.metrics.several_classes import evaluate_classes
+from training.metrics.two_classes import evaluate_predictions
 from training.task import Task
 
 FINDINGS = Task(("A", "B", "C"), MULTI_HOT)

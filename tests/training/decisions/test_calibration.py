@@ -10,10 +10,10 @@ from scipy.special import expit, softmax
 from sklearn import metrics as sk
 
 from schemas.labels import MULTI_HOT, UNCERTAIN
-from training.assessment.bootstrap import members_of, resampled
-from training.assessment.calibration import calibrated, calibration_figures, fit_temperature, scaled
-from training.assessment.intervals import wilson_interval
-from training.assessment.reliability import BINS, Reliability, bins_of
+from training.decisions.calibration import calibrated, calibration_figures, fit_temperature, scaled
+from training.metrics.bootstrap import members_of, resampled
+from training.metrics.intervals import wilson_interval
+from training.metrics.reliability import BINS, Reliability, bins_of
 from training.run_folder import RunConfig, read_config
 from training.task import Task
 

@@ -12,9 +12,9 @@ from sklearn.metrics import auc, roc_curve
 
 from training.assessment.plots import DPI, TRAIN, VALIDATION
 from training.assessment.predictions import Predictions
-from training.assessment.several_classes import one_vs_rest
-from training.assessment.spread import AT_HALF
-from training.assessment.weighted import Labels, Probabilities
+from training.comparing.spread import AT_HALF
+from training.metrics.several_classes import one_vs_rest
+from training.metrics.weighted import Labels, Probabilities
 from training.run_folder import RunConfig
 from training.task import BINARY
 

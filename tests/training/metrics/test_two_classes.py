@@ -6,8 +6,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
-from training.assessment.intervals import auroc_interval, wilson_interval
-from training.assessment.metrics import binary_cross_entropy, evaluate_predictions, operating_point
+from training.metrics.intervals import auroc_interval, wilson_interval
+from training.metrics.two_classes import binary_cross_entropy, evaluate_predictions, operating_point
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 1])
 PROBABILITIES = np.array([0.1, 0.2, 0.45, 0.8, 0.3, 0.55, 0.6, 0.7, 0.9, 0.95])

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from training.assessment import bootstrap
-from training.assessment.bootstrap import basic, independent, members_of, percentiles, resampled
-from training.assessment.weighted import Ranking, means, rates
+from training.metrics import bootstrap
+from training.metrics.bootstrap import basic, independent, members_of, percentiles, resampled
+from training.metrics.weighted import Ranking, means, rates
 
 
 @pytest.fixture

@@ -13,15 +13,15 @@ from typing import Any
 
 from schemas.errors import UsageError
 from training import run_folder
-from training.assessment import comparison_plots
 from training.assessment.assess import check_kind
-from training.assessment.comparison_table import page, tables
 from training.assessment.figures import figures_of
-from training.assessment.metrics import BOOTSTRAP
-from training.assessment.paired import Predicted, differences, mcnemar, right
 from training.assessment.plots import figure_png
 from training.assessment.predictions import Predictions, predict_split
+from training.comparing import comparison_plots
+from training.comparing.comparison_table import page, tables
 from training.config import CompareConfig, EvaluateConfig
+from training.metrics.paired import Predicted, differences, mcnemar, right
+from training.metrics.two_classes import BOOTSTRAP
 from training.reading.records import check_shards, open_dataset, open_split
 from training.run_bucket import working_copy
 from training.run_folder import RunConfig
