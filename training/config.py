@@ -21,8 +21,7 @@ class TrainConfig:
     data: folder of the data set, local or gs://. output: the run folder, local or gs://.
     early_stopping: stop after this many epochs without a better validation AUC; 0 never stops.
     verify_data: check the SHA-256 of every shard first, which reads the whole data set once.
-    cache, cache_mb: where the splits are kept between epochs; with `auto`, in memory up to this many MiB of images. The
-    order of the examples depends on it only for data sets that are read record by record.
+    cache, cache_mb: where the splits are kept between epochs; with `auto`, in memory up to this many MiB of images.
     disk_cache_mb: the size of the cache on the disk, which all runs of a user share. read_ahead_mb: what reading may hold of
     splits that are not kept in memory; half of it is shuffled at a time, so the order depends on it.
     jit: `auto`, `on` or `off`: whether XLA compiles the steps. devices: a number, or `all`.
