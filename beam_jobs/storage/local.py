@@ -14,6 +14,8 @@ from beam_jobs.storage.protocol import AlreadyExistsError
 from schemas.errors import JobFailed
 from schemas.source import File
 
+_ATTEMPTS = 100  # to write into a folder that others may delete
+
 
 class LocalFiles:
     """The storage of paths without a scheme; see Storage."""
@@ -57,6 +59,15 @@ class LocalFiles:
         return open(uri, "rb")
 
     def write_bytes(self, uri: str, data: bytes, over: int | None, staging: str) -> None:
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                return self._write_bytes(uri, data, over, staging)
+            except (FileNotFoundError, FileExistsError):  # of a folder that another run has just deleted
+                if not left:
+                    raise
+        return None
+
+    def _write_bytes(self, uri: str, data: bytes, over: int | None, staging: str) -> None:
         os.makedirs(os.path.dirname(uri) or ".", exist_ok=True)
         temporary = _temporary_in(staging or os.path.dirname(uri))
         try:

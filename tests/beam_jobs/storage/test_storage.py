@@ -1,8 +1,11 @@
 """How local files are listed and read. tests/gcs covers buckets."""
 
 import os
+import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 
 import pytest
 
@@ -42,6 +45,25 @@ def test_the_parts_of_a_listing_hold_every_file_once(tmp_path: Path, most: int) 
     assert len(parts) <= most + 1
     listed = [file.path for part in parts for block in list_prefix(part, str(tmp_path)) for file in block]
     assert sorted(listed) == sorted(names)
+
+
+def test_a_file_is_written_although_the_folder_is_deleted_meanwhile(tmp_path: Path) -> None:
+    """As when another launch ends, and its work folder with it, between the making of the folder and of the file."""
+    folder, over = tmp_path / "work", threading.Event()
+
+    def delete() -> None:
+        while not over.is_set():
+            shutil.rmtree(folder, ignore_errors=True)
+            sleep(0.001)
+
+    thread = threading.Thread(target=delete)
+    thread.start()
+    try:
+        for number in range(500):
+            storage.write_bytes(str(folder / str(number)), b"x")
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_reading_a_pipe_fails_instead_of_waiting(tmp_path: Path) -> None:
