@@ -1,8 +1,8 @@
-"""Random changes far beyond those between two images of one patient, and layers that make a model insensitive to exposure.
+"""Random changes far beyond those between two images of one patient, and a layer that makes a model insensitive to exposure.
 
 A model that is trained on the images of one hospital learns how that hospital frames and exposes them. On images of
 another one, its scores are shifted. These layers take such cues away: the first makes them useless in training, the
-others remove what is left at inference too.
+second removes brightness and contrast, at inference too.
 """
 
 from typing import Any
@@ -28,8 +28,6 @@ BLUR = 1.0  # 1: replaced by the blurred image; -1: sharpened by as much
 NOISE = 0.05  # standard deviation
 PATCH = 0.35  # longest side
 BORDER = 0.20  # widest black border, at each edge
-
-_GRAYS = 256
 
 
 @keras.saving.register_keras_serializable("radrecords")
@@ -123,21 +121,3 @@ class Standardise(layers.Layer):  # type: ignore[misc] # untyped
         mean = ops.mean(images, axis=(1, 2, 3), keepdims=True)
         spread = ops.std(images, axis=(1, 2, 3), keepdims=True)
         return (images - mean) / ops.maximum(spread, 1 / 255)
-
-
-@keras.saving.register_keras_serializable("radrecords")
-class Equalise(layers.Layer):  # type: ignore[misc] # untyped
-    """Replaces each pixel by its rank in the image, from 0 to 1: every monotone change of exposure is gone (histogram
-    equalisation; Gonzalez and Woods, Digital Image Processing, 3.3). Pixels of one value share their mean rank.
-
-    float32 [batch, height, width, channels] from 0 to 1, in steps of 1 / 255 or not, to the same.
-    """
-
-    def call(self, images: Tensor) -> Tensor:
-        shape = ops.shape(images)
-        batch, pixels = shape[0], int(np.prod(images.shape[1:]))
-        value = ops.cast(ops.round(ops.reshape(images, (batch, pixels)) * (_GRAYS - 1)), "int32")
-        place = ops.reshape(value + _GRAYS * ops.arange(batch, dtype="int32")[:, None], (-1,))
-        counts = ops.reshape(ops.segment_sum(ops.ones((batch * pixels,)), place, batch * _GRAYS), (batch, _GRAYS))
-        rank = (ops.cumsum(counts, axis=1) - counts / 2) / pixels
-        return ops.reshape(ops.take(ops.reshape(rank, (-1,)), place), shape)
