@@ -30,7 +30,7 @@ CHARACTERS = 54  # of a line in it
 TRAINING = (
     "training",
     *(f"training/{name}" for name in ("reading", "reading/buckets", "models", "devices", "fitting", "assessment")),
-    *("training/assessment/page", "training/metrics", "training/decisions", "training/comparing"),
+    *("training/assessment/page", "training/metrics", "training/decisions", "training/comparing", "training/runs"),
     *("training/shifts", "training/tuning", "training/predicting", "training/explanation", "training/exporting"),
 )
 COLOURS = {"beam_jobs": "#e8f0fe", "schemas": "#e6f4ea", "training": "#fef3e0"}

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "beam_jobs/decoding/tfio_dicom.py": {"tensorflow"},
     # Loaded only for gs:// where TensorFlow is not the backend.
     "training/reading/buckets/google_client.py": {"google"},
-    "training/run_bucket.py": {"google"},  # loaded only for runs in a bucket
+    "training/runs/run_bucket.py": {"google"},  # loaded only for runs in a bucket
 }
 MODULES = sorted(path.relative_to(ROOT).as_posix() for package in FORBIDDEN for path in (ROOT / package).rglob("*.py"))
 
@@ -36,55 +36,79 @@ LAYERS = {
     "training.decisions.operating_points": [],
     "training.shifts.corruptions": [],
     "training.reading": ["training.task"],
-    "training.loading": ["training.reading"],
     "training.models": ["training.task"],
+    "training.loading": ["training.reading", "training.models"],
     "training.config": ["training.decisions.operating_points", "training.models"],
-    "training.weights_file": [],
-    "training.checked_fields": [],
-    "training.run_folder": [
-        *("training.task", "training.decisions.operating_points", "training.models", "training.weights_file"),
-        "training.checked_fields",
+    "training.runs.weights_file": [],
+    "training.runs.checked_fields": [],
+    "training.runs.run_folder": [
+        *("training.task", "training.decisions.operating_points", "training.models", "training.runs.weights_file"),
+        "training.runs.checked_fields",
     ],
-    "training.run_bucket": ["training.reading", "training.run_folder"],
-    "training.assessment.page": ["training.task", "training.models", "training.run_folder"],
+    "training.runs.run_bucket": ["training.reading", "training.runs.run_folder"],
+    "training.assessment.page": ["training.task", "training.models", "training.runs.run_folder"],
     "training.metrics": ["training.task"],
-    "training.decisions": ["training.task", "training.run_folder", "training.metrics"],
+    "training.decisions": ["training.task", "training.runs.run_folder", "training.metrics"],
     "training.assessment": [
         *("training.task", "training.shifts.corruptions", "training.reading", "training.config"),
-        *("training.run_folder", "training.run_bucket", "training.assessment.page", "training.metrics"),
+        *("training.runs.run_folder", "training.runs.run_bucket", "training.assessment.page", "training.metrics"),
         "training.decisions",
     ],
     "training.exporting": [
-        *("training.task", "training.config", "training.run_folder", "training.run_bucket", "training.loading"),
-        "training.weights_file",
+        *(
+            "training.task",
+            "training.config",
+            "training.runs.run_folder",
+            "training.runs.run_bucket",
+            "training.loading",
+        ),
+        "training.runs.weights_file",
     ],
     "training.explanation": [
-        *("training.task", "training.reading", "training.config", "training.weights_file", "training.run_folder"),
-        *("training.run_bucket", "training.assessment"),
+        *(
+            "training.task",
+            "training.reading",
+            "training.config",
+            "training.runs.weights_file",
+            "training.runs.run_folder",
+        ),
+        *("training.runs.run_bucket", "training.assessment"),
     ],
     "training.comparing": [
-        *("training.task", "training.reading", "training.config", "training.run_folder", "training.run_bucket"),
+        *(
+            "training.task",
+            "training.reading",
+            "training.config",
+            "training.runs.run_folder",
+            "training.runs.run_bucket",
+        ),
         *("training.metrics", "training.assessment"),
     ],
     "training.predicting": [
         *("training.task", "training.decisions.operating_points", "training.reading", "training.config"),
-        *("training.weights_file", "training.run_folder", "training.run_bucket", "training.decisions"),
+        *("training.runs.weights_file", "training.runs.run_folder", "training.runs.run_bucket", "training.decisions"),
         "training.assessment",
     ],
     "training.devices": ["training.reading", "training.models", "training.config"],
     "training.fitting": [
         *("training.task", "training.decisions.operating_points", "training.reading", "training.models"),
-        *("training.config", "training.weights_file", "training.run_folder", "training.run_bucket"),
+        *("training.config", "training.runs.weights_file", "training.runs.run_folder", "training.runs.run_bucket"),
         *("training.metrics", "training.decisions", "training.assessment", "training.comparing"),
         *("training.predicting", "training.devices"),
     ],
     "training.shifts": [
-        *("training.task", "training.shifts.corruptions", "training.reading", "training.config", "training.run_folder"),
-        *("training.run_bucket", "training.assessment", "training.fitting"),
+        *(
+            "training.task",
+            "training.shifts.corruptions",
+            "training.reading",
+            "training.config",
+            "training.runs.run_folder",
+        ),
+        *("training.runs.run_bucket", "training.assessment", "training.fitting"),
     ],
     "training.tuning": [
         *("training.task", "training.shifts.corruptions", "training.reading", "training.models", "training.config"),
-        *("training.run_folder", "training.fitting", "training.loading", "training.shifts"),
+        *("training.runs.run_folder", "training.fitting", "training.loading", "training.shifts"),
     ],
     "training": [
         *("training.decisions.operating_points", "training.loading", "training.models", "training.config"),

@@ -1,13 +1,11 @@
 """`python -m training.evaluate`: metrics.json, pictures, report.html and model_card.md of a run on one split."""
 
-import os
 import sys
 from collections.abc import Sequence
 
 from schemas.errors import CommandParser, run_command
 from training.config import EvaluateConfig
-from training.loading import LEVEL, quiet_loading
-from training.models.recipes import own_recipe
+from training.loading import flags_of, quiet_loading
 
 
 def parse(argv: Sequence[str]) -> EvaluateConfig:
@@ -18,7 +16,6 @@ def parse(argv: Sequence[str]) -> EvaluateConfig:
     parser.add_argument("--split", default="test", help="the split to evaluate on")
     parser.add_argument("--output", help="local folder for the results (default: the run folder)")
     parser.add_argument("--verify_data", action="store_true", help="check the SHA-256 of the split's shards first")
-    parser.add_argument("--recipe", metavar="FILE", help="your own recipe, if the run was made with one")
     parser.add_argument(
         "--prevalence", type=float, metavar="P", help="also give PPV and NPV where this share is of the second class"
     )
@@ -26,11 +23,7 @@ def parse(argv: Sequence[str]) -> EvaluateConfig:
         "--subgroups", metavar="FILE", help="a CSV of id or path and other columns: figures for each of their values"
     )
     parser.add_argument("--id_key_file", metavar="FILE", help="the key of the ids, for --subgroups with paths")
-    flags = vars(parser.parse_args(argv))
-    if flags.pop("debug"):
-        os.environ[LEVEL] = "0"
-    with quiet_loading():  # it may import Keras
-        flags["recipe"] = own_recipe(flags["recipe"])
+    flags = flags_of(parser, argv)
     return EvaluateConfig(**flags)
 
 

@@ -1,13 +1,11 @@
 """`python -m training.explain`: pictures of the parts of an image that a model looks at."""
 
-import os
 import sys
 from collections.abc import Sequence
 
 from schemas.errors import CommandParser, run_command
 from training.config import METHODS, OCCLUSION, ExplainConfig
-from training.loading import LEVEL, quiet_loading
-from training.models.recipes import own_recipe
+from training.loading import flags_of, quiet_loading
 
 
 def parse(argv: Sequence[str]) -> ExplainConfig:
@@ -21,12 +19,7 @@ def parse(argv: Sequence[str]) -> ExplainConfig:
         "--target", metavar="CLASS", help="the class to explain (default: the second of two, or the most probable one)"
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, or a folder whose files are all read")
-    parser.add_argument("--recipe", metavar="FILE", help="your own recipe, if the run was made with one")
-    flags = vars(parser.parse_args(argv))
-    if flags.pop("debug"):
-        os.environ[LEVEL] = "0"
-    with quiet_loading():  # it may import Keras
-        flags["recipe"] = own_recipe(flags["recipe"])
+    flags = flags_of(parser, argv)
     return ExplainConfig(images=tuple(flags.pop("images")), **flags)
 
 

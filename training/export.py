@@ -1,13 +1,11 @@
 """`python -m training.export`: the model of a run as one file or folder that other software serves."""
 
-import os
 import sys
 from collections.abc import Sequence
 
 from schemas.errors import CommandParser, run_command
 from training.config import EXPORT_FORMATS, ExportConfig
-from training.loading import LEVEL, quiet_loading
-from training.models.recipes import own_recipe
+from training.loading import flags_of, quiet_loading
 
 
 def parse(argv: Sequence[str]) -> ExportConfig:
@@ -18,12 +16,7 @@ def parse(argv: Sequence[str]) -> ExportConfig:
     parser.add_argument("--run", required=True, help="the run folder, local or gs://")
     parser.add_argument("--format", required=True, choices=EXPORT_FORMATS, help="what to write")
     parser.add_argument("--output", required=True, help="the local file, or for savedmodel the folder, to write")
-    parser.add_argument("--recipe", metavar="FILE", help="your own recipe, if the run was made with one")
-    flags = vars(parser.parse_args(argv))
-    if flags.pop("debug"):
-        os.environ[LEVEL] = "0"
-    with quiet_loading():  # it may import Keras
-        flags["recipe"] = own_recipe(flags["recipe"])
+    flags = flags_of(parser, argv)
     return ExportConfig(**flags)
 
 

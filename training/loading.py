@@ -5,10 +5,12 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from typing import Any
 
-from schemas.errors import ending_when_interrupted
+from schemas.errors import CommandParser, ending_when_interrupted
+from training.models.recipes import own_recipe
 from training.reading.buckets.tensorflow_settings import configure
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
@@ -49,3 +51,15 @@ def quiet_loading() -> Iterator[None]:
 def _says_something(record: logging.LogRecord) -> bool:
     """Whether a log line is not the advice against several models in one process, each of which is traced once."""
     return "triggered tf.function retracing" not in str(record.msg)
+
+
+def flags_of(parser: CommandParser, argv: Sequence[str]) -> dict[str, Any]:
+    """The flags in `argv` by name, without `--debug`, which is seen to here. The parser gets `--recipe`, for the user's own
+    recipe, which is loaded. Raises UsageError for a wrong flag or recipe."""
+    parser.add_argument("--recipe", metavar="FILE", help="your own recipe, if the run was made with one")
+    flags = vars(parser.parse_args(argv))
+    if flags.pop("debug"):
+        os.environ[LEVEL] = "0"
+    with quiet_loading():  # it may import Keras
+        flags["recipe"] = own_recipe(flags["recipe"])
+    return flags

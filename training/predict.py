@@ -1,13 +1,11 @@
 """`python -m training.predict`: what a run's model says of image files, one line per image."""
 
-import os
 import sys
 from collections.abc import Sequence
 
 from schemas.errors import CommandParser, run_command
 from training.config import JSON, TABLE, PredictConfig
-from training.loading import LEVEL, quiet_loading
-from training.models.recipes import own_recipe
+from training.loading import flags_of, quiet_loading
 
 
 def parse(argv: Sequence[str]) -> PredictConfig:
@@ -30,12 +28,7 @@ def parse(argv: Sequence[str]) -> PredictConfig:
         "the probabilities and the class for them",
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, or a folder whose files are all read")
-    parser.add_argument("--recipe", metavar="FILE", help="your own recipe, if the run was made with one")
-    flags = vars(parser.parse_args(argv))
-    if flags.pop("debug"):
-        os.environ[LEVEL] = "0"
-    with quiet_loading():  # it may import Keras
-        flags["recipe"] = own_recipe(flags["recipe"])
+    flags = flags_of(parser, argv)
     return PredictConfig(images=tuple(flags.pop("images")), **flags)
 
 

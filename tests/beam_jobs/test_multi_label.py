@@ -118,7 +118,7 @@ def test_a_label_outside_the_classes_is_named(tmp_path: Path, convert: Command, 
 def test_a_converted_set_of_uncertain_findings_can_be_shown_and_trained(
     tmp_path: Path, convert: Command, command: Command
 ) -> None:
-    from training.run_folder import read_history
+    from training.runs.run_folder import read_history
     from training.train import main
 
     images = chexpert(tmp_path / "raw")

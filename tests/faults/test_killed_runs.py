@@ -20,7 +20,7 @@ from tests.gcs.stored_runs import assert_same_run, downloaded, objects_of, point
 from tests.training.conftest import write_dataset
 from training import train
 from training.fitting.checkpoint import read_place
-from training.run_folder import read_history
+from training.runs.run_folder import read_history
 
 pytestmark = pytest.mark.faults
 

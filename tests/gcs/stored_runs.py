@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tests.gcs.bucket import Bucket
-from training.run_folder import load_run, read_history
+from training.runs.run_folder import load_run, read_history
 
 
 def pointer_of(bucket: Bucket, run: str = "runs/x") -> Any:

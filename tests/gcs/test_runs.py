@@ -26,8 +26,8 @@ from tests.training.untrained_runs import write_run
 from training import compare, evaluate, explain, export, predict, train
 from training.models.recipes import MODEL1
 from training.reading.buckets import google_client
-from training.run_bucket import working_copy
-from training.run_folder import RESULTS, read_history
+from training.runs.run_bucket import working_copy
+from training.runs.run_folder import RESULTS, read_history
 
 SETTINGS = ("--recipe", "model1", "--batch_size", "16", "--epochs", "2", "--balanced", "--seed", "3")
 

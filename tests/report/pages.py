@@ -18,7 +18,7 @@ from training.assessment.plots import data_uri, image_png
 from training.assessment.predictions import Predictions
 from training.metrics.two_classes import Labels
 from training.models.recipes import Recipe
-from training.run_folder import RunConfig
+from training.runs.run_folder import RunConfig
 from training.task import BINARY, MULTICLASS, MULTILABEL
 
 TEN = tuple(f"Class {number} <with> a rather long name & more" for number in range(10))

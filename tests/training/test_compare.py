@@ -16,7 +16,7 @@ from training import compare
 from training.comparing.comparison import short_names
 from training.models.networks import build_model
 from training.models.recipes import MODEL1, MODEL2, own_recipe
-from training.run_folder import RunConfig, load_run, read_config, write_config
+from training.runs.run_folder import RunConfig, load_run, read_config, write_config
 from training.task import task_of
 
 OWN = """

@@ -19,7 +19,7 @@ from tests.training.conftest import DataSet
 from training import evaluate
 from training.assessment.mistakes import SHOWN, Mistakes, keep_worst
 from training.assessment.predictions import Scored
-from training.run_folder import RESULTS, load_run, read_config
+from training.runs.run_folder import RESULTS, load_run, read_config
 
 
 @pytest.fixture(scope="module")

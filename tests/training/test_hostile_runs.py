@@ -15,8 +15,8 @@ import pytest
 
 from schemas.errors import UsageError
 from training import predict
-from training.run_folder import load_run, read_config
-from training.weights_file import UnsafeWeights, check_contents, sha256_of
+from training.runs.run_folder import load_run, read_config
+from training.runs.weights_file import UnsafeWeights, check_contents, sha256_of
 
 WEIGHTS = "model.weights.h5"
 

@@ -23,7 +23,7 @@ from tests.conftest import children_of
 from tests.training.conftest import DataSet
 from training import predict, train
 from training.predicting.scope_file import read_scope
-from training.run_folder import load_run
+from training.runs.run_folder import load_run
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from schemas.errors import JobFailed, UsageError
 from training.decisions.calibration import calibrated
-from training.run_folder import load_run, read_config, read_history, write_history
+from training.runs.run_folder import load_run, read_config, read_history, write_history
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.training.conftest import DataSet, write_dataset
 from training import evaluate, predict, train
 from training.decisions.calibration import calibrated
 from training.decisions.operating_points import operating_point
-from training.run_folder import load_run, read_config, read_history
+from training.runs.run_folder import load_run, read_config, read_history
 
 
 def of_three(index: int) -> int:

@@ -19,7 +19,7 @@ from training.fitting.run_log import RunLog, best_epoch, epochs_since_best
 from training.models.objective import class_weights, compile_model
 from training.reading.array_batches import split_arrays
 from training.reading.records import open_split
-from training.run_folder import load_run, read_config, read_history
+from training.runs.run_folder import load_run, read_config, read_history
 from training.shifts.corruptions import corrupt_in_turn
 
 

@@ -9,9 +9,9 @@ from schemas.labels import CLASS
 from schemas.pixels.settings import ImageSettings
 from training.models.networks import build_model
 from training.models.recipes import Recipe
-from training.run_folder import WEIGHTS, RunConfig, write_config
+from training.runs.run_folder import WEIGHTS, RunConfig, write_config
+from training.runs.weights_file import sha256_of
 from training.task import BINARY
-from training.weights_file import sha256_of
 
 
 def write_run(

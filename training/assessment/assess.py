@@ -10,7 +10,6 @@ from typing import Any
 from schemas.dataset import Manifest
 from schemas.errors import UsageError
 from schemas.labels import CLASS
-from training import run_folder
 from training.assessment.figures import figures_of, subgroup_figures
 from training.assessment.mistakes import Mistakes, keep_worst, shown
 from training.assessment.page.content import FLATTERED, Content
@@ -21,8 +20,9 @@ from training.assessment.predictions import predictions_of, scored_batches
 from training.assessment.subgroups import read_key, read_subgroups
 from training.config import EvaluateConfig
 from training.reading.records import check_shards, leakage_of, open_dataset, open_split
-from training.run_bucket import working_copy
-from training.run_folder import RunConfig
+from training.runs import run_folder
+from training.runs.run_bucket import working_copy
+from training.runs.run_folder import RunConfig
 from training.task import BINARY
 
 

@@ -12,7 +12,7 @@ from training.assessment.subgroups import FLAG, members
 from training.decisions.calibration import calibration_figures
 from training.metrics.several_classes import evaluate_classes
 from training.metrics.two_classes import evaluate_predictions
-from training.run_folder import RunConfig
+from training.runs.run_folder import RunConfig
 from training.task import BINARY
 
 

@@ -14,7 +14,7 @@ from training.assessment.plots import data_uri, image_png
 from training.assessment.predictions import Scored
 from training.metrics.several_classes import one_vs_rest
 from training.metrics.two_classes import Labels, Probabilities
-from training.run_folder import RunConfig
+from training.runs.run_folder import RunConfig
 from training.task import MULTICLASS
 
 SHOWN = 8  # mistakes of each kind in the report

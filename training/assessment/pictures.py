@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from training.assessment import plots
 from training.metrics.several_classes import one_vs_rest
 from training.metrics.two_classes import Labels, Probabilities
-from training.run_folder import CONFUSION, ROC, RunConfig
+from training.runs.run_folder import CONFUSION, ROC, RunConfig
 from training.task import BINARY, MULTILABEL
 
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from training.reading.array_batches import identified_batches, steps
 from training.reading.records import Split, naming_damaged_shards
-from training.run_folder import RunConfig
+from training.runs.run_folder import RunConfig
 from training.shifts.corruptions import corrupt_in_turn
 from training.task import BINARY, MULTICLASS
 

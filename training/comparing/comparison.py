@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UsageError
-from training import run_folder
 from training.assessment.assess import check_kind
 from training.assessment.figures import figures_of
 from training.assessment.plots import figure_png
@@ -23,8 +22,9 @@ from training.config import CompareConfig, EvaluateConfig
 from training.metrics.paired import Predicted, differences, mcnemar, right
 from training.metrics.two_classes import BOOTSTRAP
 from training.reading.records import check_shards, open_dataset, open_split
-from training.run_bucket import working_copy
-from training.run_folder import RunConfig
+from training.runs import run_folder
+from training.runs.run_bucket import working_copy
+from training.runs.run_folder import RunConfig
 from training.task import MULTILABEL
 
 JSON, PAGE, PNG, SVG = "compare.json", "compare.md", "compare.png", "compare.svg"

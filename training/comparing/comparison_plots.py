@@ -15,7 +15,7 @@ from training.assessment.predictions import Predictions
 from training.comparing.spread import AT_HALF
 from training.metrics.several_classes import one_vs_rest
 from training.metrics.weighted import Labels, Probabilities
-from training.run_folder import RunConfig
+from training.runs.run_folder import RunConfig
 from training.task import BINARY
 
 _LONG = 40  # characters of a name in a legend

@@ -15,7 +15,7 @@ from schemas.labels import UNCERTAIN
 from training.metrics.bootstrap import Groups, members_of, resampled
 from training.metrics.reliability import Reliability
 from training.metrics.weighted import Floats, Labels, Probabilities
-from training.run_folder import RunConfig
+from training.runs.run_folder import RunConfig
 from training.task import BINARY, MULTICLASS, MULTILABEL, Task
 
 LEAST, MOST = 1e-2, 1e2  # temperature

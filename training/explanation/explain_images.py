@@ -19,9 +19,9 @@ from training.explanation import layers, methods, pictures, scores
 from training.explanation.pictures import Looked
 from training.explanation.randomised import look_alike, randomised, rank_correlation
 from training.reading.image_files import complain, image_files, read_image_file
-from training.run_bucket import working_copy
-from training.run_folder import MODEL, WEIGHTS, RunConfig, load_run
-from training.weights_file import sha256_of
+from training.runs.run_bucket import working_copy
+from training.runs.run_folder import MODEL, WEIGHTS, RunConfig, load_run
+from training.runs.weights_file import sha256_of
 
 INDEX = "explanations.json"
 FORMAT, FORMAT_VERSION = "radrecords-explanations", 1

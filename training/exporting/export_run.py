@@ -14,9 +14,9 @@ from training.config import ONNX, SAVED_MODEL, TFLITE, ExportConfig
 from training.exporting import onnx_file, saved_model, tflite_file
 from training.exporting.metadata import FILE, Metadata, metadata_of, output_of
 from training.loading import quiet_loading
-from training.run_bucket import working_copy
-from training.run_folder import MODEL, WEIGHTS, load_run
-from training.weights_file import sha256_of
+from training.runs.run_bucket import working_copy
+from training.runs.run_folder import MODEL, WEIGHTS, load_run
+from training.runs.weights_file import sha256_of
 
 WRITERS = {ONNX: onnx_file, SAVED_MODEL: saved_model, TFLITE: tflite_file}
 NEEDED = {ONNX: ("onnx", "tf2onnx", "onnxruntime"), SAVED_MODEL: (), TFLITE: ()}

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from training.run_folder import RunConfig
+from training.runs.run_folder import RunConfig
 from training.task import BINARY
 
 FORMAT, FORMAT_VERSION = "radrecords-export", 1

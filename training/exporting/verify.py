@@ -5,9 +5,9 @@ from pathlib import Path
 from schemas.errors import UsageError
 from training.config import VerifyConfig
 from training.exporting.reading import read_export
-from training.run_bucket import working_copy
-from training.run_folder import CONFIG, MODEL, checked_weights, read_config
-from training.weights_file import sha256_of
+from training.runs.run_bucket import working_copy
+from training.runs.run_folder import CONFIG, MODEL, checked_weights, read_config
+from training.runs.weights_file import sha256_of
 
 
 def verify(config: VerifyConfig) -> None:

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from schemas.errors import JobFailed, UsageError
-from training.run_folder import BACKUP
+from training.runs.run_folder import BACKUP
 
 STATE = "state.npz"
 _PLACE = "place"

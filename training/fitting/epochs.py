@@ -7,7 +7,6 @@ import keras
 
 from schemas.dataset import Manifest
 from schemas.labels import CLASS
-from training import run_folder
 from training.config import DEVICE, MEMORY, TrainConfig
 from training.devices.cache import Cache, faster
 from training.devices.feeds import Feeding, make_feed
@@ -23,6 +22,7 @@ from training.fitting.run_log import RunLog, epochs_since_best
 from training.models.objective import class_weights
 from training.reading.array_batches import steps
 from training.reading.records import Split, naming_damaged_shards
+from training.runs import run_folder
 
 
 class Epochs:

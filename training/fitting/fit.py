@@ -12,7 +12,6 @@ import numpy as np
 
 from schemas.dataset import Manifest
 from schemas.errors import UsageError
-from training import run_folder
 from training.assessment.plots import curves
 from training.assessment.predictions import predict_corrupted, predict_split
 from training.config import DISK, TrainConfig
@@ -32,10 +31,11 @@ from training.predicting.scope import scope_of
 from training.predicting.scope_file import write_scope
 from training.reading.disk_cache import DiskCache, default_folder
 from training.reading.records import Split, all_splits, check_shards, open_dataset, open_split, unlisted_shards
-from training.run_bucket import WorkingCopy, working_copy
-from training.run_folder import RunConfig
+from training.runs import run_folder
+from training.runs.run_bucket import WorkingCopy, working_copy
+from training.runs.run_folder import RunConfig
+from training.runs.weights_file import sha256_of
 from training.task import BINARY, MULTICLASS, Task, task_of
-from training.weights_file import sha256_of
 
 
 def train(config: TrainConfig, after_epoch: Callable[[], None] = lambda: None) -> RunConfig:

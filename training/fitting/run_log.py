@@ -8,10 +8,10 @@ import keras
 import numpy as np
 
 from schemas.errors import JobFailed
-from training import run_folder
 from training.fitting.checkpoint import Place, restore_checkpoint, write_checkpoint
 from training.fitting.interruption import Interruption, Stopped
 from training.models.recipes import LAST_EPOCH
+from training.runs import run_folder
 
 MONITOR = "val_auc"
 

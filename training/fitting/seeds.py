@@ -14,12 +14,12 @@ import keras
 
 from schemas.dataset import Manifest
 from schemas.errors import UsageError
-from training import run_folder
 from training.assessment.assess import evaluate
 from training.comparing.spread import AT_HALF, spread_of
 from training.config import EvaluateConfig, TrainConfig
 from training.fitting.fit import train
 from training.reading.records import open_dataset, open_split
+from training.runs import run_folder
 
 SUMMARY = "seeds.json"
 TEST, VALIDATION = "test", "validation"

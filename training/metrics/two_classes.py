@@ -71,23 +71,10 @@ def evaluate_predictions(
     """
     counts = np.bincount(labels, minlength=2)
     members = members_of(groups, len(labels))
-    reliability = Reliability(probabilities, labels, (probabilities - labels) ** 2)
-    own, half = (_Point(labels, probabilities, at, prevalence) for at in (threshold, HALF))
-    found = resampled(
-        members,
-        own=own.statistics,
-        half=half.statistics,
-        areas=Ranking(labels, probabilities).areas,
-        loss=means(loss=losses_of(labels, probabilities)),
-        reliability=reliability.statistics,
-    )
-    parts = {
-        "own": own.figures(found["own"], members),
-        "areas": _areas(labels, probabilities, members, found["areas"]),
-        "calibration": reliability.figures(found["reliability"], members),
-    }
-    intervals = {name: interval for part in parts.values() for name, interval in part.pop("intervals").items()}
-    intervals["loss"] = percentiles(found["loss"]["loss"])
+    parts = _parts(labels, probabilities, threshold, members, prevalence)
+    half, intervals = parts.pop("half"), {"loss": parts.pop("loss")}
+    for part in parts.values():
+        intervals |= part.pop("intervals")
     return {
         "examples": len(labels),
         "patients": int(members.max()) + 1,
@@ -98,8 +85,32 @@ def evaluate_predictions(
         **parts["areas"],
         "majority_class_accuracy": float(counts.max() / counts.sum()),
         "intervals": {**intervals, "level": 0.95, "methods": _methods(members)},
-        "at_threshold_0.5": half.figures(found["half"], members),
+        "at_threshold_0.5": half,
         "notes": _notes(counts, parts["areas"]["auroc"]),
+    }
+
+
+def _parts(
+    labels: Labels, probabilities: Probabilities, threshold: float, members: Members, prevalence: float | None
+) -> dict[str, Any]:
+    """Figures with their `intervals`, all from the same samples: `own` and `half` at the two thresholds, `areas` and
+    `calibration`; and the interval of the `loss`."""
+    own, half = (_Point(labels, probabilities, at, prevalence) for at in (threshold, HALF))
+    reliability = Reliability(probabilities, labels, (probabilities - labels) ** 2)
+    found = resampled(
+        members,
+        own=own.statistics,
+        half=half.statistics,
+        areas=Ranking(labels, probabilities).areas,
+        loss=means(loss=losses_of(labels, probabilities)),
+        reliability=reliability.statistics,
+    )
+    return {
+        "own": own.figures(found["own"], members),
+        "half": half.figures(found["half"], members),
+        "areas": _areas(labels, probabilities, members, found["areas"]),
+        "calibration": reliability.figures(found["reliability"], members),
+        "loss": percentiles(found["loss"]["loss"]),
     }
 
 

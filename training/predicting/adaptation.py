@@ -24,7 +24,7 @@ from schemas.errors import JobFailed, UsageError
 from training.decisions.operating_points import COST, FIXED, operating_point
 from training.decisions.prior import Correction, adapt_prior
 from training.predicting.bias import bias_corrected
-from training.run_folder import RunConfig
+from training.runs.run_folder import RunConfig
 from training.task import BINARY, MULTILABEL
 
 FEW = 50  # images, of which a prior is a rough guess

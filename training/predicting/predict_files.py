@@ -17,9 +17,9 @@ from training.predicting.adaptation import Adaptation, adapted, check_adaptable
 from training.predicting.decoded import Tally, decoded_batches
 from training.predicting.scope import LIMIT, Scope
 from training.predicting.scope_file import read_scope
-from training.run_bucket import working_copy
-from training.run_folder import MODEL, SCOPE, WEIGHTS, RunConfig, load_run
-from training.weights_file import sha256_of
+from training.runs.run_bucket import working_copy
+from training.runs.run_folder import MODEL, SCOPE, WEIGHTS, RunConfig, load_run
+from training.runs.weights_file import sha256_of
 
 _IDENTITY_DIGITS = 12
 _CORRECTED = "corrected_probability"  # with --adapt_prior only

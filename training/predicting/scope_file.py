@@ -10,7 +10,7 @@ import numpy.typing as npt
 from schemas.errors import UsageError
 from training.predicting.descriptors import COARSE, EDGES, FINE
 from training.predicting.scope import Normal, Scope, Scores
-from training.run_folder import SCOPE
+from training.runs.run_folder import SCOPE
 
 FORMAT, FORMAT_VERSION = "radrecords-scope", 1
 _DIGITS = 7  # what float32 can hold

@@ -15,8 +15,8 @@ from schemas.scratch import scratch_folder
 from training.config import ShiftConfig, TrainConfig
 from training.fitting.fit import check_classes, train
 from training.reading.records import check_shards, open_dataset, open_split
-from training.run_bucket import working_copy
-from training.run_folder import MODEL, RunConfig, load_run
+from training.runs.run_bucket import working_copy
+from training.runs.run_folder import MODEL, RunConfig, load_run
 from training.shifts.examples import SPLITS, write_without
 from training.shifts.figures import Result, probabilities
 from training.shifts.plan import Planned, plan

@@ -11,7 +11,7 @@ import numpy as np
 from schemas.dataset import Manifest
 from schemas.errors import UsageError
 from training.config import ShiftConfig
-from training.run_folder import RunConfig
+from training.runs.run_folder import RunConfig
 from training.shifts.figures import CORRUPTION, FIGURES, KINDS, Figures, Result, mean, spread, worst
 
 JSON, TABLE, PREDICTIONS = "shift.json", "shift.md", "predictions.npz"

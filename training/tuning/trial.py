@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from schemas.errors import JobFailed
 from training.config import TrainConfig, TuneConfig
 from training.fitting.fit import train
-from training.run_folder import load_run, read_history
+from training.runs.run_folder import load_run, read_history
 from training.shifts.corruptions import CORRUPTIONS, corrupt
 from training.shifts.examples import Labelled
 from training.shifts.figures import probabilities

@@ -14,7 +14,7 @@ from training.decisions.calibration import calibrated, calibration_figures, fit_
 from training.metrics.bootstrap import members_of, resampled
 from training.metrics.intervals import wilson_interval
 from training.metrics.reliability import BINS, Reliability, bins_of
-from training.run_folder import RunConfig, read_config
+from training.runs.run_folder import RunConfig, read_config
 from training.task import Task
 
 TWO, THREE, FINDINGS = Task(("A", "B")), Task(tuple("ABC")), Task(("A", "B"), MULTI_HOT)

@@ -17,7 +17,7 @@ from training import train
 from training.devices.feeds import on_device
 from training.models.recipes import own_recipe
 from training.reading.records import open_split
-from training.run_folder import load_run, read_history
+from training.runs.run_folder import load_run, read_history
 
 ROOT = Path(__file__).parents[3]
 # Without dropout or normalisation, so that how a batch is shared changes nothing but the order of additions. Batches of 17,

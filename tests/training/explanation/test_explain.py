@@ -19,8 +19,8 @@ from tests.training.untrained_runs import write_run
 from training import explain
 from training.explanation.randomised import randomised
 from training.models.recipes import MODEL3
-from training.run_folder import load_run, read_config, write_config
-from training.weights_file import sha256_of
+from training.runs.run_folder import load_run, read_config, write_config
+from training.runs.weights_file import sha256_of
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from training import export, verify
 from training.exporting import export_run
 from training.exporting.reading import read_export
 from training.models.recipes import MODEL1, SMALL_RESNET, Recipe, own_recipe
-from training.run_folder import load_run
+from training.runs.run_folder import load_run
 
 ROOT = Path(__file__).parents[3]
 RECIPE = """

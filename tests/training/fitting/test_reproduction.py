@@ -21,7 +21,7 @@ from training.comparing.comparison_plots import figure_svg_file, spread_of_recip
 from training.comparing.paper_table import PAPER, report
 from training.comparing.spread import spread
 from training.models.recipes import RECIPES
-from training.run_folder import read_history
+from training.runs.run_folder import read_history
 
 
 def flags(dataset: DataSet, output: Path, *more: str) -> list[str]:

@@ -15,7 +15,7 @@ from schemas.errors import UsageError, run_command
 from tests.training.conftest import DataSet
 from training import train
 from training.fitting.checkpoint import read_place
-from training.run_folder import load_run, read_history
+from training.runs.run_folder import load_run, read_history
 
 ROOT = Path(__file__).parents[3]
 # Dropout, augmentation, order, class weights and Adam's moments all have a state to bring back. 24 steps an epoch.

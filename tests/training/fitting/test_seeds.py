@@ -13,7 +13,7 @@ from schemas.errors import run_command
 from tests.training.conftest import DataSet
 from training import train
 from training.comparing.spread import spread, spread_of
-from training.run_folder import load_run, read_config, read_history
+from training.runs.run_folder import load_run, read_config, read_history
 
 
 def flags(dataset: DataSet, output: Path, *more: str) -> list[str]:

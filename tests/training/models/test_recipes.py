@@ -17,7 +17,7 @@ from tests.training.conftest import DataSet
 from training import evaluate, train
 from training.models import networks as models
 from training.models.recipes import RECIPES, recipe
-from training.run_folder import read_config
+from training.runs.run_folder import read_config
 
 
 @pytest.mark.parametrize("name", RECIPES)

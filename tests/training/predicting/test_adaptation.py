@@ -15,7 +15,7 @@ from schemas.labels import MULTI_HOT
 from tests.training.conftest import image
 from training import predict
 from training.predicting.adaptation import adapted, check_adaptable
-from training.run_folder import read_config
+from training.runs.run_folder import read_config
 
 MOST = 0.9  # of the images of the other place have the first class
 

@@ -14,7 +14,7 @@ from schemas.errors import run_command
 from tests.training.conftest import DataSet
 from training import shift
 from training.models.recipes import recipe
-from training.run_folder import load_run, read_config
+from training.runs.run_folder import load_run, read_config
 from training.shifts.corruptions import CORRUPTIONS, corrupt
 
 RECIPE = """

@@ -12,7 +12,7 @@ from schemas.errors import JobFailed, run_command
 from tests.training.conftest import DataSet
 from training import tune
 from training.models.recipes import recipe
-from training.run_folder import load_run, write_history
+from training.runs.run_folder import load_run, write_history
 from training.shifts.corruptions import CORRUPTIONS, corrupt
 from training.tuning.processes import run_in_processes
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.dataset import Manifest
-from training.run_folder import RunConfig
+from training.runs.run_folder import RunConfig
 
 FLATTERED = ("train", "validation")  # train determined the weights, validation the epoch and the threshold
 

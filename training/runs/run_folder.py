@@ -24,12 +24,12 @@ import keras
 from schemas.errors import JobFailed, UsageError
 from schemas.labels import CLASS
 from schemas.pixels.settings import ImageSettings
-from training.checked_fields import check_fields
+from training.runs.checked_fields import check_fields
 from training.decisions.operating_points import YOUDEN, operating_point
 from training.models.networks import build_model
 from training.models.recipes import CONSTANT, Recipe
 from training.task import BINARY, MULTICLASS, MULTILABEL, Task
-from training.weights_file import UnsafeWeights, check_contents, sha256_of
+from training.runs.weights_file import UnsafeWeights, check_contents, sha256_of
 
 CONFIG, WEIGHTS, HISTORY, CURVES, LOGS, BACKUP, SCOPE = (
     "config.json",

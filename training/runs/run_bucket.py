@@ -23,7 +23,7 @@ from schemas.errors import JobFailed, RadrecordsError, UsageError, one_line
 from schemas.scratch import scratch_folder
 from training.reading import files
 from training.reading.buckets import google_client
-from training.run_folder import BACKUP
+from training.runs.run_folder import BACKUP
 
 POINTER, OBJECTS = "run.json", "run-files"
 FORMAT, FORMAT_VERSION = "radrecords-run-in-bucket", 1

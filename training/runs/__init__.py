@@ -1,0 +1,1 @@
+"""A run on disk or in a bucket: its files, and what is checked before they are believed."""
