@@ -12,7 +12,7 @@ from training.decisions.operating_points import DEFAULT, FORMS, operating_point
 from training.loading import LEVEL, quiet_loading
 from training.models.recipes import RECIPES, recipe
 
-_OF_THE_RECIPE = ("epochs", "batch_size", "learning_rate", "augment", "balanced", "weights")
+_OF_THE_RECIPE = ("epochs", "batch_size", "learning_rate", "augment", "balanced", "weights", "ensemble")
 
 
 def parse(argv: Sequence[str]) -> TrainConfig:
@@ -68,6 +68,9 @@ def _add_recipe(parser: CommandParser) -> None:
         "--weights",
         metavar="none|imagenet|FILE",
         help="what densenet121 starts from; imagenet is downloaded (default: none)",
+    )
+    parser.add_argument(
+        "--ensemble", type=int, metavar="N", help="train N networks, and predict the means of their probabilities"
     )
 
 

@@ -260,3 +260,13 @@ def test_runs_that_cannot_be_read(
 
     monkeypatch.setitem(sys.modules, "google.cloud.storage", None)
     assert "run: pip install '.[gcp]'" in command(predict.main, "--run", run, "x.png").error
+
+
+def test_an_ensemble_is_the_local_one(
+    bucket: Bucket, data: DataSet, tmp_path: Path, scratch: Path, command: Callable[..., Result]
+) -> None:
+    for output in (f"{bucket.uri}/runs/x", tmp_path / "local"):
+        made = command(train.main, *flags(data, output, "--epochs", "1", "--ensemble", "2"))
+        assert made.code == 0, made.err
+    assert_same_run(downloaded(bucket, tmp_path / "ensemble"), tmp_path / "local")
+    assert_same_run(downloaded(bucket, tmp_path / "member", "runs/x/members/1"), tmp_path / "local/members/1")

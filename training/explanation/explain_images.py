@@ -34,6 +34,11 @@ class Explainer:
 
     def __init__(self, config: ExplainConfig, run: RunConfig, model: keras.Model) -> None:
         scores.check_target(run.task, config.target)
+        if run.recipe.ensemble > 1 and config.method != OCCLUSION:
+            raise UsageError(
+                f"--method {config.method} looks into one network, and run {config.run} is an ensemble; give one of its "
+                f"members as --run ({config.run.rstrip('/')}/members/0, ...), or --method occlusion"
+            )
         self._method, self._run, self._model = config.method, run, model
         self._scores = scores.score_model(model)
         self.shown, self.layer = [], None

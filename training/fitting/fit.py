@@ -2,7 +2,7 @@
 
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from training.decisions.calibration import fit_temperature
 from training.decisions.operating_points import DEFAULT, SHIFTED, operating_point
 from training.devices.cache import choose_cache
 from training.devices.hardware import Hardware, find_hardware, jit, scope
+from training.fitting.ensemble import member_configs, put_together, validated
 from training.fitting.epochs import Epochs
 from training.fitting.run_log import kept_epoch
 from training.metrics.several_classes import one_vs_rest
@@ -40,19 +41,23 @@ from training.task import BINARY, MULTICLASS, Task, task_of
 
 def train(config: TrainConfig, after_epoch: Callable[[], None] = lambda: None) -> RunConfig:
     """Trains, chooses the best epoch and the threshold on the validation split, and returns the finished run's config.
-    A run in a bucket is trained in a local copy, which is published after each epoch. `after_epoch` is called whenever the
-    run has been saved, and may raise what ends the training.
+    A run in a bucket is trained in a local copy, which is published after each epoch. Of an ensemble, the members are
+    trained one after another (see ensemble.py). `after_epoch` is called whenever the run has been saved, and may raise what
+    ends the training.
 
     Raises UsageError, before anything is written, if the data set, the output folder or the machine is unsuitable,
     JobFailed for damaged shards, a loss that is not a number, or a bucket that refuses the run, and Stopped after a signal.
     """
     needed = () if config.overwrite else (run_folder.CONFIG,)
     with working_copy(config.output, None if config.resume else needed) as copy:
-        run = _train(replace(config, output=copy.folder), copy, after_epoch)
+        run = _train(replace(config, output=copy.folder), copy, after_epoch, member_configs(config))
     best = run.best or {}
     chosen = f"; threshold {run.thresholds[0]:.4f}" if run.task.kind == BINARY else ""
+    which = f"{config.recipe.keep} epoch {best['epoch']:.0f} of {config.recipe.epochs}"
+    if config.recipe.ensemble > 1:
+        which = f"ensemble of {config.recipe.ensemble}"
     print(
-        f"{config.recipe.keep} epoch {best['epoch']:.0f} of {config.recipe.epochs}: validation AUC {best['val_auc']:.4f}, "
+        f"{which}: validation AUC {best['val_auc']:.4f}, "
         f"accuracy {best['val_accuracy']:.4f}{'' if run.task.kind == MULTICLASS else ' at 0.5'}{chosen}"
     )
     again = f" --recipe {config.recipe.source}" if config.recipe.sha256 else ""
@@ -60,7 +65,9 @@ def train(config: TrainConfig, after_epoch: Callable[[], None] = lambda: None) -
     return run
 
 
-def _train(config: TrainConfig, copy: WorkingCopy, after_epoch: Callable[[], None]) -> RunConfig:
+def _train(
+    config: TrainConfig, copy: WorkingCopy, after_epoch: Callable[[], None], members: Sequence[TrainConfig]
+) -> RunConfig:
     def kept() -> None:
         copy.publish()
         after_epoch()
@@ -92,11 +99,22 @@ def _train(config: TrainConfig, copy: WorkingCopy, after_epoch: Callable[[], Non
         run_folder.prepare_run(config.output, run, config.resume, config.overwrite)
         copy.publish()  # from here on, another command that had begun or read the same run fails
         compile_model(model, config.recipe, task, manifest, run.compute["dtype"], jit(config.jit))
-        if not _only_chooses(config, previous):
+        if members:
+            if not _only_chooses(config, previous):
+                _train_members(members, after_epoch)
+            put_together(model, members, config.output)
+            measured = validated(model, splits[1], config.recipe.batch_size, hardware.devices)
+        elif not _only_chooses(config, previous):
             Epochs(model, config, manifest, splits, hardware, cache, kept).run()
-    run = _finish(config, run, *splits)
+    run = _finish(config, replace(run, best=measured if members else None), *splits)
     copy.publish()
     return run
+
+
+def _train_members(members: Sequence[TrainConfig], after_epoch: Callable[[], None]) -> None:
+    for number, config in enumerate(members, 1):
+        print(f"member {number} of {len(members)}, seed {config.seed}")
+        train(config, after_epoch)
 
 
 def check_classes(folder: str, manifest: Manifest, task: Task) -> None:
@@ -171,7 +189,7 @@ def _finish(config: TrainConfig, run: RunConfig, training: Split, validation: Sp
     labels, probabilities, *_ = predict_split(model, validation)
     run = replace(
         run,
-        best=rows[kept_epoch(rows, config.recipe.keep)],
+        best={**rows[kept_epoch(rows, config.recipe.keep)], **(run.best or {})},
         threshold=_threshold(run, model, validation, labels, probabilities),
         calibration={
             "temperature": fit_temperature(labels, probabilities, run.task),

@@ -8,6 +8,7 @@ Huang et al. 2017, CVPR, as keras.applications builds it; Rajpurkar et al. 2017,
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -34,9 +35,29 @@ def build_model(recipe: Recipe, shape: tuple[int, int, int], task: Task, dtype: 
 
     Input: uint8 [batch, height, width, channels]; `shape` is the last three. Output: float32 [batch, task.outputs],
     probabilities. If the recipe augments, the random layers of augment.py follow the rescaling; they act in training
-    only and have no weights. `dtype` is the Keras policy of the hidden layers.
+    only and have no weights. `dtype` is the Keras policy of the hidden layers. Of an ensemble, the probabilities are the
+    means of those of its members, networks with weights of their own.
     Raises UsageError for an unknown model or an image that is too small for it.
     """
+    if recipe.ensemble > 1:
+        image = keras.Input(shape, dtype="uint8", name="image")
+        one = replace(recipe, ensemble=1)
+        members = [_network(one, shape, task, dtype, _member(number)) for number in range(recipe.ensemble)]
+        mean = layers.Average(dtype="float32", name="mean_probability")
+        return keras.Model(image, mean([each(image) for each in members]), name=recipe.model)
+    return _network(recipe, shape, task, dtype, recipe.model)
+
+
+def member(ensemble: keras.Model, number: int) -> keras.Model:
+    """A network of an ensemble; they are counted from 0."""
+    return ensemble.get_layer(_member(number))
+
+
+def _member(number: int) -> str:
+    return f"member_{number}"
+
+
+def _network(recipe: Recipe, shape: tuple[int, int, int], task: Task, dtype: str, name: str) -> keras.Model:
     body: Callable[..., Any] | None = recipe.body or MODELS.get(recipe.model)
     if body is None:
         raise UsageError(f"unknown model {recipe.model!r}; known: {', '.join(MODELS)}")
@@ -58,7 +79,7 @@ def build_model(recipe: Recipe, shape: tuple[int, int, int], task: Task, dtype: 
         raise UsageError(
             f"images of {shape} are too small for {recipe.model}; convert them at --image_size 64"
         ) from error
-    return keras.Model(inputs, outputs, name=recipe.model)
+    return keras.Model(inputs, outputs, name=name)
 
 
 def load_pretrained(model: keras.Model, weights: str) -> None:

@@ -20,6 +20,7 @@ from schemas.errors import UsageError
 NO_WEIGHTS = "none"
 SCHEDULES = CONSTANT, COSINE = "constant", "cosine"
 KEPT = BEST_EPOCH, LAST_EPOCH = "best", "last"
+MOST_MEMBERS = 100
 _NAME = "RECIPE"  # in a recipe file
 
 
@@ -40,6 +41,7 @@ class Recipe:
     weights: what training starts from: NO_WEIGHTS, or what networks.load_pretrained takes.
     balanced: weights the loss so that the classes count the same (of several findings: so that each counts the same
     where it is present and where it is absent).
+    ensemble: how many networks are trained, with seeds of their own, whose probabilities are averaged; 1 is a single one.
     body: of a recipe of the user's own, the function (images, dtype) -> features of its network; see networks.Body.
     source, sha256: where that recipe is, as given to --recipe, and the hash of that file; "" for the recipes here.
     """
@@ -58,6 +60,7 @@ class Recipe:
     schedule: str = CONSTANT
     keep: str = BEST_EPOCH
     weights: str = NO_WEIGHTS
+    ensemble: int = 1
     body: Callable[[Any, str], Any] | None = field(default=None, repr=False, compare=False)
     source: str = field(default="", compare=False)
     sha256: str = ""
@@ -67,6 +70,8 @@ class Recipe:
             raise UsageError(f"epochs {self.epochs}: must be at least 1")
         if self.batch_size < 1:
             raise UsageError(f"batch size {self.batch_size}: must be at least 1")
+        if not 1 <= self.ensemble <= MOST_MEMBERS:
+            raise UsageError(f"ensemble {self.ensemble}: must be from 1 to {MOST_MEMBERS} networks")
         if not 0 < self.learning_rate < 1:
             raise UsageError(f"learning rate {self.learning_rate}: must be above 0 and below 1")
         for name, most in (("augment_strength", 3), ("label_smoothing", 1), ("weight_decay", 1)):
@@ -86,10 +91,11 @@ class Recipe:
         return {name: value for name, value in content.items() if name not in _LATER or value != _LATER[name]}
 
 
+_FIRST = ("name", "model", "epochs", "batch_size", "learning_rate", "augment", "balanced")
 _LATER: dict[str, Any] = {
     each.name: {} if each.name == "network" else each.default
     for each in fields(Recipe)
-    if each.name in ("augment_strength", "network", "label_smoothing", "weight_decay", "schedule", "keep", "weights")
+    if each.name not in _FIRST and each.name not in ("body", "source", "sha256")
 }
 
 MODEL1 = Recipe(name="model1", model="model1", epochs=5)
