@@ -1,7 +1,7 @@
 # Every target sets up .venv by itself, from the lock file. `make` alone lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo convert train profile evaluate reproduce test test-demo test-faults test-fuzz test-hostile test-jax test-memory test-report
-.PHONY: test-tfio lint format bench bench-reading bench-training bench-gpu lock clean
+.PHONY: test-tfio test-workers lint format bench bench-reading bench-training bench-gpu lock clean
 
 # The first Python from 3.10 to 3.13 that can create a virtual environment. PYTHON=... overrides it.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -120,6 +120,9 @@ $(TFIO)/ready: requirements-tfio.lock
 	@$(TFIO)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 --no-deps --require-hashes \
 	  -r requirements-tfio.lock
 	@touch $@
+
+test-workers: setup ## Make environments for workers, from the Dockerfile and from what a job sends, and use them (minutes)
+	@$(RUN_PYTHON) -m pytest -m workers tests/beam_jobs/remote $(ARGS)
 
 test-jax: $(JAX)/ready ## Train, evaluate and predict with JAX, without TensorFlow, in .venv-jax
 	@# The networks are the same layers with every backend, and JAX takes minutes to compile the largest on a CPU.

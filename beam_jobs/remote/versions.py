@@ -1,0 +1,78 @@
+"""Which packages decide the pixels, and the bytes around them, and which versions of them are installed here.
+
+A job on other machines carries the launcher's versions. Other versions, or a decoder that is missing, would give other
+records than a run on the launcher's machine.
+"""
+
+import functools
+import hashlib
+import importlib.metadata
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import schemas
+
+Versions: TypeAlias = tuple[tuple[str, str], ...]  # (name, version) of each installed package, sorted
+
+DISTRIBUTION = "radrecords"
+_ALWAYS = ("apache-beam", "numpy", "pillow", "pydicom", "simplejpeg")
+# What pydicom decodes with, if it is installed. pylibjpeg finds its own plugins by their entry points.
+_DICOM = ("python-gdcm", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle")
+_PYLIBJPEG = "pylibjpeg.pixel_data_decoders"
+_TFIO = ("tensorflow", "tensorflow-cpu", "tensorflow-io")  # for --dicom_decoder tfio
+
+
+def decoders(dicom_decoder: str = "pydicom") -> list[str]:
+    """The names of the installed packages that pydicom, or tensorflow-io, decodes with."""
+    plugins = importlib.metadata.entry_points(group=_PYLIBJPEG)
+    found = {*_DICOM, *(plugin.dist.name for plugin in plugins if plugin.dist)}
+    return sorted(name for name in found.union(_TFIO if dicom_decoder == "tfio" else ()) if version_of(name))
+
+
+def installed(dicom_decoder: str = "pydicom") -> Versions:
+    """The versions of all packages that decide what a record holds, this one included."""
+    versions = {name: version_of(name) for name in (*_ALWAYS, *decoders(dicom_decoder))}
+    return tuple(sorted({**versions, DISTRIBUTION: f"{version_of(DISTRIBUTION)} (code {code_hash()})"}.items()))
+
+
+def differences(launcher: Versions) -> list[str]:
+    """A text for each package whose version here is not the launcher's."""
+    wanted, here = dict(launcher), dict(installed())
+    here |= {name: version_of(name) for name in wanted if name not in here}
+    return [
+        f"{name} {here.get(name) or 'is missing'} instead of {wanted.get(name) or 'none'}"
+        for name in sorted({*wanted, *here})
+        if here.get(name, "") != wanted.get(name, "")
+    ]
+
+
+def version_of(name: str) -> str:
+    """The version of an installed package; "" if it is not installed."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def folders() -> tuple[Path, ...]:
+    """The folders of the packages that workers run, as they were imported here."""
+    return Path(__file__).parents[1], Path(str(schemas.__file__)).parent
+
+
+def modules(packages: Iterable[Path]) -> Iterator[tuple[str, Path]]:
+    """The files of packages, by their names in a wheel."""
+    for folder in packages:
+        for path in sorted(folder.rglob("*")):
+            if path.suffix == ".py" or path.name == "py.typed":
+                yield path.relative_to(folder.parent).as_posix(), path
+
+
+@functools.cache
+def code_hash() -> str:
+    """A hash of the modules that workers run. It tells apart what the version alone does not: two states of a clone."""
+    digest = hashlib.sha256()
+    for name, path in modules(folders()):
+        content = path.read_bytes()
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:8]
