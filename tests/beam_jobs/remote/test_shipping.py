@@ -85,6 +85,14 @@ def test_the_users_own_requirements_are_respected(tmp_path: Path) -> None:
 
 
 @pytest.mark.workers
+def test_the_packages_travel_with_the_job_unless_the_user_says_otherwise(tmp_path: Path) -> None:
+    files = staged(DOCKER, tmp_path)
+    pins = [line.split("==") for line in files["requirements.txt"].decode().splitlines()[1:]]
+    wheels = {tuple(name.split("-")[:2]) for name in set(files) - OURS}
+    assert wheels == {(name.replace("-", "_"), version) for name, version in pins}
+
+
+@pytest.mark.workers
 def test_the_users_own_setup_file_is_respected(tmp_path: Path) -> None:
     project = tmp_path / "project"
     project.mkdir()
