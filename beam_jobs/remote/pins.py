@@ -1,13 +1,12 @@
 """The exact versions that workers install: those of the launcher, which `make setup` takes from a lock file."""
 
 import functools
-import importlib.metadata
 from collections.abc import Iterable, Iterator
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from beam_jobs.remote.versions import DISTRIBUTION, version_of
+from beam_jobs.remote.versions import DISTRIBUTION, distribution, version_of
 
 _BEAM = "apache-beam"
 
@@ -57,7 +56,5 @@ def _requirements(name: str, extras: set[str]) -> Iterator[Requirement]:
 @functools.cache
 def _all_requirements(name: str) -> tuple[Requirement, ...] | None:
     """What a package may require; None if it is not installed."""
-    try:
-        return tuple(map(Requirement, importlib.metadata.requires(name) or ()))
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    found = distribution(name)
+    return tuple(map(Requirement, found.requires or ())) if found else None

@@ -126,20 +126,14 @@ def _downloaded(lines: list[str], folder: Path, cache: str | None) -> list[str]:
     """The wheels of the requirements, for workers with this version of Python on x86-64 Linux. Without them, workers
     install the same versions from PyPI."""
     wheels = folder / "wheels"
-    flags = [
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-input",
-        "--retries",
-        "1",
-        "--no-deps",
-        "--only-binary=:all:",
-    ]
-    flags += ["--timeout", str(_NO_PYPI_SECONDS), "--python-version", "{}.{}".format(*sys.version_info[:2])]
-    flags += [f"--platform={platform}" for platform in _PLATFORMS] + ["--dest", str(wheels)]
-    flags += ["--find-links", cache] if cache else []
-    command = [sys.executable, "-m", "pip", "download", *flags, *lines]
-    if subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).returncode:
-        print("note: pip cannot download the workers' packages here; the workers get them from PyPI", file=sys.stderr)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+    command += ["--retries=1", f"--timeout={_NO_PYPI_SECONDS}", "--no-deps", "--only-binary=:all:", f"--dest={wheels}"]
+    command += ["--python-version={}.{}".format(*sys.version_info[:2])]
+    command += [f"--platform={platform}" for platform in _PLATFORMS] + ([f"--find-links={cache}"] if cache else [])
+    if subprocess.run([*command, *lines], stdin=subprocess.DEVNULL, capture_output=True).returncode:
+        print(
+            "note: pip cannot download the workers' packages here; they get the same versions from PyPI",
+            file=sys.stderr,
+        )
         return []
     return sorted(str(path) for path in wheels.iterdir())

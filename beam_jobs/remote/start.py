@@ -3,7 +3,7 @@
 import functools
 import json
 import os
-import platform
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -59,7 +59,7 @@ def check(launcher: Versions, status_folder: str) -> None:
         _check_disk(status_folder)
     if found := differences(launcher):
         raise JobFailed(
-            f"the worker on {platform.node()} differs from the launcher: {', '.join(found)}; install the launcher's "
+            f"the worker on {socket.gethostname()} differs from the launcher: {', '.join(found)}; install the launcher's "
             "versions on every worker, or use an image with them (docs/engines.md); nothing was published"
         )
 
@@ -76,6 +76,6 @@ def _check_disk(status_folder: str) -> None:
 
 def _unseen(place: str) -> JobFailed:
     return JobFailed(
-        f"the worker on {platform.node()} does not see {place}, which the launcher sees; use gs:// URIs, or a disk that "
-        "every machine mounts at the same path"
+        f"the worker on {socket.gethostname()} does not see {place}, which the launcher sees; use gs:// URIs, or a disk "
+        "that every machine mounts at the same path"
     )

@@ -33,7 +33,8 @@ def decoders(dicom_decoder: str = "pydicom") -> list[str]:
 def installed(dicom_decoder: str = "pydicom") -> Versions:
     """The versions of all packages that decide what a record holds, this one included."""
     versions = {name: version_of(name) for name in (*_ALWAYS, *decoders(dicom_decoder))}
-    return tuple(sorted({**versions, DISTRIBUTION: f"{version_of(DISTRIBUTION)} (code {code_hash()})"}.items()))
+    ours = f"{version_of(DISTRIBUTION)} (code {code_hash()})".strip()
+    return tuple(sorted({**versions, DISTRIBUTION: ours}.items()))
 
 
 def differences(launcher: Versions) -> list[str]:
@@ -49,10 +50,15 @@ def differences(launcher: Versions) -> list[str]:
 
 def version_of(name: str) -> str:
     """The version of an installed package; "" if it is not installed."""
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+    found = distribution(name)
+    return found.version if found else ""
+
+
+def distribution(name: str) -> importlib.metadata.Distribution | None:
+    """An installed package. What an installer recorded takes precedence over the .egg-info folder that a build leaves in a
+    clone, which may be old, and which Python finds first if it is started in the clone."""
+    found = list(importlib.metadata.distributions(name=name))
+    return next((one for one in found if one.read_text("METADATA")), found[0] if found else None)
 
 
 def folders() -> tuple[Path, ...]:

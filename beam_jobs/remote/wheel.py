@@ -9,24 +9,24 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from beam_jobs.remote.versions import DISTRIBUTION, folders, modules
+from beam_jobs.remote.versions import DISTRIBUTION, distribution, folders, modules
 from schemas.errors import UsageError
 
 _WHEEL = "Wheel-Version: 1.0\nGenerator: radrecords\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-_KEPT = ("METADATA", "entry_points.txt", "top_level.txt", "licenses/LICENSE")
+# What installers read, and its name in an .egg-info folder.
+_KEPT = {"METADATA": "PKG-INFO"} | {name: name for name in ("entry_points.txt", "top_level.txt", "licenses/LICENSE")}
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # equal modules give equal wheels
 
 
 def write_wheel(folder: str) -> str:
     """Writes the wheel into `folder` and returns its path. Raises UsageError if this package is not installed, because only
     an installed package says what it needs."""
-    try:
-        installed = importlib.metadata.distribution(DISTRIBUTION)
-    except importlib.metadata.PackageNotFoundError:
+    installed = distribution(DISTRIBUTION)
+    if installed is None:
         raise UsageError(
             f"{DISTRIBUTION} runs from {folders()[0].parent} without being installed, so there is no package to send to "
             "the workers; pip install it, or give an image that holds it as --sdk_container_image"
-        ) from None
+        )
     name = f"{DISTRIBUTION}-{installed.version}"
     path = os.path.join(folder, f"{name}-py3-none-any.whl")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
@@ -42,8 +42,8 @@ def _content(installed: importlib.metadata.Distribution, info: str) -> Iterator[
     names = (installed.read_text("top_level.txt") or "").split()
     yield from ((name, path.read_bytes()) for name, path in modules(_beside(names)))
     yield f"{info}/WHEEL", _WHEEL.encode()
-    for file in _KEPT:
-        if text := installed.read_text(file):
+    for file, other in _KEPT.items():
+        if text := installed.read_text(file) or installed.read_text(other):
             yield f"{info}/{file}", text.encode()
 
 

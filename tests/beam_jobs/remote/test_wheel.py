@@ -14,7 +14,7 @@ import pytest
 
 from beam_jobs.remote.versions import code_hash
 from beam_jobs.remote.wheel import write_wheel
-from tests.conftest import Result, labelled, write_images
+from tests.conftest import Result, convert_command, labelled, write_images
 from tests.test_package import MODULES, TYPED
 
 VERSION = importlib.metadata.version("radrecords")
@@ -59,6 +59,8 @@ def test_the_wheel_holds_every_module_and_says_what_it_needs(tmp_path: Path) -> 
 
 def test_the_wheel_is_made_again_from_where_it_is_installed(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "setup.py").write_text("raise SystemExit('this is another project')")
+    (tmp_path / "radrecords.egg-info").mkdir()  # which a build of an old clone left here
+    (tmp_path / "radrecords.egg-info/PKG-INFO").write_text("Metadata-Version: 2.1\nName: radrecords\nVersion: 0.0.1\n")
     done = run_from(installed, ["-c", REBUILD, str(tmp_path)], tmp_path)
     assert done.returncode == 0, done.stderr
     code, again = done.stdout.split()
@@ -77,6 +79,22 @@ def test_without_an_installed_package_there_is_nothing_to_send(installed: Path, 
     line = done.stderr.splitlines()[-1]
     assert "there is no package to send to the workers; pip install it, or give an image that holds it" in line
     assert not list(tmp_path.glob("*.whl"))
+
+
+@pytest.mark.workers
+def test_without_a_package_to_send_a_job_is_refused_and_leaves_nothing(installed: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "raw", labelled(2, "train", "val", "test"))
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    for name in ("beam_jobs", "schemas"):
+        (loose / name).symlink_to(installed / name)
+    (tmp_path / "others").symlink_to(installed.parent / "others")
+    flags = ["--runner=PortableRunner", "--job_endpoint=localhost:1", "--environment_type=DOCKER"]
+    done = run_from(loose, convert_command(tmp_path / "raw", tmp_path / "out", *flags)[1:], tmp_path)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: radrecords runs from ")
+    assert not (tmp_path / "out").exists()
 
 
 def test_local_folders_are_refused_at_once_on_dataflow(convert: Callable[..., Result], tmp_path: Path) -> None:
