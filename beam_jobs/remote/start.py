@@ -19,11 +19,11 @@ _CLAIM = "launcher.json"  # what the launcher leaves for its workers, in the fol
 
 
 def claim(status_folder: str, places: Iterable[str]) -> None:
-    """Leaves the launcher's claim in the folder in which the workers report, unless it is in a bucket, which all see. It
-    names those of `places` that are on this machine's disks. Raises JobFailed if the folder cannot be written."""
-    if storage.is_shared(status_folder):
-        return
+    """Leaves the launcher's claim in the folder in which the workers report. It names those of `places` that are on this
+    machine's disks. No claim is needed if everything is in buckets. Raises JobFailed if the folder cannot be written."""
     seen = [place for place in places if place and not storage.is_shared(place) and os.path.exists(place)]
+    if storage.is_shared(status_folder) and not seen:
+        return
     with storage.writing(status_folder):
         storage.write_bytes(storage.join(status_folder, _CLAIM), json.dumps(seen).encode())
 
@@ -55,7 +55,7 @@ def check(launcher: Versions, status_folder: str) -> None:
     there is nothing to check."""
     if not launcher:
         return
-    if status_folder and not storage.is_shared(status_folder):
+    if status_folder:
         _check_disk(status_folder)
     if found := differences(launcher):
         raise JobFailed(
@@ -68,6 +68,8 @@ def _check_disk(status_folder: str) -> None:
     try:
         places = json.loads(storage.read_bytes(storage.join(status_folder, _CLAIM)))
     except OSError:
+        if storage.is_shared(status_folder):  # so is everything else
+            return
         raise _unseen(os.path.dirname(status_folder)) from None
     for place in places:
         if not os.path.exists(place):

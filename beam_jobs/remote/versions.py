@@ -20,6 +20,7 @@ _ALWAYS = ("apache-beam", "numpy", "pillow", "pydicom", "simplejpeg")
 # What pydicom decodes with, if it is installed. pylibjpeg finds its own plugins by their entry points.
 _DICOM = ("python-gdcm", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle")
 _PYLIBJPEG = "pylibjpeg.pixel_data_decoders"
+_SHIPPED = (".py", ".typed", ".json")  # suffixes of what this package consists of
 _TFIO = ("tensorflow", "tensorflow-cpu", "tensorflow-io")  # for --dicom_decoder tfio
 
 
@@ -70,7 +71,7 @@ def modules(packages: Iterable[Path]) -> Iterator[tuple[str, Path]]:
     """The files of packages, by their names in a wheel."""
     for folder in packages:
         for path in sorted(folder.rglob("*")):
-            if path.suffix == ".py" or path.name == "py.typed":
+            if path.suffix in _SHIPPED:
                 yield path.relative_to(folder.parent).as_posix(), path
 
 

@@ -12,6 +12,7 @@ from beam_jobs.remote import start
 from beam_jobs.remote.versions import Versions, installed
 from schemas.errors import JobFailed
 from tests.conftest import ROOT, write_images
+from tests.gcs.bucket import Bucket
 
 CHECK = """
 import sys
@@ -63,6 +64,19 @@ def test_a_worker_looks_for_the_launchers_claim_and_files(tmp_path: Path) -> Non
     start.check(installed(), f"{work}/status-1")
     with pytest.raises(JobFailed, match=f"does not see {work}, which the launcher sees"):
         start.check(installed(), f"{work}/status-2")
+    start.claim(f"{work}/status-3", [str(raw)])
+    raw.rename(tmp_path / "elsewhere")
+    with pytest.raises(JobFailed, match=f"does not see {raw}, which the launcher sees"):
+        start.check(installed(), f"{work}/status-3")
+
+
+def test_folders_on_a_disk_are_looked_for_if_the_output_is_in_a_bucket(bucket: Bucket, tmp_path: Path) -> None:
+    raw, work = write_images(tmp_path / "raw", ["a.png"]), f"{bucket.uri}/out/_work/r1"
+    start.claim(f"{work}/status-1", [f"{bucket.uri}/raw"])
+    assert not bucket.names()
+    start.check(installed(), f"{work}/status-1")
+    start.claim(f"{work}/status-2", [str(raw)])
+    start.check(installed(), f"{work}/status-2")
     start.claim(f"{work}/status-3", [str(raw)])
     raw.rename(tmp_path / "elsewhere")
     with pytest.raises(JobFailed, match=f"does not see {raw}, which the launcher sees"):
