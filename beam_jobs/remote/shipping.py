@@ -20,6 +20,7 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
     WorkerOptions,
 )
+from apache_beam.portability import common_urns
 from apache_beam.runners.portability import stager
 
 from beam_jobs.remote.pins import pinned
@@ -30,6 +31,7 @@ from schemas.scratch import scratch_folder
 # What the Linux of Beam's images (Debian 12, glibc 2.36) takes, the newest first.
 _PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(36, 16, -1)] + ["manylinux2014_x86_64"]
 _NO_PYPI_SECONDS = 15
+_DOCKER = ("DOCKER", common_urns.environments.DOCKER.urn)  # values of --environment_type
 
 
 @contextlib.contextmanager
@@ -89,7 +91,7 @@ def installs_packages(options: PipelineOptions) -> bool:
     portable = options.view_as(PortableOptions)
     if portable.environment_type:
         image = portable.environment_config or portable.lookup_environment_option("docker_container_image")
-        return bool(portable.environment_type == "DOCKER" and not image)
+        return portable.environment_type in _DOCKER and not image
     here = ("[local]", "[auto]", "[collection]")
     if runner == "FlinkRunner" and options.view_as(FlinkRunnerOptions).flink_master in here:
         return False  # Beam's workers are threads of the launcher then
@@ -102,7 +104,7 @@ def _use_image(options: PipelineOptions) -> None:
     """Lets --sdk_container_image, which Beam knows on Dataflow only, name the image of every runner with containers."""
     image, portable = options.view_as(WorkerOptions).sdk_container_image, options.view_as(PortableOptions)
     dataflow = options.view_as(StandardOptions).runner == "DataflowRunner"
-    if image and not dataflow and not portable.environment_config and portable.environment_type in (None, "DOCKER"):
+    if image and not dataflow and not portable.environment_config and portable.environment_type in (None, *_DOCKER):
         portable.environment_type, portable.environment_config = "DOCKER", image
 
 

@@ -9,8 +9,8 @@ from beam_jobs.remote.versions import decoders
 from tests.beam_jobs.remote.dockerfile import copied, steps
 from tests.conftest import ROOT
 
-# Flags without a value cannot be parameters, and the second decoder is not in the image.
-NO_PARAMETERS = {"help", "debug", "dicom_decoder"}
+# Flags without a value cannot be parameters, the second decoder is not in the image, and prices are for --dry_run.
+NO_PARAMETERS = {"help", "debug", "dicom_decoder", "prices"}
 
 
 def pins(lock: str) -> set[tuple[str, str]]:

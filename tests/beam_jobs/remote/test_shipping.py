@@ -1,6 +1,8 @@
 """What is staged for workers on other machines, with Beam's own stager."""
 
+import importlib.metadata
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,14 +15,15 @@ from beam_jobs.remote.versions import decoders
 from tests.conftest import ROOT
 
 DOCKER = ["--runner=PortableRunner", "--job_endpoint=localhost:1"]
+WHEEL = f"radrecords-{importlib.metadata.version('radrecords')}-py3-none-any.whl"
 SKIP = "--requirements_cache=skip"
-OURS = {"requirements.txt", "extra_packages.txt", "radrecords-0.1.0-py3-none-any.whl"}
+OURS = {"requirements.txt", "extra_packages.txt", WHEEL}
 
 
-def staged(flags: list[str], folder: Path) -> dict[str, bytes]:
+def staged(flags: list[str], folder: Path, extras: Sequence[str] = ("gcp",)) -> dict[str, bytes]:
     """What Beam would stage, by name."""
     options = PipelineOptions(flags)
-    with shipped(options, ["gcp"], "pydicom"):
+    with shipped(options, extras, "pydicom"):
         resources = Stager.create_job_resources(options, str(folder))
         tuples = list(Stager.extract_staging_tuple_iter(resources))
         return {name: Path(path).read_bytes() for path, name, _ in tuples}
@@ -56,7 +59,7 @@ def test_a_job_without_buckets_needs_no_client_of_google() -> None:
         ([*DOCKER, "--environment_type=DOCKER"], OURS),
         ([*DOCKER, "--extra_package={}/other-1.0.tar.gz"], OURS | {"other-1.0.tar.gz"}),
         # Given by the user.
-        ([*DOCKER, "--extra_package={}/radrecords-7.0.tar.gz"], OURS - {"radrecords-0.1.0-py3-none-any.whl"}),
+        ([*DOCKER, "--extra_package={}/radrecords-7.0.tar.gz"], OURS - {WHEEL}),
         ([*DOCKER, "--sdk_container_image=some/image:1"], set()),
         (["--runner=DataflowRunner", "--sdk_container_image=some/image:1"], set()),
         ([*DOCKER, "--environment_type=DOCKER", "--environment_config=some/image:1"], set()),
@@ -81,7 +84,7 @@ def test_the_users_own_requirements_are_respected(tmp_path: Path) -> None:
     mine.write_text("pillow==12.1.1\n")
     files = staged([*DOCKER, SKIP, f"--requirements_file={mine}"], tmp_path)
     assert files["requirements.txt"] == b"pillow==12.1.1\n"
-    assert "radrecords-0.1.0-py3-none-any.whl" in files
+    assert WHEEL in files
 
 
 @pytest.mark.workers

@@ -35,14 +35,28 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-def run_from(site: Path, arguments: list[str], cwd: Path) -> "subprocess.CompletedProcess[str]":
-    """Runs Python with the packages in `site`, and with all others of this environment except this package."""
-    others = site.parent / "others"
-    if not others.exists():
-        others.mkdir()
-        for entry in Path(sysconfig.get_path("purelib")).iterdir():
-            if "radrecords" not in entry.name:
-                (others / entry.name).symlink_to(entry)
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all packages of this environment except this one."""
+    folder = tmp_path_factory.mktemp("others")
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if "radrecords" not in entry.name:
+            (folder / entry.name).symlink_to(entry)
+    return folder
+
+
+@pytest.fixture
+def loose(installed: Path, tmp_path: Path) -> Path:
+    """A folder with the modules alone, without what an installer records."""
+    folder = tmp_path / "loose"
+    folder.mkdir()
+    for name in ("beam_jobs", "schemas"):
+        (folder / name).symlink_to(installed / name)
+    return folder
+
+
+def run_from(site: Path, others: Path, arguments: list[str], cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """Runs Python with the packages in these two folders."""
     environment = os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{others}"}
     # -S: leaves out the .pth file through which the environment finds an editable install of this package.
     command = [sys.executable, "-S", "-W", "ignore", *arguments]
@@ -57,24 +71,19 @@ def test_the_wheel_holds_every_module_and_says_what_it_needs(tmp_path: Path) -> 
         assert not [name for name in wheel.namelist() if "direct_url" in name]
 
 
-def test_the_wheel_is_made_again_from_where_it_is_installed(installed: Path, tmp_path: Path) -> None:
+def test_the_wheel_is_made_again_from_where_it_is_installed(installed: Path, others: Path, tmp_path: Path) -> None:
     (tmp_path / "setup.py").write_text("raise SystemExit('this is another project')")
     (tmp_path / "radrecords.egg-info").mkdir()  # which a build of an old clone left here
     (tmp_path / "radrecords.egg-info/PKG-INFO").write_text("Metadata-Version: 2.1\nName: radrecords\nVersion: 0.0.1\n")
-    done = run_from(installed, ["-c", REBUILD, str(tmp_path)], tmp_path)
+    done = run_from(installed, others, ["-c", REBUILD, str(tmp_path)], tmp_path)
     assert done.returncode == 0, done.stderr
     code, again = done.stdout.split()
     assert code == code_hash()
     assert Path(again).read_bytes() == (installed.parent / Path(again).name).read_bytes()
 
 
-def test_without_an_installed_package_there_is_nothing_to_send(installed: Path, tmp_path: Path) -> None:
-    loose = tmp_path / "loose"
-    loose.mkdir()
-    for name in ("beam_jobs", "schemas"):
-        (loose / name).symlink_to(installed / name)
-    (tmp_path / "others").symlink_to(installed.parent / "others")
-    done = run_from(loose, ["-c", REBUILD, str(tmp_path)], tmp_path)
+def test_without_an_installed_package_there_is_nothing_to_send(loose: Path, others: Path, tmp_path: Path) -> None:
+    done = run_from(loose, others, ["-c", REBUILD, str(tmp_path)], tmp_path)
     assert done.returncode == 1
     line = done.stderr.splitlines()[-1]
     assert "there is no package to send to the workers; pip install it, or give an image that holds it" in line
@@ -82,15 +91,12 @@ def test_without_an_installed_package_there_is_nothing_to_send(installed: Path, 
 
 
 @pytest.mark.workers
-def test_without_a_package_to_send_a_job_is_refused_and_leaves_nothing(installed: Path, tmp_path: Path) -> None:
+def test_without_a_package_to_send_a_job_is_refused_and_leaves_nothing(
+    loose: Path, others: Path, tmp_path: Path
+) -> None:
     write_images(tmp_path / "raw", labelled(2, "train", "val", "test"))
-    loose = tmp_path / "loose"
-    loose.mkdir()
-    for name in ("beam_jobs", "schemas"):
-        (loose / name).symlink_to(installed / name)
-    (tmp_path / "others").symlink_to(installed.parent / "others")
     flags = ["--runner=PortableRunner", "--job_endpoint=localhost:1", "--environment_type=DOCKER"]
-    done = run_from(loose, convert_command(tmp_path / "raw", tmp_path / "out", *flags)[1:], tmp_path)
+    done = run_from(loose, others, convert_command(tmp_path / "raw", tmp_path / "out", *flags)[1:], tmp_path)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: radrecords runs from ")

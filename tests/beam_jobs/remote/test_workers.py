@@ -1,5 +1,6 @@
 """Jobs whose workers have an environment of their own: that of the image, and others that must be refused."""
 
+import importlib.metadata
 import json
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGExtended12Bit, JPEGLosslessSV1, JP
 from beam_jobs.remote.versions import installed
 from tests.beam_jobs.remote.dockerfile import run_steps
 from tests.beam_jobs.remote.pool import worker_pool
+from tests.beam_jobs.remote.test_shipping import DOCKER, staged
 from tests.conftest import ROOT, Result, files_of, labelled, write_images
 from tests.schemas.dicom_files import encapsulated
 from tests.schemas.pictures import saved, scene
@@ -36,6 +38,32 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     printed = run_steps(folder / "venv", folder / "opt")
     assert {f"{name} {version}" for name, version in installed()} <= set(printed.splitlines())
     assert {path.name for path in (folder / "opt").iterdir() if path.is_dir()} == set()
+    return folder / "venv/bin/python"
+
+
+@pytest.fixture(scope="module")
+def equipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with Beam and an old Pillow, in which what a job sends has been installed as Beam's boot
+    program does it (sdks/python/container/piputil.go), without a package index."""
+    folder = tmp_path_factory.mktemp("equipped")
+    sent = folder / "sent"
+    sent.mkdir()
+    for name, content in staged(DOCKER, tmp_path_factory.mktemp("staged"), ()).items():
+        (sent / name).write_bytes(content)
+    venv.create(folder / "venv", with_pip=True)
+    beam = f"apache-beam=={importlib.metadata.version('apache-beam')}"
+    requirements = ["-r", str(sent / "requirements.txt"), "--no-index", "--find-links", str(sent)]
+    (package,) = (str(sent / name) for name in (sent / "extra_packages.txt").read_text().split())
+    for arguments in (
+        [beam, "pillow==12.1.1"],
+        [*requirements, "--no-deps"],
+        requirements,
+        ["--upgrade", "--force-reinstall", "--no-deps", package],
+        ["--no-index", package],
+    ):
+        pip = [str(folder / "venv/bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        done = subprocess.run([*pip, *arguments], capture_output=True, text=True, cwd=folder)
+        assert done.returncode == 0, done.stderr
     return folder / "venv/bin/python"
 
 
@@ -60,6 +88,16 @@ def test_workers_from_the_image_write_the_launchers_bytes(
     manifest = json.loads((tmp_path / "here/1.0.0/manifest.json").read_text())
     assert manifest["inputs"]["quarantined"] == 0
     with worker_pool(image) as flags:
+        done = convert(raw, tmp_path / "there/1.0.0", *flags)
+    assert done.code == 0, done.err
+    assert files_of(tmp_path / "here") == files_of(tmp_path / "there")
+
+
+def test_workers_that_install_what_the_job_sends_write_the_launchers_bytes(
+    equipped: Path, raw: Path, convert: Convert, tmp_path: Path
+) -> None:
+    assert convert(raw, tmp_path / "here/1.0.0").code == 0
+    with worker_pool(equipped) as flags:
         done = convert(raw, tmp_path / "there/1.0.0", *flags)
     assert done.code == 0, done.err
     assert files_of(tmp_path / "here") == files_of(tmp_path / "there")
