@@ -24,8 +24,9 @@ def equipped(config: ConvertConfig, status_folder: str, options: PipelineOptions
 
     places = [getattr(config, name) for name in _PLACES]
     in_buckets = any(storage.is_shared(place) for place in (*places, config.output))
-    extras = (*config.worker_extras, *(["gcp"] if in_buckets else ()))
-    extras += ("tfio",) if config.dicom_decoder == "tfio" else ()
-    with shipping.shipped(options, extras, config.dicom_decoder):
+    tfio = config.dicom_decoder == "tfio"
+    extras = (*config.worker_extras, *(["gcp"] if in_buckets else ()), *(["tfio"] if tfio else ()))
+    compared = (*config.compared, *(versions.TFIO if tfio else ()))
+    with shipping.shipped(options, extras, compared):
         start.claim(status_folder, places)
-        yield replace(config, launcher=versions.installed(config.dicom_decoder))
+        yield replace(config, launcher=versions.installed(compared))

@@ -6,7 +6,7 @@ import copy
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,10 @@ _DOCKER = ("DOCKER", common_urns.environments.DOCKER.urn)  # values of --environ
 
 
 @contextlib.contextmanager
-def shipped(options: PipelineOptions, extras: Sequence[str], dicom_decoder: str) -> Iterator[None]:
-    """While the body of the `with` starts a job with Beam's `options`, its workers are sent this package, and what it needs
-    with `extras` and the installed decoders. What the user gives takes precedence: an image is expected to hold all of
-    this, and a --requirements_file, a --setup_file or an --extra_package is not replaced.
+def shipped(options: PipelineOptions, extras: Iterable[str] = (), also: Iterable[str] = ()) -> Iterator[None]:
+    """While the body of the `with` starts a job with Beam's `options`, its workers are sent this package, what it needs with
+    `extras`, the installed decoders and the packages of `also`. What the user gives takes precedence: an image is expected
+    to hold all of this, and a --requirements_file, a --setup_file or an --extra_package is not replaced.
 
     Raises UsageError if there is neither a package to send nor an image.
     """
@@ -53,7 +53,7 @@ def shipped(options: PipelineOptions, extras: Sequence[str], dicom_decoder: str)
         if not setup.setup_file and not any(_is_ours(package) for package in setup.extra_packages or ()):
             staged.append(("extra_packages", [*(setup.extra_packages or ()), write_wheel(folder)]))
         if not setup.requirements_file:
-            staged += _requirements(setup, pinned(extras, decoders(dicom_decoder)), Path(folder))
+            staged += _requirements(setup, pinned(extras, decoders(also)), Path(folder))
         yield
 
 

@@ -21,19 +21,19 @@ _ALWAYS = ("apache-beam", "numpy", "pillow", "pydicom", "simplejpeg")
 _DICOM = ("python-gdcm", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle")
 _PYLIBJPEG = "pylibjpeg.pixel_data_decoders"
 _SHIPPED = (".py", ".typed", ".json")  # suffixes of what this package consists of
-_TFIO = ("tensorflow", "tensorflow-cpu", "tensorflow-io")  # for --dicom_decoder tfio
+TFIO = ("tensorflow", "tensorflow-cpu", "tensorflow-io")  # for --dicom_decoder tfio
 
 
-def decoders(dicom_decoder: str = "pydicom") -> list[str]:
-    """The names of the installed packages that pydicom, or tensorflow-io, decodes with."""
+def decoders(also: Iterable[str] = ()) -> list[str]:
+    """The names of the installed packages that pydicom decodes with, and of those of `also` that are installed."""
     plugins = importlib.metadata.entry_points(group=_PYLIBJPEG)
     found = {*_DICOM, *(plugin.dist.name for plugin in plugins if plugin.dist)}
-    return sorted(name for name in found.union(_TFIO if dicom_decoder == "tfio" else ()) if version_of(name))
+    return sorted(name for name in found.union(also) if version_of(name))
 
 
-def installed(dicom_decoder: str = "pydicom") -> Versions:
-    """The versions of all packages that decide what a record holds, this one included."""
-    versions = {name: version_of(name) for name in (*_ALWAYS, *decoders(dicom_decoder))}
+def installed(also: Iterable[str] = ()) -> Versions:
+    """The versions of all packages that decide what a record holds, this one and those of `also` included."""
+    versions = {name: version_of(name) for name in (*_ALWAYS, *decoders(also))}
     ours = f"{version_of(DISTRIBUTION)} (code {code_hash()})".strip()
     return tuple(sorted({**versions, DISTRIBUTION: ours}.items()))
 

@@ -57,10 +57,12 @@ class ConvertConfig:
     never the key itself. id_key_check: a one-way check value of the key, "" without one. near_duplicates_check: a hash
     of the pairs that near_duplicates_of names, "" without it. launcher: the versions (remote/versions.py) that workers on
     other machines must have, () if there are none. worker_extras: the extras of this package that such workers need.
-    Raises UsageError, naming the flag and the value, for an invalid setting.
+    compared: packages, beside the decoders, whose versions decide the result. Raises UsageError, naming the flag and the
+    value, for an invalid setting.
     """
 
     worker_extras: ClassVar[tuple[str, ...]] = ()
+    compared: ClassVar[tuple[str, ...]] = ()
 
     input: str
     output: str

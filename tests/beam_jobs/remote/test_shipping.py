@@ -23,7 +23,7 @@ OURS = {"requirements.txt", "extra_packages.txt", WHEEL}
 def staged(flags: list[str], folder: Path, extras: Sequence[str] = ("gcp",)) -> dict[str, bytes]:
     """What Beam would stage, by name."""
     options = PipelineOptions(flags)
-    with shipped(options, extras, "pydicom"):
+    with shipped(options, extras):
         resources = Stager.create_job_resources(options, str(folder))
         tuples = list(Stager.extract_staging_tuple_iter(resources))
         return {name: Path(path).read_bytes() for path, name, _ in tuples}
@@ -108,6 +108,6 @@ def test_the_users_own_setup_file_is_respected(tmp_path: Path) -> None:
 
 def test_an_image_is_used_by_every_runner_with_containers() -> None:
     options = PipelineOptions([*DOCKER, "--sdk_container_image=some/image:1"])
-    with shipped(options, [], "pydicom"):
+    with shipped(options):
         portable = options.view_as(PortableOptions)
     assert (portable.environment_type, portable.environment_config) == ("DOCKER", "some/image:1")
