@@ -1,7 +1,7 @@
 # Every target sets up .venv by itself, from the lock file. `make` alone lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo convert train profile evaluate reproduce test test-demo test-faults test-fuzz test-hostile test-jax test-memory test-report
-.PHONY: test-tfio lint format bench bench-reading bench-training bench-gpu lock clean
+.PHONY: test-tfio test-workers lint format bench bench-reading bench-training bench-gpu lock clean
 
 # The first Python from 3.10 to 3.13 that can create a virtual environment. PYTHON=... overrides it.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -121,6 +121,9 @@ $(TFIO)/ready: requirements-tfio.lock
 	  -r requirements-tfio.lock
 	@touch $@
 
+test-workers: setup ## Make environments for workers, from the Dockerfile and from what a job sends, and use them (minutes)
+	@$(RUN_PYTHON) -m pytest -m workers tests/beam_jobs/remote $(ARGS)
+
 test-jax: $(JAX)/ready ## Train, evaluate and predict with JAX, without TensorFlow, in .venv-jax
 	@# The networks are the same layers with every backend, and JAX takes minutes to compile the largest on a CPU.
 	@KERAS_BACKEND=jax $(JAX)/bin/python -m pytest -p no:cacheprovider tests/training tests/benchmarks/test_gpu.py \
@@ -177,6 +180,9 @@ lock: setup ## Pin the newest dependencies that fit setup.py
 	    --extra $$([ $$target = gpu ] && echo gpu || echo train) --universal --python-version 3.10 --generate-hashes \
 	    --no-annotate --no-header -o requirements-$$target.lock || exit 1; \
 	done
+	@# What an image for workers holds (Dockerfile): the same versions, for what a worker needs.
+	@$(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py --extra gcp --extra dicom --constraint requirements-cpu.lock \
+	  --universal --python-version 3.10 --generate-hashes --no-annotate --no-header -o requirements-worker.lock
 	@printf 'pytest\nfake-gcs-server-python-wrapper\ntrustme\n' | $(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py - --extra jax --extra gcp \
 	  --universal --python-version 3.10 --generate-hashes --no-annotate --no-header -o requirements-jax.lock
 	@printf 'pytest\nfake-gcs-server-python-wrapper\ntrustme\n' | $(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py - --extra tfio --universal \

@@ -1,7 +1,8 @@
 """Packaging of radrecords, and the project's only list of dependencies.
 
-Beam ships this file to remote workers (``--setup_file=./setup.py``), so the base list holds what a conversion worker
-needs and nothing else: no TensorFlow, which keeps a worker's start at seconds. Everything else is an extra.
+The base list holds what a conversion worker needs and nothing else: no TensorFlow, which keeps a worker's start at
+seconds. Everything else is an extra. Jobs on other machines send their workers these packages, in the launcher's
+versions (beam_jobs/remote/).
 """
 
 from pathlib import Path

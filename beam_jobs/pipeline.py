@@ -21,17 +21,19 @@ from beam_jobs.plan.splits import AssignSplits, ReferencesAndTally
 from beam_jobs.plan.together import KeepTogether
 from beam_jobs.publish import publish, releases, summary
 from beam_jobs.reading.manifest import read_manifest
+from beam_jobs.remote.equip import equipped
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.settings.runners import check_places, local_runner
 from beam_jobs.storage import storage
 from beam_jobs.write import reuse, shards
 from schemas.dataset import Manifest
-from schemas.errors import JobFailed, RadrecordsError
+from schemas.errors import JobFailed, RadrecordsError, UsageError
 from schemas.scratch import scratch_folder
 
 ByShard = PCollection[tuple[tuple[str, int], Block[Reference]]]  # by (split, index)
 
 _STEP = re.compile(r" \[while running '.*'\]$")  # what Beam adds to the error of a step
+_OURS = re.compile(r"\bschemas\.errors\.(JobFailed|UsageError): (.+)")
 
 
 def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bool) -> None:
@@ -113,21 +115,25 @@ def run(config: ConvertConfig, release: releases.Release | None, status_folder: 
     """Runs the pipeline to its end. Raises the error that a worker recorded in `status_folder`, or else the runner's."""
     runner = local_runner(options, status_folder) if config.local else None
     try:
-        pipeline = beam.Pipeline(runner=runner, options=options)
-        define_pipeline(pipeline, config, release, status_folder)
-        with kept_in(status_folder if config.local else ""):
+        with equipped(config, status_folder, options) as for_workers, kept_in(status_folder if config.local else ""):
+            pipeline = beam.Pipeline(runner=runner, options=options)
+            define_pipeline(pipeline, for_workers, release, status_folder)
             pipeline.run().wait_until_finish()
     except Exception as error:
         failure = status.read_failure(status_folder)  # better than the runner's error, which adds words of its own
         if failure is None and isinstance(error, RadrecordsError):
             raise type(error)(_STEP.sub("", str(error))) from error
-        raise failure or JobFailed(f"the job failed: {last_line(error)}") from error
+        raise failure or of_runner(error) from error
 
 
-def last_line(error: BaseException) -> str:
-    """The line of a runner's error that says what happened. The worker's traceback is before or after it."""
+def of_runner(error: BaseException) -> RadrecordsError:
+    """A runner's error in the line that says what happened. The worker's traceback is before or after it. This is our own
+    error, if a worker raised one and could not record it."""
+    if ours := _OURS.findall(str(error)):
+        kind, message = ours[-1]
+        return (UsageError if kind == UsageError.__name__ else JobFailed)(_STEP.sub("", message.strip()))
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
+    return JobFailed(f"the job failed: {type(error).__name__}: {lines[-1] if lines else 'no message'}")
 
 
 def define_pipeline(
@@ -135,7 +141,7 @@ def define_pipeline(
 ) -> None:
     """Adds all steps: discover, plan, write, check leakage, publish. Without a release (--dry_run), the plan is the
     last step."""
-    found: SourcesAndTally = root | "Discover" >> Discover(config)
+    found: SourcesAndTally = root | "Discover" >> Discover(config, status_folder)
     chosen: SourcesAndTally = found["sources"] | "Sample" >> sampling.Sample(config)
     unique: SourcesAndTally = chosen["sources"] | "DropDuplicates" >> DropDuplicates(config)
     steps = [found, chosen, unique]

@@ -120,8 +120,9 @@ LAYERS = {
     "beam_jobs.reading": ["beam_jobs.storage"],
     "beam_jobs.passing": ["beam_jobs.storage"],
     "beam_jobs.settings": ["beam_jobs.storage"],
+    "beam_jobs.remote": ["beam_jobs.storage", "beam_jobs.passing", "beam_jobs.settings"],
     "beam_jobs.decoding": ["beam_jobs.settings"],
-    "beam_jobs.discover": ["beam_jobs.storage", "beam_jobs.passing", "beam_jobs.settings"],
+    "beam_jobs.discover": ["beam_jobs.storage", "beam_jobs.passing", "beam_jobs.settings", "beam_jobs.remote"],
     "beam_jobs.leakage": [
         *("beam_jobs.elements", "beam_jobs.storage", "beam_jobs.reading", "beam_jobs.passing", "beam_jobs.settings"),
     ],
@@ -131,7 +132,7 @@ LAYERS = {
     ],
     "beam_jobs.write": [
         *("beam_jobs.elements", "beam_jobs.storage", "beam_jobs.reading", "beam_jobs.passing", "beam_jobs.settings"),
-        *("beam_jobs.decoding", "beam_jobs.leakage"),
+        *("beam_jobs.remote", "beam_jobs.decoding", "beam_jobs.leakage"),
     ],
     "beam_jobs.publish": [
         *("beam_jobs.elements", "beam_jobs.storage", "beam_jobs.reading", "beam_jobs.passing", "beam_jobs.settings"),
@@ -141,7 +142,7 @@ LAYERS = {
     "beam_jobs": [
         *("beam_jobs.storage", "beam_jobs.reading", "beam_jobs.passing", "beam_jobs.settings", "beam_jobs.decoding"),
         *("beam_jobs.discover", "beam_jobs.leakage", "beam_jobs.plan", "beam_jobs.write", "beam_jobs.publish"),
-        *("beam_jobs.local", "beam_jobs.elements"),
+        *("beam_jobs.local", "beam_jobs.elements", "beam_jobs.remote"),
     ],
 }
 

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import io
+import json
 import os
 import re
 import shlex
@@ -20,6 +21,7 @@ from beam_jobs.flags import config_of, is_local, parser
 from beam_jobs.settings.runners import beam_options
 from schemas.source import compile_group_pattern, group_of
 from tests.beam_jobs.published_sets import chexpert, mimic, nih, rsna
+from tests.beam_jobs.remote.dockerfile import steps
 from tests.conftest import Result, labelled, write_images
 
 ROOT = Path(__file__).parent.parent
@@ -81,7 +83,7 @@ def parse(line: str) -> None:
 
 
 def test_every_fenced_line_is_a_known_command() -> None:
-    known = ("python -m ", "make ", "pip install ", "openssl ")
+    known = ("python -m ", "make ", "pip install ", "openssl ", "docker ", "gcloud ")
     assert not [line for line in COMMANDS if not line.startswith(known)]
 
 
@@ -100,6 +102,7 @@ def test_make_targets_exist_and_their_commands_are_accepted(line: str) -> None:
 
 def test_flags_named_in_the_text_exist() -> None:
     known = {f"--{name}" for name in PipelineOptions([]).get_all_options()}.union(*map(flags_of, MODULES))
+    known |= {"--target", "--worker_pool"}  # of docker, and of the program that Beam's images start
     for name, text in PROSE.items():
         assert not set(FLAG.findall(text)) - known, name
 
@@ -136,10 +139,26 @@ def anchors(text: str) -> list[str]:
     return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
-def test_every_page_is_linked_from_the_readme() -> None:
-    assert not [
-        name for name in (*PAGES, *OTHER_PAGES) if name != "README.md" and f"]({name})" not in PAGES["README.md"]
-    ]
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached = {name for name in (*PAGES, *OTHER_PAGES) if f"]({name})" in PAGES["README.md"]}
+    in_docs = "\n".join(PAGES[name] for name in reached & set(PAGES))
+    reached |= {name for name in PAGES if f"]({name.removeprefix('docs/')})" in in_docs}
+    assert not {*PAGES, *OTHER_PAGES} - reached - {"README.md"}
+
+
+def test_commands_for_images_fit_the_dockerfile_and_the_template() -> None:
+    of_image = [step.rest for step in steps() if step.instruction in ("ARG", "FROM")]
+    for line in (line for line in COMMANDS if line.startswith("docker build ")):
+        words = shlex.split(line)
+        given = [words[at + 1].split("=")[0] for at, word in enumerate(words) if word == "--build-arg"]
+        assert all(any(rest.startswith(f"{name}=") for rest in of_image) for name in given)
+        assert "--target" not in words or any(
+            rest.endswith(f" AS {words[words.index('--target') + 1]}") for rest in of_image
+        )
+    parameters = {one["name"] for one in json.loads((ROOT / "metadata.json").read_text())["parameters"]}
+    given = re.findall(r"--parameters (\S+)", "\n".join(line for line in COMMANDS if line.startswith("gcloud ")))
+    assert given
+    assert {pair.split("=")[0] for pairs in given for pair in pairs.split(",")} <= parameters
 
 
 def test_extras_exist_and_are_documented() -> None:

@@ -13,8 +13,10 @@ from apache_beam.pvalue import PBegin, PCollection
 
 from beam_jobs.discover import public_sets
 from beam_jobs.discover.tables import Row, UnreadableTable, check_table, read_rows
+from beam_jobs.passing import status
 from beam_jobs.passing.blocks import Block, InPartitions, blocks
 from beam_jobs.passing.tally import TALLY, Counted, SourcesAndTally, problem, several_collections, skipped
+from beam_jobs.remote.start import Begin, check
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
 from schemas.errors import JobFailed, UsageError
@@ -46,20 +48,25 @@ class NamedRow(NamedTuple):
 
 @dataclass
 class Discover(beam.PTransform[PBegin, SourcesAndTally]):
-    """-> blocks of Sources, one for every input, and the tally of files that are not inputs and of invalid rows."""
+    """-> blocks of Sources, one for every input, and the tally of files that are not inputs and of invalid rows.
+    `status_folder`: where workers report."""
 
     config: ConvertConfig
+    status_folder: str = ""
 
     @several_collections
     def expand(self, root: PBegin) -> SourcesAndTally:
         if self.config.public_set.tables:
-            return public_sets.by_table(root, self._files(root), self.config)
+            return public_sets.by_table(root, self._files(root), self.config, self.status_folder)
         return self._by_manifest(root) if self.config.manifest else self._by_folder(root)
+
+    def _begin(self) -> Begin:
+        return Begin(self.config.launcher, self.status_folder)
 
     def _files(self, root: PBegin) -> PCollection[Block[File]]:
         files: PCollection[Block[File]] = (
             root
-            | "Root" >> beam.Impulse()
+            | "Root" >> self._begin()
             | "Prefixes" >> beam.FlatMap(lambda _, place: list_prefixes(place), self.config.input)
             | "SpreadPrefixes" >> beam.Reshuffle()
             | "List" >> beam.FlatMap(list_prefix, self.config.input)
@@ -75,7 +82,7 @@ class Discover(beam.PTransform[PBegin, SourcesAndTally]):
     def _by_manifest(self, root: PBegin) -> SourcesAndTally:
         rows = (
             root
-            | "Manifest" >> beam.Impulse()
+            | "Manifest" >> self._begin()
             | "Rows"
             >> beam.FlatMap(
                 lambda _, *of_table: named_rows(*of_table), self.config.manifest, self.config.input
@@ -86,7 +93,9 @@ class Discover(beam.PTransform[PBegin, SourcesAndTally]):
             | "ByUri" >> InPartitions(lambda named: named.uri)
             | "OneRowEach" >> beam.FlatMap(one_row_each).with_outputs(TALLY, main="rows")
         )
-        files = single.rows | "Stat" >> beam.FlatMap(stat_rows, self.config).with_outputs(TALLY, main="sources")
+        files = single.rows | "Stat" >> beam.FlatMap(stat_rows, self.config, self.status_folder).with_outputs(
+            TALLY, main="sources"
+        )
         tallies = (rows[TALLY], single[TALLY], files[TALLY])
         return {"sources": files.sources, TALLY: tallies | "TallyRows" >> beam.Flatten()}
 
@@ -172,9 +181,14 @@ def one_row_each(rows: Iterable[Block[NamedRow]]) -> Iterator[Block[NamedRow] | 
     yield from blocks(good, _STAT_BLOCK)
 
 
-def stat_rows(rows: Block[NamedRow], config: ConvertConfig) -> Iterator[Block[Source] | Counted]:
+def stat_rows(
+    rows: Block[NamedRow], config: ConvertConfig, status_folder: str = ""
+) -> Iterator[Block[Source] | Counted]:
     """Looks up the files that a block of rows names. A missing file becomes a Source of size -1, which is quarantined
-    like any image that cannot be read; a row without a label is skipped."""
+    like any image that cannot be read; a row without a label is skipped. Raises JobFailed on a worker that does not see
+    the launcher's files, where all would be missing."""
+    with status.failures(status_folder):
+        check(config.launcher, status_folder)
     every = list(rows)
     labelled = [named for named in every if named.row.label]
     yield from skipped({"unlabelled": len(every) - len(labelled)})

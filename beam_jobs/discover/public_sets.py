@@ -19,6 +19,7 @@ from beam_jobs.discover.studies import differ, disagreement, join_studies
 from beam_jobs.discover.tables import Row, UnreadableTable, check_table
 from beam_jobs.passing.blocks import Block, InPartitions, blocks
 from beam_jobs.passing.tally import TALLY, Count, Counted, SourcesAndTally, problem, skipped
+from beam_jobs.remote.start import Begin
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
 from schemas.errors import UsageError
@@ -26,11 +27,16 @@ from schemas.presets import EVERY_VIEW, OTHER_VIEW
 from schemas.source import UNASSIGNED, File, Source, group_of, missing_file, skip_reason, source_of
 
 
-def by_table(root: PBegin, files: PCollection[Block[File]], config: ConvertConfig) -> SourcesAndTally:
+def by_table(
+    root: PBegin, files: PCollection[Block[File]], config: ConvertConfig, status_folder: str
+) -> SourcesAndTally:
     """Blocks of Files -> blocks of Sources with the labels of the preset's tables, and the tally of the other files."""
+    begin, tables = Begin(config.launcher, status_folder), list(enumerate(tables_of(config)))
+    split_lists = sorted(config.public_set.tables[0].split_lists.items())
     rows = (
         root
-        | "Table" >> beam.Create(list(enumerate(tables_of(config))))
+        | "BeginTables" >> begin
+        | "Table" >> beam.FlatMap(lambda _, every: every, tables)
         | "TableRows" >> beam.FlatMap(rows_by_name, config).with_outputs(TALLY, main=ROWS)
     )
     tallies, of_images = [rows[TALLY]], rows[ROWS]
@@ -43,7 +49,8 @@ def by_table(root: PBegin, files: PCollection[Block[File]], config: ConvertConfi
         tallies, of_images = [*tallies, studies[TALLY]], studies[ROWS]
     splits: PCollection[Block[Named]] = (
         root
-        | "SplitLists" >> beam.Create(sorted(config.public_set.tables[0].split_lists.items()))
+        | "BeginSplits" >> begin
+        | "SplitLists" >> beam.FlatMap(lambda _, every: every, split_lists)
         | "SplitNames" >> beam.FlatMap(names_of_split, config.input)
     )
     joined = (

@@ -5,7 +5,7 @@ import json
 import re
 import uuid
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from beam_jobs.storage import storage
 from schemas.dataset import check_name, version_of
@@ -40,6 +40,7 @@ _NOT_IN_SHARDS = (
     "retry_quarantine",
     "near_duplicates_of",  # the check value identifies the pairs
     "launch",
+    "launcher",  # a run whose workers differ from the launcher fails
 )
 
 
@@ -54,9 +55,14 @@ class ConvertConfig:
     worker, 0 for one per core. decoder_memory: memory of each decoder in MiB. decode_timeout: seconds per image. local:
     the workers run on this machine. launch: a unique name of this launch. id_key_file: only the location of the key,
     never the key itself. id_key_check: a one-way check value of the key, "" without one. near_duplicates_check: a hash
-    of the pairs that near_duplicates_of names, "" without it. Raises UsageError, naming the flag and the value, for an
-    invalid setting.
+    of the pairs that near_duplicates_of names, "" without it. launcher: the versions (remote/versions.py) that workers on
+    other machines must have, () if there are none. worker_extras: the extras of this package that such workers need.
+    compared: packages, beside the decoders, whose versions decide the result. Raises UsageError, naming the flag and the
+    value, for an invalid setting.
     """
+
+    worker_extras: ClassVar[tuple[str, ...]] = ()
+    compared: ClassVar[tuple[str, ...]] = ()
 
     input: str
     output: str
@@ -92,6 +98,7 @@ class ConvertConfig:
     overwrite: bool = False
     local: bool = True
     launch: str = field(default_factory=lambda: uuid.uuid4().hex, compare=False)
+    launcher: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.name)

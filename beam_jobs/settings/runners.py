@@ -4,7 +4,6 @@ import argparse
 import os
 import shlex
 import sys
-from pathlib import Path
 
 from apache_beam.options.pipeline_options import (
     DirectOptions,
@@ -42,10 +41,7 @@ def beam_options(flags: list[str]) -> PipelineOptions:
         options.view_as(StandardOptions).runner = None
         # The check takes a sixth of a second. The tests check the types once, on the graph of a template.
         options.view_as(TypeOptions).pipeline_type_check = False
-    setup = options.view_as(SetupOptions)
-    setup.save_main_session = False  # every function is in an installed module
-    if runner == "DataflowRunner" and not setup.setup_file and Path("setup.py").exists():
-        setup.setup_file = "./setup.py"
+    options.view_as(SetupOptions).save_main_session = False  # every function is in an installed module
     return options
 
 

@@ -24,6 +24,7 @@ from beam_jobs.leakage.crowds import HASHED
 from beam_jobs.leakage.near_duplicates import hashed
 from beam_jobs.passing import status
 from beam_jobs.passing.blocks import Block
+from beam_jobs.remote.start import check
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.settings.id_key import id_key
 from beam_jobs.storage import storage
@@ -80,9 +81,10 @@ def write_shard(
 ) -> ShardResult:
     """Writes the shard of one ((split, index), references) into the folder `work` and returns the outcomes of its
     inputs. Progress is reported in `status_folder`. A shard that an earlier run finished from the same inputs is
-    kept."""
+    kept. Raises JobFailed on a worker that differs from the launcher."""
     (split, index), references = keyed
     with status.failures(status_folder):
+        check(config.launcher, status_folder)
         ordered = sorted(itertools.chain.from_iterable(references), key=lambda reference: reference.id)
         name = ShardName(prefix, split, index, plan.shards[split])
         mark = storage.join(work, f"{name}.{_inputs_hash(ordered, plan, config)}.json")

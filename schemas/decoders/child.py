@@ -80,7 +80,7 @@ def _decoder(name: str, memory: int) -> Callable[[bytes, ImageSettings], Decoded
 
 def _load_decoder_of(data: bytes) -> None:
     """Loads the decoder that this image needs, outside its time limit."""
-    with contextlib.suppress(ImageRejected, MemoryError):
+    with contextlib.suppress(ImageRejected, ImportError, MemoryError):  # `decode` reports them
         reader_of(sniff(data))
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, features
 
 from schemas.pixels.gray import Admission, Gray
 from schemas.pixels.rejection import Decoded, ImageRejected, ImageSkipped, Reason
@@ -68,12 +68,16 @@ def decode_as(
     # From here on the libraries' own messages, including chained ones, are dropped, because they can quote attributes.
     except MemoryError:
         raise _out_of_memory(format) from None
+    except ImportError:
+        raise ImageRejected(Reason.UNSUPPORTED, "its decoder is not installed", format) from None
     except Image.DecompressionBombError:
         raise ImageRejected(Reason.TOO_MANY_PIXELS, "a part is larger than Pillow allows", format) from None
     except Exception as error:
         mute = FORMATS[format].mute_bytes
         if mute and admission.pixels * mute > _room():
             raise _out_of_memory(format) from None
+        if missing := next((part for part in FORMATS[format].parts if not features.check(part)), ""):
+            raise ImageRejected(Reason.UNSUPPORTED, f"the installed Pillow lacks {missing}", format) from None
         cut = isinstance(error, (EOFError, struct.error)) or "truncated" in str(error).lower()
         reason = Reason.TRUNCATED if cut else Reason.DAMAGED
         raise ImageRejected(reason, f"the decoder failed with {type(error).__name__}", format) from None

@@ -11,20 +11,22 @@ from schemas.pixels.rejection import ImageRejected, Reason
 class Format(NamedTuple):
     """A format: the pattern that its files begin with, the suffixes of their names, and its reader as `module:function`
     in schemas.pixels.formats: (bytes, ImageSettings, Admit) -> Gray. `mute_bytes`: for a decoder that does not report
-    that it ran out of memory, the bytes of memory that it takes per pixel, as measured."""
+    that it ran out of memory, the bytes of memory that it takes per pixel, as measured. `parts`: what it needs of Pillow
+    that a build of Pillow may lack."""
 
     begins: re.Pattern[bytes]
     suffixes: tuple[str, ...]
     reader: str
     mute_bytes: int = 0
+    parts: tuple[str, ...] = ()
 
 
 FORMATS = {
     "jpeg": Format(re.compile(rb"\xff\xd8\xff"), (".jpg", ".jpeg", ".jpe", ".jfif"), "jpeg:read"),
     "png": Format(re.compile(rb"\x89PNG\r\n\x1a\n"), (".png",), "png:read"),
     "gif": Format(re.compile(rb"GIF8[79]a"), (".gif",), "raster:read_gif"),
-    "webp": Format(re.compile(rb"RIFF....WEBP", re.DOTALL), (".webp",), "raster:read_webp", mute_bytes=15),
-    "tiff": Format(re.compile(rb"II[*+]\0|MM\0[*+]"), (".tif", ".tiff"), "tiff:read"),
+    "webp": Format(re.compile(rb"RIFF....WEBP", re.DOTALL), (".webp",), "raster:read_webp", 15, ("webp",)),
+    "tiff": Format(re.compile(rb"II[*+]\0|MM\0[*+]"), (".tif", ".tiff"), "tiff:read", 0, ("libtiff",)),
     # Width, height and more follow the size of the information header: 12, 40, 52, 56, 64, 108 or 124 bytes.
     "bmp": Format(
         re.compile(rb"BM.{8}....[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL), (".bmp", ".dib"), "raster:read_bmp"

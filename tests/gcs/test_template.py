@@ -1,5 +1,8 @@
 """Dataflow templates: Beam's local engine runs the template that was staged in the bucket, as Dataflow would later."""
 
+import importlib.metadata
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,12 +17,14 @@ from tests.conftest import Result, labelled, write_images
 from tests.gcs.bucket import Bucket
 
 Convert = Callable[..., Result]
+VERSION = importlib.metadata.version("radrecords")
 
 
 @pytest.fixture
 def raw(tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of images that are also in the bucket."""
-    monkeypatch.chdir(tmp_path)  # away from setup.py, from which a package would be built and staged
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "setup.py").write_text("raise SystemExit('this is another project')")
     folder = write_images(tmp_path / "raw", labelled(5, "train", "val", "test", suffix=".jpeg"))
     bucket.upload_folder(folder, "raw")
     return folder
@@ -27,6 +32,8 @@ def raw(tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Path
 
 def dataflow(bucket: Bucket) -> list[str]:
     places = [f"--{name}_location={bucket.uri}/{name}" for name in ("temp", "staging", "template")]
+    # Without the packages, which pip would download: tests/beam_jobs/remote has them.
+    places.append("--requirements_cache=skip")
     return ["--runner=DataflowRunner", "--project=some-project", "--region=us-central1", *places]
 
 
@@ -54,6 +61,15 @@ def test_a_template_is_staged_and_its_job_publishes_once(
     assert f"gcloud dataflow jobs run NAME --gcs-location={bucket.uri}/template --region=us-central1" in staged.out
     assert "template" in bucket.names()
     assert not files_in(bucket, "out")
+    packages = {name.rpartition("/")[2] for name in files_in(bucket, "staging")}
+    assert packages == {
+        "requirements.txt",
+        "extra_packages.txt",
+        f"radrecords-{VERSION}-py3-none-any.whl",
+        "pipeline.pb",
+    }
+    graph = b"".join(bucket.read(name) for name in bucket.names() if name.endswith(("template", "pipeline.pb")))
+    assert not [path for path in (str(raw.parent), tempfile.gettempdir(), sys.prefix) if path.encode() in graph]
 
     # The job lists the images when it runs.
     bucket.upload_folder(write_images(raw.parent / "new", {"train/NORMAL/new.jpeg": 99}), "raw")

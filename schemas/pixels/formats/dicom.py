@@ -15,7 +15,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import Decoder, get_decoder
-from pydicom.uid import UID, JPEGBaseline8Bit
+from pydicom.uid import JPEG2000, UID, JPEG2000Lossless, JPEGBaseline8Bit, JPEGExtended12Bit
 
 from schemas.pixels.formats import jpeg
 from schemas.pixels.formats.dicom_elements import read_elements, read_pixels
@@ -27,6 +27,8 @@ from schemas.pixels.settings import ImageSettings
 # A second decoder. It takes checked elements with one sample per pixel and returns the integers [rows, columns] as
 # stored.
 StoredValues = Callable[[Dataset], NDArray[Any]]
+
+_SEQUENTIAL = (0xC0, 0xC1, 0xC2)  # JPEG frames that libjpeg-turbo decodes: not lossless, hierarchical or arithmetic
 
 
 def read(data: bytes, settings: ImageSettings, admit: Admit, stored_values: StoredValues | None = None) -> Gray:
@@ -81,7 +83,9 @@ def _stored_values(
     if (samples, bits) not in ((1, 1), (1, 8), (1, 16), (3, 8)):
         raise ImageRejected(Reason.UNSUPPORTED, f"{samples} samples of {bits} bits a pixel")
     second = other if samples == 1 and bits > 1 else None
-    decoder = _decoder(syntax, needed=second is None)
+    decoder = _decoder(syntax)
+    if second is None and not decoder.is_available:
+        raise _without_plugin(syntax)
     read_pixels(stream, dataset)
     if not syntax.is_encapsulated:
         _check_length(dataset, rows, columns)
@@ -98,24 +102,44 @@ def _stored_values(
                 return np.asarray(strict.image), ""
     if second is not None:
         return second(dataset), ""
+    if syntax.is_encapsulated and _needs_another(frame, dataset, syntax, set(decoder.available_plugins)):
+        raise _without_plugin(syntax)
     shift = _low_bits_to_drop(dataset)
     pixels, found = decoder.as_array(dataset, index=0, raw=samples == 3)
     return (pixels >> shift if shift else pixels), str(found["photometric_interpretation"])
 
 
-def _decoder(syntax: UID, needed: bool) -> Decoder:
-    """pydicom's decoder for `syntax`, with whichever plugin is installed. Raises ImageRejected if pydicom does not know
-    the syntax, or if the decoder is needed and no plugin is installed."""
-    # A UID that is not in the standard's list could be any text, so the message must not quote it.
-    name = syntax.name if syntax.name != str(syntax) else "not one of the standard's"
+def _decoder(syntax: UID) -> Decoder:
+    """pydicom's decoder for `syntax`, with whichever plugins are installed. Raises ImageRejected if pydicom does not know
+    the syntax."""
     try:
-        decoder = get_decoder(syntax)
+        return get_decoder(syntax)
     except NotImplementedError:
-        raise ImageRejected(Reason.UNSUPPORTED_TRANSFER_SYNTAX, f"transfer syntax {name}") from None
-    if needed and not decoder.is_available:
-        detail = f"transfer syntax {name} needs pip install 'radrecords[dicom]'"
-        raise ImageRejected(Reason.UNSUPPORTED_TRANSFER_SYNTAX, detail)
-    return decoder
+        raise ImageRejected(Reason.UNSUPPORTED_TRANSFER_SYNTAX, f"transfer syntax {_name(syntax)}") from None
+
+
+def _name(syntax: UID) -> str:
+    # A UID that is not in the standard's list could be any text, so a message must not quote it.
+    return syntax.name if syntax.name != str(syntax) else "not one of the standard's"
+
+
+def _without_plugin(syntax: UID) -> ImageRejected:
+    detail = f"transfer syntax {_name(syntax)} needs pip install 'radrecords[dicom]'"
+    return ImageRejected(Reason.UNSUPPORTED_TRANSFER_SYNTAX, detail)
+
+
+def _needs_another(frame: bytes, dataset: Dataset, syntax: UID, plugins: set[str]) -> bool:
+    """Whether the frame is of a kind that none of these plugins of pydicom decodes, although others decode it. They would
+    fail as if it were damaged."""
+    if syntax == JPEGExtended12Bit and plugins <= {"gdcm", "pillow"}:
+        frames = ((marker, payload[:1]) for marker, payload in jpeg.segments(frame) if jpeg.is_frame(marker))
+        marker, bits = next(frames, (_SEQUENTIAL[0], b"\x08"))
+        return dataset.BitsStored != 8 or bits != b"\x08" or marker not in _SEQUENTIAL
+    if syntax in (JPEG2000, JPEG2000Lossless) and plugins <= {"pillow"} and len(frame) > 42:
+        bits_of_first = (frame[42] & 0x7F) + 1  # Ssiz, ITU-T T.800 A.5.1
+        is_codestream = frame[:4] == b"\xff\x4f\xff\x51"
+        return is_codestream and bits_of_first > (8 if dataset.SamplesPerPixel > 1 else 16)
+    return False
 
 
 def _check_length(dataset: Dataset, rows: int, columns: int) -> None:
