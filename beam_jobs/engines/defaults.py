@@ -55,8 +55,8 @@ def _choose_version(options: PipelineOptions, version: str) -> None:
     minor = ".".join(version.split(".")[:2])
     if minor not in known:
         raise UsageError(
-            f"--flink_master runs Flink {version}, and this Beam has job servers for {', '.join(known)} only; use one of these, "
-            "or give --flink_job_server_jar"
+            f"--flink_master runs Flink {version}, and this Beam has job servers for {', '.join(known)} only; use one of "
+            "these, or give --flink_job_server_jar"
         )
     flink.flink_version = minor
 

@@ -10,21 +10,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from beam_jobs.engines import flink_rest
+from beam_jobs.engines import failures, flink_rest
 from beam_jobs.passing import status
 from beam_jobs.storage import storage
 from schemas.errors import RadrecordsError, one_line
 from schemas.shard_name import ShardName
 
 _LOOK_SECONDS = 2
-_LINE_SECONDS = 15  # between two lines about the same thing
-_SHARE = 20  # a look at a large folder is followed by a pause of this many times its length
+_LINE_SECONDS = 15  # between two lines about shards
+_SHARE = 20  # listing a large folder is followed by a pause of this many times its length
 
 
 @dataclass
 class Progress:
     """Watches one job: the folder `work` of its shards, the `status_folder`, and Flink at `flink` ("" for other engines),
-    where the job has the name `job`. Writes to `terminal`."""
+    where the job has the name `job`. Writes to `terminal`. `failure`: why this object has cancelled the job, if it has."""
 
     work: str
     status_folder: str
@@ -32,8 +32,10 @@ class Progress:
     flink: str = ""
     job: str = ""
     _plan: dict[str, Any] | None = None
-    _said: tuple[int, float] = (0, 0.0)
+    _done: int = 0
+    _next_line: float = 0.0
     _restarts: int = 0
+    failure: RadrecordsError | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
 
     @contextlib.contextmanager
@@ -48,49 +50,51 @@ class Progress:
             thread.join()
 
     def _watch(self) -> None:
-        pause = float(_LOOK_SECONDS)
-        while not self._stop.wait(pause):
-            begun = time.monotonic()
+        while not self._stop.wait(_LOOK_SECONDS):
             # A disk or a bucket that cannot be read now fails the job itself, if that lasts.
             with contextlib.suppress(RadrecordsError, OSError):
                 self.look()
-            pause = max(_LOOK_SECONDS, _SHARE * (time.monotonic() - begun))
 
     def look(self) -> None:
-        """Says what is new. Cancels the job if it has failed for good: Flink would repeat the failing step a few times."""
-        if self.flink and status.read_failure(self.status_folder, final=True):
+        """Says what is new. Ends a job that has failed for good: Flink would repeat the step a few times, with the same
+        result."""
+        if self.flink:
             job = flink_rest.job_named(self.flink, self.job)
             if job and job.state not in flink_rest.ENDED:
-                flink_rest.cancel(self.flink, job.id)
-            return
+                self._look_at_restarts(job)
+                # A worker has said why it failed, or no worker starts.
+                if self.failure or status.read_failure(self.status_folder):
+                    flink_rest.cancel(self.flink, job.id)
+                    return
         if self._plan is None:
             self._plan = status.read_plan(self.status_folder)
             if self._plan:
                 self._say(f"planned: {self._images():,} images in {self._shards():,} shards")
         else:
             self._say_shards()
-        if self.flink:
-            self._say_restarts()
 
     def _say_shards(self) -> None:
-        before, then = self._said
-        if time.monotonic() - then < _LINE_SECONDS:
+        if time.monotonic() < self._next_line:
             return
+        begun = time.monotonic()
         done, total = len(finished_shards(self.work)), self._shards()
-        if done > before:
+        if done > self._done:
             images = self._images() * done // total
             self._say(f"converted: {done:,} of {total:,} shards (about {images:,} of {self._images():,} images)")
-            self._said = done, time.monotonic()
+        self._done = done
+        self._next_line = time.monotonic() + max(_LINE_SECONDS, _SHARE * (time.monotonic() - begun))
 
-    def _say_restarts(self) -> None:
-        job = flink_rest.job_named(self.flink, self.job)
-        if job is None:
-            return
+    def _look_at_restarts(self, job: flink_rest.Job) -> None:
         number, trace = flink_rest.why_restarted(self.flink, job.id)
-        if number > self._restarts and job.state not in flink_rest.ENDED:
-            self._restarts = number
-            why = one_line(trace.splitlines()[0] if trace else "unknown", 200)
-            self._say(f"warning: Flink repeats a part of the job, because of {why}")
+        if number == self._restarts:
+            return
+        self._restarts = number
+        meaning = failures.meaning_of(trace)
+        if number > 1 and meaning and failures.is_for_good(meaning):
+            self.failure = failures.failed(meaning)
+            return
+        what = meaning.what if meaning else one_line(failures.last_line(trace), 200)
+        self._say(f"warning: {what}; Flink repeats a part of the job")
 
     def _say(self, line: str) -> None:
         print(line, file=self.terminal, flush=True)

@@ -23,12 +23,13 @@ class RemoteJob:
     flink: str
     detach: bool
 
-    def end(self) -> Ended:
-        """Cancels the job, unless it has ended or is to go on, and waits until it is cancelled. Returns what became of it."""
+    def end(self, seconds: float = _APPEARS_SECONDS) -> Ended:
+        """Cancels the job, unless it has ended or is to go on, and waits until it is cancelled. Says what became of it.
+        `seconds`: how long to wait for a job that is not listed."""
         if not self.flink:
             return Ended()
         try:
-            job = self._listed()
+            job = self._listed(seconds)
             if job is None or job.state in flink_rest.ENDED:
                 return Ended()
             if self.detach:
@@ -36,14 +37,13 @@ class RemoteJob:
             return self._cancelled(job)
         except OSError as error:
             return Ended(
-                f"Flink at {self.flink} does not answer ({flink_rest.reason(error)}): if the job {self.name} is still there, "
-                "it goes on and publishes unless you cancel it",
+                f"Flink at {self.flink} does not answer ({flink_rest.reason(error)}): if the job {self.name} is still "
+                "there, it goes on and publishes unless you cancel it",
                 goes_on=True,
             )
 
-    def _listed(self) -> flink_rest.Job | None:
-        """The job, also if Flink is just taking it."""
-        until = time.monotonic() + _APPEARS_SECONDS
+    def _listed(self, seconds: float) -> flink_rest.Job | None:
+        until = time.monotonic() + seconds
         while (job := flink_rest.job_named(self.flink, self.name)) is None and time.monotonic() < until:
             time.sleep(_PAUSE_SECONDS)
         return job

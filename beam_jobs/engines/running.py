@@ -33,10 +33,13 @@ def prepared(options: PipelineOptions, work: str, status_folder: str, debug: boo
         if on_flink and not uploads_itself and not options.view_as(PortableOptions).job_endpoint:
             around.enter_context(job_server(options, debug))
         name = options.view_as(GoogleCloudOptions).job_name or ""
-        around.enter_context(Progress(work, status_folder, terminal, address, name).watched())
+        progress = Progress(work, status_folder, terminal, address, name)
+        around.enter_context(progress.watched())
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             # The job may go on although its server was lost. It must not publish after this command has failed.
-            RemoteJob(name, address, detach=False).end()
+            RemoteJob(name, address, detach=False).end(seconds=0)
+            if progress.failure and isinstance(error, Exception):
+                raise progress.failure from error
             raise

@@ -24,25 +24,22 @@ _POLL_SECONDS = 0.2
 
 
 @contextlib.contextmanager
-def failures(folder: str, final: bool = True) -> Iterator[None]:
-    """Records an error for users, then lets it fail the job. `final`: it comes from the data and the settings, so another
-    attempt of the engine would fail too."""
+def failures(folder: str) -> Iterator[None]:
+    """Records an error for users, then lets it fail the job."""
     try:
         yield
     except RadrecordsError as error:
-        content = {"message": str(error), "exit_code": error.exit_code, "final": final}
+        content = {"message": str(error), "exit_code": error.exit_code}
         if storage.has_folder(folder):  # otherwise the launcher is gone, and its folder must not be created again
             storage.write_bytes(storage.join(folder, _FAILURE), json.dumps(content).encode())
         raise
 
 
-def read_failure(folder: str, final: bool = False) -> RadrecordsError | None:
-    """The error that a worker recorded in `folder`, if any did. `final`: only if no other attempt can mend it."""
+def read_failure(folder: str) -> RadrecordsError | None:
+    """The error that a worker recorded in `folder`, if any did."""
     try:
         content = json.loads(storage.read_bytes(storage.join(folder, _FAILURE)))
     except FileNotFoundError:
-        return None
-    if final and not content["final"]:
         return None
     kind = UsageError if content["exit_code"] == UsageError.exit_code else JobFailed
     return kind(content["message"])

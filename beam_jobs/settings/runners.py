@@ -51,7 +51,8 @@ def beam_options(flags: list[str]) -> PipelineOptions:
 
 def on_dataflow(options: PipelineOptions) -> bool:
     """Whether the job runs on Dataflow."""
-    return options.view_as(StandardOptions).runner == "DataflowRunner"
+    runner: str | None = options.view_as(StandardOptions).runner
+    return runner == "DataflowRunner"
 
 
 def check_places(config: ConvertConfig, options: PipelineOptions) -> None:

@@ -82,7 +82,7 @@ def write_shard(
     inputs. Progress is reported in `status_folder`. A shard that an earlier run finished from the same inputs is
     kept."""
     (split, index), references = keyed
-    with status.failures(status_folder, final=False):
+    with status.failures(status_folder):
         ordered = sorted(itertools.chain.from_iterable(references), key=lambda reference: reference.id)
         name = ShardName(prefix, split, index, plan.shards[split])
         mark = storage.join(work, f"{name}.{_inputs_hash(ordered, plan, config)}.json")

@@ -37,8 +37,8 @@ def free_port() -> int:
 
 @dataclass
 class Cluster:
-    """A running cluster, with its logs and settings in `folder`. `path`: the PATH of its TaskManagers, on which they find the
-    workers' command. Close it, or use it in a `with` statement."""
+    """A cluster, in a `with` statement, with its logs and settings in `folder`. `path`: the PATH of its TaskManagers, which
+    leads to the workers' command."""
 
     lib: Path
     folder: Path
