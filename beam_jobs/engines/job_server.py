@@ -18,14 +18,16 @@ import threading
 from collections.abc import Iterator
 
 import grpc
-from apache_beam.options.pipeline_options import JobServerOptions, PipelineOptions, PortableOptions
+from apache_beam.options.pipeline_options import FlinkRunnerOptions, JobServerOptions, PipelineOptions, PortableOptions
 from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
 
+from beam_jobs.engines import flink_rest
 from schemas.errors import JobFailed, UsageError
 
 _START_SECONDS = 120
 _END_SECONDS = 5
 _LINES = 100  # of its output that are kept, to say why it did not start
+_QUICK_START = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # of a program that only hands over one job
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
@@ -58,7 +60,8 @@ def _begun(options: PipelineOptions, folder: str) -> "subprocess.Popen[str]":
     own = copy.deepcopy(options)  # the options of the job name no folder of this machine
     server = own.view_as(JobServerOptions)
     server.artifacts_dir = server.artifacts_dir or os.path.join(folder, "artifacts")
-    server.job_server_jvm_properties = [f"-Djava.io.tmpdir={folder}", *(server.job_server_jvm_properties or ())]
+    quick = () if _runs_the_job(options) else _QUICK_START
+    server.job_server_jvm_properties = [f"-Djava.io.tmpdir={folder}", *quick, *(server.job_server_jvm_properties or ())]
     try:
         words, address = FlinkJarJobServer(own).subprocess_cmd_and_endpoint()
     except Exception as error:  # of several kinds, some of them plain Exceptions
@@ -77,6 +80,10 @@ def _begun(options: PipelineOptions, folder: str) -> "subprocess.Popen[str]":
         start_new_session=True,  # an interrupt at the terminal is for the launcher alone
         preexec_fn=_end_with_launcher if sys.platform == "linux" else None,
     )
+
+
+def _runs_the_job(options: PipelineOptions) -> bool:
+    return not flink_rest.address_of(options.view_as(FlinkRunnerOptions).flink_master)
 
 
 def _end_with_launcher() -> None:

@@ -17,6 +17,10 @@ from typing import Any
 from tests.engines.downloads import OPENED
 
 _OPENS = [f"--add-opens={package}=ALL-UNNAMED" for package in OPENED.split()]
+_SHORT_LIVED = [
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
+]  # less time for compiling, which pays off in minutes only
 _PATIENCE_SECONDS = 120
 _LOG4J = """
 rootLogger.level = INFO
@@ -165,6 +169,11 @@ def processes() -> dict[int, list[str]]:
         except OSError:
             continue
     return found
+
+
+def parent_of(process: int) -> int:
+    """The id of the process that started this one."""
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def kill(process: int) -> None:

@@ -61,7 +61,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def on_flink(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnFlink]:
-    """A cluster of two TaskManagers, set up as docs/engines.md says."""
+    """A cluster of one TaskManager, set up as docs/engines.md says."""
     jar, lib = downloads.job_server(), downloads.flink()
     settings = {
         "taskmanager.memory.process.size": "1400m",
@@ -70,7 +70,7 @@ def on_flink(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     }
     folder = tmp_path_factory.mktemp("flink") / "cluster"
     with Cluster(lib, folder, settings, f"{environment}/bin:{os.defpath}") as cluster:
-        cluster.start_task_managers(2)
+        cluster.start_task_managers(1)
         yield OnFlink(cluster, jar)
 
 

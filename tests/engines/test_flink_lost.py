@@ -9,7 +9,7 @@ import pytest
 
 from beam_jobs.engines.progress import finished_shards
 from tests.conftest import files_of, labelled, write_images
-from tests.engines.cluster import kill, processes
+from tests.engines.cluster import kill, parent_of, processes
 from tests.engines.conftest import OnFlink
 from tests.engines.launched import finish
 from tests.engines.test_flink import AGAIN, Locally
@@ -27,7 +27,9 @@ def test_a_lost_worker_and_a_lost_task_manager_change_no_byte(
     on_flink: OnFlink, large: Path, tmp_path: Path, locally: Locally
 ) -> None:
     cluster, output, flags = on_flink.cluster, tmp_path / "1.0.0", ("--shards", "12")
-    launch = on_flink.start(large, output, *flags)
+    cluster.start_task_managers(1)
+    # Half of the slots, so that the job can go on with one TaskManager.
+    launch = on_flink.start(large, output, *flags, "--parallelism=2")
 
     def shards() -> int:
         assert launch.poll() is None, launch.communicate()
@@ -38,15 +40,17 @@ def test_a_lost_worker_and_a_lost_task_manager_change_no_byte(
     kill(cluster.workers()[0])
     while shards() < 6:
         time.sleep(0.01)
-    lost = cluster.task_managers.pop()
+    while not cluster.workers():
+        time.sleep(0.01)
+    (lost,) = (each for each in cluster.task_managers if each.pid == parent_of(cluster.workers()[0]))
     lost.kill()
-    lost.wait()
     result = finish(launch)
     assert result.code == 0, (result, cluster.logs())
     assert "warning: a TaskManager or a worker was lost" in result.err
     assert files_of(output) == locally(large, *flags)
+    lost.wait()
+    cluster.task_managers.remove(lost)
     cluster.wait_until(lambda: not cluster.workers())
-    cluster.start_task_managers(1)
 
 
 def test_a_lost_job_server_cancels_the_job(on_flink: OnFlink, large: Path, tmp_path: Path) -> None:
