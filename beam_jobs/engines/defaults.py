@@ -24,13 +24,11 @@ def complete(options: PipelineOptions, job: RemoteJob) -> None:
     --flink_master, or one that Beam does not know."""
     runner = options.view_as(StandardOptions).runner
     if runner == "PrismRunner":
-        # Beam applies this limit to the whole run, not only to the answers of the job server.
+        # Beam gives Prism this time for the whole job, not only for its answers.
         options.view_as(PortableOptions).job_server_timeout = _NEVER_SECONDS
-    if runner != "FlinkRunner":
-        return
-    options.view_as(GoogleCloudOptions).job_name = job.name  # Flink takes it too
+    if runner != "DataflowRunner":
+        options.view_as(GoogleCloudOptions).job_name = job.name  # other engines take it too
     if not job.flink:
-        _choose_version(options, "")
         return
     try:
         cluster = flink_rest.cluster(job.flink)
@@ -50,7 +48,7 @@ def _choose_version(options: PipelineOptions, version: str) -> None:
     """The version decides which job server Beam downloads."""
     flink = options.view_as(FlinkRunnerOptions)
     known = FlinkRunnerOptions.PUBLISHED_FLINK_VERSIONS
-    if flink.flink_job_server_jar or not version:
+    if flink.flink_job_server_jar:
         return
     minor = ".".join(version.split(".")[:2])
     if minor not in known:

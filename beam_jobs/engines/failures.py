@@ -36,7 +36,7 @@ _MEANINGS = {
         "start more TaskManagers, wait for other jobs, or lower --parallelism",
     ),
     r"no longer reachable|TaskExecutor is shutting down|closed by remote task manager|RemoteTransportException|"
-    r"call already cancelled|UNAVAILABLE: Network closed|[Hh]arness .*disconnected|client disconnected": Meaning(
+    r"CANCELLED: |call already cancelled|UNAVAILABLE: Network closed|client disconnected": Meaning(
         "a TaskManager or a worker was lost (killed, or out of memory)",
         "let Flink try again: set restart-strategy.type to fixed-delay, with enough attempts",
     ),

@@ -26,11 +26,12 @@ def prepared(options: PipelineOptions, work: str, status_folder: str, debug: boo
     flink = options.view_as(FlinkRunnerOptions)
     on_flink = options.view_as(StandardOptions).runner == "FlinkRunner"
     address = address_of(flink.flink_master) if on_flink else ""
+    server = options.view_as(PortableOptions).job_endpoint or ""
     with contextlib.ExitStack() as around:
         # What our lines do not say, Beam says on Dataflow only.
         terminal = around.enter_context(status.quiet_workers(not debug and not on_dataflow(options)))
         uploads_itself = flink.flink_submit_uber_jar and address
-        if on_flink and not uploads_itself and not options.view_as(PortableOptions).job_endpoint:
+        if on_flink and not uploads_itself and not server:
             around.enter_context(job_server(options, debug))
         name = options.view_as(GoogleCloudOptions).job_name or ""
         progress = Progress(work, status_folder, terminal, address, name)
@@ -39,7 +40,7 @@ def prepared(options: PipelineOptions, work: str, status_folder: str, debug: boo
             yield
         except BaseException as error:
             # The job may go on although its server was lost. It must not publish after this command has failed.
-            RemoteJob(name, address, detach=False).end(seconds=0)
+            RemoteJob(name, address, server).end(seconds=0)
             if progress.failure and isinstance(error, Exception):
                 raise progress.failure from error
             raise

@@ -16,12 +16,13 @@ from tests.engines.cluster import Cluster
 from tests.engines.launched import PATIENCE_SECONDS, Launch, finish, start
 from tests.engines.worker_environment import worker_environment
 
+PAGE = ROOT / "docs/engines.md"
 SETTING = re.compile(r"^\| `([\w.-]+): ([^`]+)` \|", re.MULTILINE)
 
 
 def documented_settings() -> dict[str, str]:
     """The settings of Flink that docs/engines.md asks for."""
-    return dict(SETTING.findall((ROOT / "docs/engines.md").read_text()))
+    return dict(SETTING.findall(PAGE.read_text()))
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Conversions on a real Flink cluster, with workers in a venv of their own: the bytes of a local run, one-line errors."""
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,8 @@ import pytest
 from tests.beam_jobs.standin_words import EXIT
 from tests.conftest import ROOT, Result, files_of, labelled, manifest_of, write_images
 from tests.engines import downloads
-from tests.engines.cluster import Cluster
-from tests.engines.conftest import OnFlink
+from tests.engines.cluster import Cluster, free_port
+from tests.engines.conftest import PAGE, OnFlink
 from tests.engines.launched import finish, interrupt
 from tests.schemas.image_files import GOOD, REJECTED
 from tests.schemas.pictures import picture, variant
@@ -147,17 +149,44 @@ def test_a_full_disk_is_reported_and_the_same_command_goes_on(
     assert files_of(output) == locally(sample, *flags)
 
 
-def test_too_few_network_buffers_name_the_setting(on_flink: OnFlink, environment: Path, tmp_path: Path) -> None:
+def test_too_few_network_buffers_name_the_setting_and_a_pool_of_workers_works(
+    on_flink: OnFlink, environment: Path, tmp_path: Path
+) -> None:
+    """On a cluster of its own, because the other has no pool and enough buffers."""
     few = {"taskmanager.memory.network.min": "64mb", "taskmanager.memory.network.max": "64mb"}
     settings = {**on_flink.cluster.settings, **few}
-    raw = write_images(tmp_path / "raw", labelled(5))
+    raw, flags = write_images(tmp_path / "raw", labelled(5)), ("--shards", "1")
     with Cluster(on_flink.cluster.lib, tmp_path / "cluster", settings, on_flink.cluster.path) as cluster:
         cluster.start_task_managers(1)
-        result = OnFlink(cluster, on_flink.job_server).run(raw, tmp_path / "out")
-    assert result.code == 1
-    last = result.err.splitlines()[-1]
+        small = OnFlink(cluster, on_flink.job_server)
+        refused = small.run(raw, tmp_path / "out", *flags)
+        with worker_pool(environment) as address:
+            pool = ("--environment_type=EXTERNAL", f"--environment_config={address}", "--parallelism=1")
+            result = small.run(raw, tmp_path / "out", *flags, *pool)
+    assert refused.code == 1
+    last = refused.err.splitlines()[-1]
     assert last.startswith("error: Flink has too few network buffers for this job; set taskmanager.memory.network.min")
     assert last.endswith(AGAIN)
+    assert result.code == 0, result.err
+
+
+@contextlib.contextmanager
+def worker_pool(environment: Path) -> Iterator[str]:
+    """The address of a pool that is started as docs/engines.md says."""
+    (line,) = re.findall(r"^python (-m apache_beam.*worker_pool_main.*)$", PAGE.read_text(), flags=re.MULTILINE)
+    port = free_port()
+    process = subprocess.Popen(
+        [environment / "bin/python", *line.replace("50000", str(port)).split()],
+        env={"PATH": f"{environment}/bin:{os.defpath}"},
+        cwd=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield f"localhost:{port}"
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def test_a_flink_inside_the_job_server_gives_the_bytes_of_a_local_run(

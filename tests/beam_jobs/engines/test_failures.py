@@ -55,6 +55,10 @@ def test_a_workers_own_error_is_kept_with_its_exit_code() -> None:
         (BUFFERS, "Flink has too few network buffers for this job; set taskmanager.memory.network.min"),
         ("NoResourceAvailableException: Could not acquire the minimum", "Flink has too few free slots for this job"),
         ("TaskManager with id 127.0.0.1:4 is no longer reachable.", "a TaskManager or a worker was lost"),
+        (
+            "org.apache.beam.vendor.grpc.StatusRuntimeException: CANCELLED: client cancelled",
+            "a TaskManager or a worker was",
+        ),
         (UNKNOWN, "the job failed: java.lang.IllegalStateException: the reason"),
     ],
 )

@@ -18,10 +18,13 @@ from tests.conftest import ROOT, Result, labelled, write_images
 Convert = Callable[..., Result]
 
 
-def test_a_local_job_cannot_be_detached(tmp_path: Path, convert: Convert) -> None:
-    result = convert(write_images(tmp_path / "raw", labelled(2)), tmp_path / "out", "--detach")
+@pytest.mark.parametrize("engine", [(), ("--runner=FlinkRunner", "--flink_master=[local]"), ("--runner=PrismRunner",)])
+def test_a_job_that_ends_with_its_launcher_cannot_be_detached(
+    tmp_path: Path, convert: Convert, engine: tuple[str, ...]
+) -> None:
+    result = convert(write_images(tmp_path / "raw", labelled(2)), tmp_path / "out", "--detach", *engine)
     assert result.code == 2
-    assert "--detach needs a --runner on other machines" in result.error
+    assert "--detach needs a Flink cluster" in result.error
 
 
 @pytest.mark.parametrize("master", ["localhost:{}", "http://localhost:{}/"])
