@@ -36,6 +36,8 @@ def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bo
     """Converts and prints the summary; with --dry_run, prints what it would do."""
     if not debug:
         quiet_beam(on_dataflow(options))
+    elif not config.local:
+        logging.getLogger().setLevel(logging.INFO)
     if config.local and config.dicom_decoder == "tfio":
         from beam_jobs.decoding import tfio_dicom
 

@@ -5,15 +5,22 @@ Beam's containers: it asks the engine that started it for the options of the job
 installs nothing, so the machine must have what the job needs.
 """
 
+import contextlib
 import functools
+import json
 import os
 import sys
+import threading
+import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from beam_jobs.engines import flink_rest
 from beam_jobs.local.lean_beam import load_beam
 from beam_jobs.local.lifeline import end_with_parent
 from schemas.errors import CommandParser, JobFailed, run_command
 
+_LOOK_SECONDS = 20  # between two looks at the job
 _SECONDS = 60  # until the engine must have answered; it is on the same machine
 
 
@@ -40,9 +47,28 @@ def work(argv: Sequence[str]) -> None:
     # that do not overlap, Flink ends its workers and starts others, so the time that a start takes counts.
     load_beam()
     os.environ.update(environment(flags.id, flags.provision_endpoint, flags.control_endpoint, flags.logging_endpoint))
+    _end_with_job(json.loads(os.environ["PIPELINE_OPTIONS"]))
     from apache_beam.runners.worker import sdk_worker_main
 
     sdk_worker_main.main([sys.argv[0]])
+
+
+def _end_with_job(options: Mapping[str, Any]) -> None:
+    """From now on, this process ends soon after its job. Flink forgets workers whose task has failed, and would leave them
+    running as long as their TaskManager."""
+    address = flink_rest.address_of(str(options.get("beam:option:flink_master:v1", "")))
+    name = str(options.get("beam:option:job_name:v1", ""))
+
+    def watch() -> None:
+        while True:
+            time.sleep(_LOOK_SECONDS)
+            with contextlib.suppress(OSError):  # not every machine may reach the REST API
+                job = flink_rest.job_named(address, name)
+                if job and job.state in flink_rest.ENDED:
+                    os._exit(0)
+
+    if address and name:
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def environment(worker: str, provision: str, control: str, logging: str) -> Mapping[str, str]:
