@@ -9,6 +9,8 @@ _AGAIN = "nothing was published; run the same command again to continue"
 _STEP = re.compile(r" \[while running '.*'\]$")  # what Beam adds to the error of a step
 _OURS = re.compile(r"^(?:[\w.]+\.)?(UsageError|JobFailed): (.*)$", re.MULTILINE)  # raised by a worker
 _NO_MESSAGE = re.compile(r"\s*(?:at |\.\.\. \d+ more|Driver stacktrace:|\[CIRCULAR|Suppressed:|[\])}\[({]*$)")
+# A Python traceback, with the line that ends it.
+_PYTHON = re.compile(r"^.*Traceback \(most recent call last\):?\n(?:[ \t].*\n|\n)*(\S.*)$", re.MULTILINE)
 
 
 class Meaning(NamedTuple):
@@ -51,12 +53,17 @@ def translated(error: Exception, here: bool) -> RadrecordsError:
         return type(error)(_STEP.sub("", text))
     if here:
         return JobFailed(f"the job failed: {last_line(error)}")
+    return of_worker(text) or failed(meaning_of(text) or Meaning(f"the job failed: {cause_of(text)}", ""))
+
+
+def of_worker(text: str) -> RadrecordsError | None:
+    """The error of ours that a worker raised, if an engine's error quotes one."""
     ours = _OURS.findall(text)
-    if ours:
-        kind, message = ours[-1]
-        message = _STEP.sub("", message)
-        return UsageError(message) if kind == "UsageError" else JobFailed(message)
-    return failed(meaning_of(text) or Meaning(f"the job failed: {last_line(error)}", ""))
+    if not ours:
+        return None
+    kind, message = ours[-1]
+    message = _STEP.sub("", message.strip())
+    return UsageError(message) if kind == "UsageError" else JobFailed(message)
 
 
 def failed(meaning: Meaning) -> JobFailed:
@@ -74,10 +81,21 @@ def is_for_good(meaning: Meaning | None) -> bool:
     return meaning is _NOT_STARTED
 
 
-def last_line(error: object) -> str:
-    """The line of a runner's error that says what happened: the message of the last cause in a Java traceback, or the last
-    line of a Python one."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not _NO_MESSAGE.match(line)]
+def cause_of(text: str) -> str:
+    """The line of an engine's error that says what happened: the last one of a Python traceback, or else the message of the
+    last cause in a Java traceback."""
+    python = _PYTHON.findall(text)
+    if python:
+        return _STEP.sub("", python[-1].strip())
+    lines = _lines(text)
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
-    last = (causes or lines or ["no message"])[-1]
-    return f"{type(error).__name__}: {last}" if isinstance(error, Exception) and not causes else last
+    return (causes or lines[:1] or ["no message"])[-1]
+
+
+def last_line(error: Exception) -> str:
+    """The kind of an error and the last line of its message: the traceback of a worker is before it."""
+    return f"{type(error).__name__}: {(_lines(str(error)) or ['no message'])[-1]}"
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip() and not _NO_MESSAGE.match(line)]

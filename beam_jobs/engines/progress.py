@@ -90,10 +90,12 @@ class Progress:
             return
         self._restarts = number
         meaning = failures.meaning_of(trace)
+        self.failure = failures.of_worker(trace)
         if number > 1 and meaning and failures.is_for_good(meaning):
             self.failure = failures.failed(meaning)
+        if self.failure:
             return
-        what = meaning.what if meaning else one_line(failures.last_line(trace), 200)
+        what = meaning.what if meaning else one_line(failures.cause_of(trace), 200)
         self._say(f"warning: {what}; Flink repeats a part of the job")
 
     def _say(self, line: str) -> None:

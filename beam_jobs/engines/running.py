@@ -17,6 +17,9 @@ from beam_jobs.engines.progress import Progress
 from beam_jobs.engines.remote import RemoteJob
 from beam_jobs.passing import status
 from beam_jobs.settings.runners import on_dataflow
+from beam_jobs.storage import storage
+
+_OPEN = "open"
 
 
 @contextlib.contextmanager
@@ -27,6 +30,9 @@ def prepared(options: PipelineOptions, work: str, status_folder: str, debug: boo
     on_flink = options.view_as(StandardOptions).runner == "FlinkRunner"
     address = address_of(flink.flink_master) if on_flink else ""
     server = options.view_as(PortableOptions).job_endpoint or ""
+    storage.write_bytes(
+        storage.join(status_folder, _OPEN), b""
+    )  # workers report only where the launcher is still there
     with contextlib.ExitStack() as around:
         # What our lines do not say, Beam says on Dataflow only.
         terminal = around.enter_context(status.quiet_workers(not debug and not on_dataflow(options)))

@@ -8,7 +8,7 @@ from schemas.errors import JobFailed, UsageError
 AGAIN = "; nothing was published; run the same command again to continue"
 
 FAILED = "Pipeline radrecords-1_2 failed in state FAILED: "
-IN_A_WORKER = f"""{FAILED}java.lang.RuntimeException: Error received from SDK harness for instruction 3: Traceback
+IN_A_WORKER = f"""{FAILED}java.lang.RuntimeException: Error received from SDK harness: Traceback (most recent call last):
   File "/opt/venv/lib/python3.11/site-packages/beam_jobs/plan/plan.py", line 85, in make_plan
     raise UsageError(f"{{given}} has images of only one class")
 schemas.errors.UsageError: /data has images of only one class ('NORMAL'); add the others [while running 'Plan/MakePlan']
@@ -68,6 +68,12 @@ def test_an_engines_error_becomes_one_line_that_says_how_to_go_on(text: str, say
     assert str(error).startswith(says)
     assert str(error).endswith(AGAIN)
     assert "Driver stacktrace" not in str(error)
+
+
+def test_an_error_in_python_is_named_by_its_last_line() -> None:
+    text = IN_A_WORKER.replace("schemas.errors.UsageError", "ValueError")
+    said = str(translated(RuntimeError(text), here=False))
+    assert said == (f"the job failed: ValueError: /data has images of only one class ('NORMAL'); add the others{AGAIN}")
 
 
 def test_the_error_of_a_local_run_ends_with_its_last_line() -> None:
