@@ -125,7 +125,7 @@ except KeyboardInterrupt:
         ("numpy", ["beam_jobs.convert", "--input", "in", "--output", "out"]),
         (
             "apache_beam",
-            ["beam_jobs.convert", "--input", "gs://b/in", "--output", "gs://b/out", "--runner=FlinkRunner"],
+            ["beam_jobs.convert", "--input", "gs://b/in", "--output", "gs://b/out", "--runner=DataflowRunner"],
         ),
         ("tensorflow", ["training.predict", "--run", "run", "image.png"]),
     ],
