@@ -55,9 +55,12 @@ demo: setup ## The whole job, offline: sample images -> records -> model -> repo
 	@echo "The images are synthetic: these figures say that the pipeline works, and nothing about medicine."
 	@echo "Report: $(DEMO)/run/report.html    Records: $(DEMO)/tfrecords/cxr/1.0.0/preview.png"
 
-convert: setup ## INPUT=DIR|gs://... OUTPUT=DIR|gs://... [ARGS=...]: raw images -> TFRecords
-	@test -n "$(INPUT)" -a -n "$(OUTPUT)" || { echo "usage: make convert INPUT=... OUTPUT=... [ARGS=...]" >&2; exit 2; }
-	@$(RUN_PYTHON) -m beam_jobs.convert --input "$(INPUT)" --output "$(OUTPUT)" $(ARGS)
+# The options of each engine, which the command checks.
+ENGINE = $(if $(RUNNER),--runner=$(RUNNER) $(if $(PROJECT),--project=$(PROJECT)) $(if $(REGION),--region=$(REGION)))
+convert: setup ## INPUT=DIR|gs://... OUTPUT=DIR|gs://... [RUNNER=DataflowRunner PROJECT=... REGION=...] [ARGS=...]: raw images -> TFRecords
+	@test -n "$(INPUT)" -a -n "$(OUTPUT)" || { echo "usage: make convert INPUT=... OUTPUT=... [RUNNER=DataflowRunner \
+	PROJECT=... REGION=...] [ARGS=...]" >&2; exit 2; }
+	@$(RUN_PYTHON) -m beam_jobs.convert --input "$(INPUT)" --output "$(OUTPUT)" $(ENGINE) $(ARGS)
 
 train: setup ## DATA=DIR|gs://... [RECIPE=model3] [RUN=runs/RECIPE] [ARGS=...]: TFRecords -> a trained model
 	@test -n "$(DATA)" || { echo "usage: make train DATA=... [RECIPE=model3] [RUN=...] [ARGS=...]" >&2; exit 2; }
