@@ -2,8 +2,8 @@
 
 The prices are in prices.json beside this file; --prices names another table with the same keys. Formula:
 
-    class B requests  one per image that is read, and three per shard
-    class A requests  one per 1,000 names that are listed, three per shard, and those of the other files
+    class B requests  one per image that is read, three per shard, and 20
+    class A requests  one per 1,000 names that are listed, three per shard, and 30
     vCPU hours        images / images per CPU second / 3,600
     shuffle           SHUFFLED_BYTES per image
     cost              requests, vCPU hours with their memory and disk, and shuffled bytes, each times its price
@@ -23,11 +23,11 @@ from beam_jobs.storage import storage
 from schemas.errors import UsageError
 
 TABLE = Path(__file__).with_name("prices.json")
-SHUFFLED_BYTES = 3_500  # per image: references, and signatures for the search for near-duplicates (benchmarks/scale.py)
+SHUFFLED_BYTES = 2_500  # per image: references, and signatures for the search for near-duplicates (benchmarks/scale.py)
 _LISTED_AT_ONCE = 1_000  # names in one page of a listing
 _PER_SHARD_A = 3  # the shard, its mark, and its copy into place
-_PER_SHARD_B = 3  # looks for a finished shard, and for where it is
-_OTHER_FILES_A = 20  # claims, reports, and the files beside the shards
+_PER_SHARD_B = 3  # looks for a finished shard
+_OTHERS_A, _OTHERS_B = 30, 20  # claims, reports, the files beside the shards, and the folders of the listing
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class Usage:
     @property
     def class_a(self) -> int:
         """Requests that list and write."""
-        return math.ceil(self.listed / _LISTED_AT_ONCE) + _PER_SHARD_A * self.shards + _OTHER_FILES_A
+        return math.ceil(self.listed / _LISTED_AT_ONCE) + _PER_SHARD_A * self.shards + _OTHERS_A
 
     @property
     def class_b(self) -> int:
         """Requests that read."""
-        return self.images + _PER_SHARD_B * self.shards
+        return self.images + _PER_SHARD_B * self.shards + _OTHERS_B
 
     @property
     def vcpu_hours(self) -> float:

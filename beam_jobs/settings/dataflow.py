@@ -23,12 +23,12 @@ REQUIRED = ("input", "output", "project", "region")
 MACHINE_TYPE = "n2-standard-4"
 AUTOSCALING = "THROUGHPUT_BASED"
 MOST_WORKERS = 50
-# In each Python process: bundles at a time, decoding processes, and threads that read for each of the two shards that
-# a bundle writes at a time. Up to 16 reads wait per vCPU, at 50 ms each enough for 320 images per second; with Beam's
-# usual twelve bundles and the 16 threads of a worker that has the machine for itself it would be 384.
+# In each Python process: bundles at a time, decoding processes, and reads that wait for a bucket at a time. Eight reads
+# of 50 ms are 160 images per second, more than a vCPU converts of usual radiographs. A worker that has its machine for
+# itself has 16, which would be 256 on 16 vCPUs, times the twelve bundles that Beam runs at a time.
 HARNESS_THREADS = 2
 DECODERS = 1
-READING_THREADS = 4
+READING_THREADS = 8
 TEMPORARY = "radrecords-temp"  # the folder in the output's bucket
 LABEL = "app", "radrecords"
 _NO_FREEZE = (

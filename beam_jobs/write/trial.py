@@ -17,7 +17,7 @@ from beam_jobs.passing.blocks import Block
 from beam_jobs.passing.counters import Measured
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
-from beam_jobs.write.images import convert_batch
+from beam_jobs.write.images import batches_of, convert_batch
 from schemas.source import Source
 
 _CHOSEN = "chosen.json"
@@ -59,8 +59,8 @@ def _write_chosen(chosen: list[Reference], status_folder: str) -> None:
 
 
 def rate(status_folder: str, planned: Mapping[str, Any], config: ConvertConfig) -> Rate:
-    """Converts the images that ChooseImages chose, one after the other, and measures the processor time of this process
-    and of the decoder. The first two only load the libraries, if there are more."""
+    """Converts the images that ChooseImages chose, one batch after the other, and measures the processor time of this
+    process and of the decoder. The first two only load the libraries, if there are more."""
     chosen = json.loads(storage.read_bytes(storage.join(status_folder, _CHOSEN)))
     references: list[Reference] = []
     total = 0
@@ -81,7 +81,7 @@ def rate(status_folder: str, planned: Mapping[str, Any], config: ConvertConfig) 
 def _cpu_seconds(references: list[Reference], plan: Plan, config: ConvertConfig) -> tuple[float, int]:
     """The CPU seconds of the conversion of these references, and how many were decoded."""
     measured, start = Measured(), time.process_time()
-    for reference in references:
-        convert_batch([reference], plan, config, measured)
+    for batch in batches_of(references):
+        convert_batch(batch, plan, config, measured)
     spent = time.process_time() - start + sum(measured.decode_microseconds) / 1e6
     return spent, len(measured.decode_microseconds)

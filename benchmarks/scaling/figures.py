@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from beam_jobs.leakage.near_duplicates import part_count
 from beam_jobs.plan.plan import shard_count
 from beam_jobs.settings.config import ConvertConfig
 
@@ -95,6 +96,10 @@ def _larger(found: Measured) -> Iterator[str]:
         "shards of 64x64 records": [shard_count(images, config) for images in _LARGER],
         "requests to list": [images // _PAGE for images in _LARGER],
         "requests to read": list(_LARGER),
+        "parts of the search for near-duplicates": [part_count(images) for images in _LARGER],
+        "blocks that the search shuffles, at most": [
+            shard_count(images, config) * part_count(images) for images in _LARGER
+        ],
         "GB shuffled": [waiting * images / 1e9 for images in _LARGER],
         "CPU hours of planning and sorting": _lines(plans, lambda run: run["cpu_seconds"] / 3600),
         "MiB that one process takes for planning and sorting": _lines(plans, lambda run: run["peak_bytes"] / 2**20),

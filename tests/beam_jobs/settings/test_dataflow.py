@@ -54,7 +54,7 @@ def test_help_and_other_runners_need_none_of_them() -> None:
 @pytest.mark.usefixtures("bucket_server")
 def test_reading_threads_and_decoders_fit_one_process_per_vcpu() -> None:
     config, options = settled(*CLOUD)
-    assert (config.threads, config.decoders, options["number_of_worker_harness_threads"]) == (4, 1, 2)
+    assert (config.threads, config.decoders, options["number_of_worker_harness_threads"]) == (8, 1, 2)
     config, options = settled(*CLOUD, "--threads=7", "--decoders=3", "--number_of_worker_harness_threads=1")
     assert (config.threads, config.decoders, options["number_of_worker_harness_threads"]) == (7, 3, 1)
     # One process per machine chooses by its cores, like a worker of any other runner.
