@@ -23,7 +23,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["schemas", "schemas.*", "beam_jobs", "beam_jobs.*", "training", "training.*"]),
-    package_data={"schemas": ["py.typed"], "beam_jobs": ["py.typed", "settings/prices.json"]},
+    package_data={"schemas": ["py.typed"], "beam_jobs": ["py.typed"]},
     install_requires=[
         "apache-beam>=2.77,<3",
         "google-crc32c>=1.6",
