@@ -52,8 +52,22 @@ def patience() -> Any:
     that are cut; for two minutes, with waits that grow from 30 ms to 16 s."""
     from google.cloud.storage.retry import DEFAULT_RETRY
 
+    def passes(error: Exception) -> bool:
+        _give_back(error)
+        return bool(DEFAULT_RETRY._predicate(error))
+
     delays = DEFAULT_RETRY.with_delay(initial=_FIRST_WAIT, maximum=_LONGEST_WAIT, multiplier=_GROWTH)
-    return delays.with_timeout(_GIVE_UP)
+    return delays.with_predicate(passes).with_timeout(_GIVE_UP)
+
+
+def _give_back(error: Exception) -> None:
+    """Reads the text of a download that was refused, so that its connection is used again. The client leaves it unread, and
+    would open another connection."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        with contextlib.suppress(Exception):
+            response.content  # noqa: B018 - reads it
+        response.close()
 
 
 def patiently(ask: Callable[[], Answer]) -> Answer:

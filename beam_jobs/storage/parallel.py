@@ -10,7 +10,8 @@ from beam_jobs.storage.client import MOST_REQUESTS
 AT_ONCE = 64
 """How many requests hide the latency of a bucket, which answers in tens of milliseconds."""
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def each(ask: Callable[[Item], Result], items: Iterable[Item], at_once: int) -> list[Result]:
