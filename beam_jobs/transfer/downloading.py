@@ -2,9 +2,10 @@
 
 import errno
 import filecmp
+import functools
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from beam_jobs.storage.client import patience
@@ -34,7 +35,8 @@ def download(config: TransferConfig) -> None:
         raise UsageError(f"{config.remote} holds no objects; give the folder above the files")
     if os.path.lexists(config.local) and not os.path.isdir(config.local):
         raise UsageError(f"{config.local} is a file, not a folder")
-    blocked = {path: reason for path in stored if (reason := _why_blocked(config.local, path))}
+    inside = functools.cache(partial(_is_inside, os.path.realpath(config.local)))
+    blocked = {path: reason for path in stored if (reason := _why_blocked(os.path.join(config.local, path), inside))}
     left_out |= blocked
     local = {path: os.path.join(config.local, path) for path in stored if path not in blocked}
     # The listing has no checksum of what readers get of an encoded object. It is compared when it is there.
@@ -59,15 +61,15 @@ def download(config: TransferConfig) -> None:
     report.end(left_out, total, config.remote, "downloaded")
 
 
-def _why_blocked(folder: str, path: str) -> str | None:
-    """Why a path cannot be written; None if it can."""
-    target = os.path.join(folder, path)
+def _why_blocked(target: str, inside: Callable[[str], bool]) -> str | None:
+    """Why a file cannot be written; None if it can. `inside`: whether a folder is in the folder of the download."""
     if os.path.isdir(target) and not os.path.islink(target):
         return "there is a folder of this name"
-    root = os.path.realpath(folder)
-    if os.path.commonpath([root, os.path.realpath(os.path.dirname(target))]) != root:
-        return "its folder is a link that leads out of the target"
-    return None
+    return None if inside(os.path.dirname(target)) else "its folder is a link that leads out of the target"
+
+
+def _is_inside(root: str, folder: str) -> bool:
+    return os.path.commonpath([root, os.path.realpath(folder)]) == root
 
 
 def _download(objects: list[Stored], config: TransferConfig) -> dict[str, str]:

@@ -13,7 +13,8 @@ def files(number: int) -> str:
 
 
 def end(left_out: Mapping[str, str], total: int, place: str, done: str) -> None:
-    """Prints each path that was left out, with its reason. Raises JobFailed if there is any."""
+    """Prints each path that is left out, with its reason. Raises JobFailed if there is any. `done`: uploaded or
+    downloaded."""
     for path, reason in sorted(left_out.items())[:_NAMED]:
         print(one_line(f"not {done}: {path}: {reason}"))
     if len(left_out) > _NAMED:
@@ -21,6 +22,6 @@ def end(left_out: Mapping[str, str], total: int, place: str, done: str) -> None:
     if left_out:
         path, reason = min(left_out.items())
         raise JobFailed(
-            f"{len(left_out):,} of {files(total)} in {place} could not be {done}, the first of them {path} ({reason}); "
-            "all others are there. Mend them, and run again"
+            f"{len(left_out):,} of {files(total)} in {place} cannot be {done}, the first of them {path} ({reason}); rename "
+            "or repair them, and run again"
         )

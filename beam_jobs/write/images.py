@@ -36,12 +36,14 @@ def convert_all(
     """The Outcome of each input, in order. Threads read ahead, child processes decode."""
     batches = batches_of(references)
     threads = batches_at_once(config)
+    # Of a bucket's images more shards are written at a time.
+    most_ahead = threads if storage.is_shared(config.input) else 2 * threads
     with ThreadPoolExecutor(threads, "read") as executor:
         ahead: collections.deque[Future[list[Outcome]]] = collections.deque()
         try:
             for batch in batches:
                 ahead.append(executor.submit(convert_batch, batch, plan, config))
-                if len(ahead) > 2 * threads:
+                if len(ahead) > most_ahead:
                     yield from _finished(ahead, status_folder)
             while ahead:
                 yield from _finished(ahead, status_folder)
