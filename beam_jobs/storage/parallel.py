@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from beam_jobs.storage.client import MOST_REQUESTS
@@ -16,11 +16,20 @@ Result = TypeVar("Result")
 
 def each(ask: Callable[[Item], Result], items: Iterable[Item], at_once: int) -> list[Result]:
     """`ask(item)` for each item, in order. At most `at_once` calls (up to MOST_REQUESTS) run at a time in this process,
-    whoever else calls `each` with the same number; 1 means on this thread. `ask` must not call `each`. The first
-    exception is raised when the calls that have begun are done; no other begins."""
+    whoever else calls `each` with the same number; 1 means on this thread. `ask` must not call `each`. After an
+    exception no other call begins; it is raised when those that run have ended."""
     if at_once == 1:
         return [ask(item) for item in items]
-    return list(_threads(min(at_once, MOST_REQUESTS)).map(ask, items))  # map cancels what has not begun
+    threads = _threads(min(at_once, MOST_REQUESTS))
+    calls: list[Future[Result]] = []
+    try:
+        calls.extend(threads.submit(ask, item) for item in items)
+        return [call.result() for call in calls]
+    except BaseException:
+        for call in calls:
+            call.cancel()
+        wait(calls)
+        raise
 
 
 @functools.cache

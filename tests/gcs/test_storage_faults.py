@@ -151,6 +151,8 @@ def test_an_object_replaced_since_it_was_listed_is_quarantined(
         "read",
         "changed_since_listing",
     )
+    if table:
+        return
     again = convert(f"{bucket.uri}/raw", tmp_path / "out/1.0.1", *flags, "--retry_quarantine", tmp_path / "out/1.0.0")
     assert again.code == 0, again.err
     assert convert(f"{bucket.uri}/raw", tmp_path / "whole/1.0.1", *flags).code == 0
@@ -167,6 +169,7 @@ def test_an_object_deleted_since_it_was_listed_is_missing(
     assert "1 quarantined (1 missing)" in result.out
 
 
+@pytest.mark.faults
 def test_a_folder_goes_up_and_down_through_faults(
     tmp_path: Path, bucket: Bucket, front: Traffic, command: Command
 ) -> None:
@@ -191,7 +194,7 @@ def test_a_folder_goes_up_and_down_through_faults(
 def test_an_upload_that_a_bucket_refuses_ends_at_once(
     tmp_path: Path, bucket: Bucket, front: Traffic, command: Command
 ) -> None:
-    write_images(tmp_path / "raw", labelled(200))
+    write_images(tmp_path / "raw", labelled(40))
     front.faults = lambda request: 403 if request.method == "POST" else None
     refused = command(upload.main, tmp_path / "raw", f"{bucket.uri}/raw")
     assert refused.code == 1
