@@ -18,6 +18,7 @@ from beam_jobs.transfer.settings import TransferConfig
 from beam_jobs.transfer.unfinished import unfinished_folder
 from schemas.errors import UsageError
 
+_GIVE_UP = 600.0  # seconds; the client counts the time that a large file takes, too
 _ROUNDS = 4  # in which a file that arrived with another checksum is read again
 
 
@@ -105,7 +106,7 @@ def _fetched(objects: Mapping[str, Stored], config: TransferConfig, pieces: list
     waiting = [piece for piece in pieces if not _is_complete(piece, objects[piece.path])]
     outcomes: list[Outcome] = transfer_manager.download_many(
         [(piece.blob, piece.file) for piece in waiting],
-        download_kwargs={"checksum": "crc32c", "retry": patience()},
+        download_kwargs={"checksum": "crc32c", "retry": patience().with_timeout(_GIVE_UP)},
         worker_type=transfer_manager.THREAD,
         max_workers=threads,
     )

@@ -62,6 +62,7 @@ def _parse(parser: CommandParser, places: list[tuple[str, str]], overwrite: str,
     )
     flags = vars(parser.parse_args(argv))
     flags.pop("debug")
+    flags["local"] = flags["local"].rstrip("/") or flags["local"][:1]
     return TransferConfig(**flags)
 
 

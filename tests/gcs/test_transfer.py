@@ -53,12 +53,12 @@ def test_a_folder_goes_up_and_comes_down_unchanged(tmp_path: Path, bucket: Bucke
     first = command(upload.main, local, f"{bucket.uri}/raw", "--dry_run")
     assert (first.code, bucket.names()) == (0, [])
     assert first.out == f"would upload 6 files ({size:,} bytes) to {bucket.uri}/raw; 0 are there already\n"
-    done = command(upload.main, local, f"{bucket.uri}/raw/")
+    done = command(upload.main, f"{local}//", f"{bucket.uri}/raw/")
     assert done.code == 0, done.err
     assert "uploaded 6 files" in done.out
     assert "the checksums of all 6 are those of the local files" in done.out
     assert objects(bucket) == FILES
-    first = command(download.main, f"{bucket.uri}/raw", tmp_path / "copy", "--dry_run")
+    first = command(download.main, f"{bucket.uri}/raw", f"{tmp_path}/copy//", "--dry_run")
     assert first.out == f"would download 6 files ({size:,} bytes) to {tmp_path}/copy; 0 are there already\n"
     assert not (tmp_path / "copy").exists()
     done = command(download.main, f"{bucket.uri}/raw", tmp_path / "copy", "--threads", 3)
