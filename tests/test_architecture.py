@@ -138,6 +138,7 @@ LAYERS = {
         *("beam_jobs.elements", "beam_jobs.storage", "beam_jobs.reading", "beam_jobs.passing", "beam_jobs.settings"),
         *("beam_jobs.leakage", "beam_jobs.write"),
     ],
+    "beam_jobs.transfer": ["beam_jobs.storage"],
     "beam_jobs.local": ["beam_jobs.passing", "beam_jobs.settings", "beam_jobs.publish"],
     "beam_jobs.engines": [
         *("beam_jobs.storage", "beam_jobs.passing", "beam_jobs.settings", "beam_jobs.local"),
@@ -145,7 +146,7 @@ LAYERS = {
     "beam_jobs": [
         *("beam_jobs.storage", "beam_jobs.reading", "beam_jobs.passing", "beam_jobs.settings", "beam_jobs.decoding"),
         *("beam_jobs.discover", "beam_jobs.leakage", "beam_jobs.plan", "beam_jobs.write", "beam_jobs.publish"),
-        *("beam_jobs.local", "beam_jobs.elements", "beam_jobs.engines", "beam_jobs.remote"),
+        *("beam_jobs.local", "beam_jobs.elements", "beam_jobs.engines", "beam_jobs.remote", "beam_jobs.transfer"),
     ],
 }
 
