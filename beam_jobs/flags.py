@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     _add_image(result)
     _add_privacy(result)
     _add_versions(result)
-    _add_running(result)
+    add_running(result)
     return result
 
 
@@ -154,7 +154,8 @@ def _add_versions(result: argparse.ArgumentParser) -> None:
     group.add_argument("--overwrite", action="store_true", help="replace the data set published in --output")
 
 
-def _add_running(result: argparse.ArgumentParser) -> None:
+def add_running(result: argparse.ArgumentParser) -> None:
+    """Adds the flags that say how a job runs."""
     group = result.add_argument_group("running")
     group.add_argument("--dry_run", action="store_true", help="print what would be done, and write nothing")
     group.add_argument(

@@ -3,6 +3,8 @@
 import logging
 import re
 import uuid
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
@@ -20,16 +22,18 @@ from beam_jobs.plan.duplicates import DropDuplicates
 from beam_jobs.plan.splits import AssignSplits, ReferencesAndTally
 from beam_jobs.plan.together import KeepTogether
 from beam_jobs.publish import publish, releases, summary
-from beam_jobs.reading.manifest import read_manifest
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.settings.runners import check_places, local_runner
 from beam_jobs.storage import storage
 from beam_jobs.write import reuse, shards
-from schemas.dataset import Manifest
+from schemas.dataset import Manifest, Published
 from schemas.errors import JobFailed, RadrecordsError
 from schemas.scratch import scratch_folder
 
 ByShard = PCollection[tuple[tuple[str, int], Block[Reference]]]  # by (split, index)
+
+# Adds the steps of a job to a pipeline, as define_pipeline does.
+Define = Callable[..., None]
 
 _STEP = re.compile(r" \[while running '.*'\]$")  # what Beam adds to the error of a step
 
@@ -48,17 +52,22 @@ def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bo
     if config.retry_quarantine:
         reuse.check(config)
     if config.dry_run:
-        with scratch_folder() as status_folder:
-            with status.quiet_workers(not debug):
-                run(config, None, status_folder, PipelineOptions([]))
-            summary.print_plan(config, status.read_plan(status_folder) or {})
+        summary.print_plan(config, plan_only(config, define_pipeline, quiet=not debug))
         return
     if options.view_as(GoogleCloudOptions).template_location:
-        stage_template(config, options)
+        stage_template(config, options, define_pipeline)
         summary.print_template(options.view_as(GoogleCloudOptions))
         return
     summary.print_manifest(convert(config, options, quiet=not debug), config.output)
     print(report.summary(publish.read_leakage(config.output)))
+
+
+def plan_only(config: ConvertConfig, define: Define, quiet: bool) -> dict[str, Any]:
+    """The fields of the Plan, for --dry_run. Nothing is written."""
+    with scratch_folder() as status_folder:
+        with status.quiet_workers(quiet):
+            run(config, None, status_folder, PipelineOptions([]), define)
+        return status.read_plan(status_folder) or {}
 
 
 def quiet_beam(local: bool) -> None:
@@ -68,8 +77,16 @@ def quiet_beam(local: bool) -> None:
 
 
 def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True) -> Manifest:
-    """Runs the whole job and returns the published manifest. Raises RadrecordsError if it fails; nothing is published
+    """Runs the whole conversion and returns the published manifest. Raises RadrecordsError if it fails; nothing is published
     then."""
+    manifest = run_and_publish(config, options, define_pipeline, quiet)
+    assert isinstance(manifest, Manifest)
+    return manifest
+
+
+def run_and_publish(config: ConvertConfig, options: PipelineOptions, define: Define, quiet: bool = True) -> Published:
+    """Runs the job that `define` adds and returns the published manifest. Raises RadrecordsError if it fails; nothing is
+    published then."""
     release = releases.begin(config)
     try:
         if release is None:  # published already
@@ -78,11 +95,11 @@ def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True)
             with (
                 scratch_folder() as status_folder,
                 status.quiet_workers(quiet) as terminal,
-                status.ProgressBar(status_folder, terminal),
+                status.ProgressBar(status_folder, terminal, config.doing),
             ):
-                run(config, release, status_folder, options)
+                run(config, release, status_folder, options, define)
         else:
-            run(config, release, status_folder_of(release), options)
+            run(config, release, status_folder_of(release), options, define)
     except BaseException as error:
         ours = release is not None and releases.is_ours(config, release)
         published = release is not None and releases.abandon(config, release)
@@ -90,7 +107,7 @@ def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True)
             raise
         if not ours:
             raise releases.published_by_another(config) from error
-    manifest = read_manifest(config.output)
+    manifest = releases.read_published(config)
     if manifest is None:
         raise JobFailed(f"the job ended without publishing anything in {config.output}")
     if release:
@@ -98,10 +115,10 @@ def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True)
     return manifest
 
 
-def stage_template(config: ConvertConfig, options: PipelineOptions) -> None:
+def stage_template(config: ConvertConfig, options: PipelineOptions, define: Define) -> None:
     """Stages the template in --template_location for Dataflow to run later. Writes nothing to the output folder."""
     release = releases.unclaimed(config)
-    run(config, release, status_folder_of(release), options)
+    run(config, release, status_folder_of(release), options, define)
 
 
 def status_folder_of(release: releases.Release) -> str:
@@ -109,12 +126,19 @@ def status_folder_of(release: releases.Release) -> str:
     return storage.join(release.work, f"status-{uuid.uuid4().hex}")
 
 
-def run(config: ConvertConfig, release: releases.Release | None, status_folder: str, options: PipelineOptions) -> None:
-    """Runs the pipeline to its end. Raises the error that a worker recorded in `status_folder`, or else the runner's."""
+def run(
+    config: ConvertConfig,
+    release: releases.Release | None,
+    status_folder: str,
+    options: PipelineOptions,
+    define: Define | None = None,
+) -> None:
+    """Runs the pipeline of `define`, by default the conversion, to its end. Raises the error that a worker recorded in
+    `status_folder`, or else the runner's."""
     runner = local_runner(options, status_folder) if config.local else None
     try:
         pipeline = beam.Pipeline(runner=runner, options=options)
-        define_pipeline(pipeline, config, release, status_folder)
+        (define or define_pipeline)(pipeline, config, release, status_folder)
         with kept_in(status_folder if config.local else ""):
             pipeline.run().wait_until_finish()
     except Exception as error:
@@ -148,15 +172,8 @@ def define_pipeline(
     if release is None:
         return
     the_plan = AsSingleton(planned)
-    none: ByShard = planned | "EveryShard" >> beam.FlatMap(plan.empty_shards)
-    by_shard: ByShard = assigned["references"] | "SortByShard" >> beam.ParDo(
-        SortByKey(plan.shard_of), the_plan, config.seed
-    )
-    results: PCollection[ShardResult] = (
-        (none, by_shard)
-        | "ShardsAndReferences" >> beam.Flatten()
-        | "ByShard" >> beam.GroupByKey()
-        | "WriteShards" >> beam.ParDo(shards.WriteShards(config, release.prefix, release.work, status_folder), the_plan)
+    results: PCollection[ShardResult] = by_shard(assigned["references"], planned, config) | "WriteShards" >> beam.ParDo(
+        shards.WriteShards(config, release.prefix, release.work, status_folder), the_plan
     )
     signatures: PCollection[tuple[str, bytes]] = results | "Signatures" >> beam.Map(shards.signatures_of)
     pairs: PCollection[Found] = signatures | "NearDuplicates" >> search.FindNearDuplicates(the_plan)
@@ -167,3 +184,17 @@ def define_pipeline(
         | "End" >> beam.Impulse()
         | "Publish" >> beam.Map(publish.publish, finished, near, the_plan, config, release, status_folder)
     )
+
+
+def by_shard(
+    references: PCollection[Block[Reference]], planned: PCollection[Plan], config: ConvertConfig
+) -> PCollection[tuple[tuple[str, int], Iterable[Block[Reference]]]]:
+    """The references of each (split, index); also of shards that get none."""
+    none: ByShard = planned | "EveryShard" >> beam.FlatMap(plan.empty_shards)
+    some: ByShard = references | "SortByShard" >> beam.ParDo(
+        SortByKey(plan.shard_of), AsSingleton(planned), config.seed
+    )
+    grouped: PCollection[tuple[tuple[str, int], Iterable[Block[Reference]]]] = (
+        (none, some) | "ShardsAndReferences" >> beam.Flatten() | "ByShard" >> beam.GroupByKey()
+    )
+    return grouped

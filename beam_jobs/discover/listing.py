@@ -120,7 +120,7 @@ def by_folder(files: Block[File], config: ConvertConfig) -> Iterator[Block[Sourc
     reasons: Counter[str] = Counter()
     for file in files:
         reason = skip_reason(file.path, file.size)
-        place = None if reason else split_and_label(file.path)
+        place = None if reason else split_and_label(file.path) if config.labelled else (UNASSIGNED, "")
         if place is None:
             reasons[reason or "not_in_a_class_folder"] += 1
             continue
@@ -176,7 +176,7 @@ def stat_rows(rows: Block[NamedRow], config: ConvertConfig) -> Iterator[Block[So
     """Looks up the files that a block of rows names. A missing file becomes a Source of size -1, which is quarantined
     like any image that cannot be read; a row without a label is skipped."""
     every = list(rows)
-    labelled = [named for named in every if named.row.label]
+    labelled = [named for named in every if named.row.label or not config.labelled]
     yield from skipped({"unlabelled": len(every) - len(labelled)})
     with ThreadPoolExecutor(_STAT_THREADS) as pool:
         files = list(pool.map(lambda named: storage.stat(named.uri, named.path), labelled))
@@ -193,7 +193,7 @@ def check_input(config: ConvertConfig) -> None:
     """Raises UsageError, before a pipeline starts, if the input is missing or holds no file."""
     tables = config.public_set.tables
     if config.manifest and not tables:
-        check_table(config.manifest)
+        check_table(config.manifest, labelled=config.labelled)
         return
     if not storage.has_folder(config.input):
         if not os.path.exists(config.input):

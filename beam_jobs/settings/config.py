@@ -5,10 +5,10 @@ import json
 import re
 import uuid
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from beam_jobs.storage import storage
-from schemas.dataset import check_name, version_of
+from schemas.dataset import Manifest, Published, check_name, version_of
 from schemas.decoders import pool
 from schemas.decoders.pool import DEFAULT_MEMORY, DEFAULT_SECONDS
 from schemas.errors import UsageError
@@ -56,7 +56,14 @@ class ConvertConfig:
     never the key itself. id_key_check: a one-way check value of the key, "" without one. near_duplicates_check: a hash
     of the pairs that near_duplicates_of names, "" without it. Raises UsageError, naming the flag and the value, for an
     invalid setting.
+
+    The first four say what a job of this kind publishes, for messages, and whether its inputs need a label.
     """
+
+    published: ClassVar[str] = "a published data set"
+    unfinished: ClassVar[str] = "an unfinished conversion with other settings"
+    doing: ClassVar[str] = "converting"
+    labelled: ClassVar[bool] = True
 
     input: str
     output: str
@@ -159,6 +166,11 @@ class ConvertConfig:
     def work(self) -> str:
         """The folder of unfinished work."""
         return storage.join(self.output, WORK_FOLDER)
+
+    @property
+    def manifest_type(self) -> type[Published]:
+        """What reads the manifest.json that a job of this kind publishes."""
+        return Manifest
 
     @property
     def public_set(self) -> Preset:
