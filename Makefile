@@ -1,6 +1,6 @@
 # Every target sets up .venv by itself, from the lock file. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo convert train profile evaluate reproduce test test-demo test-faults test-fuzz test-hostile test-jax test-memory test-report
+.PHONY: help setup demo convert predict train profile evaluate reproduce test test-demo test-faults test-fuzz test-hostile test-jax test-memory test-report
 .PHONY: test-tfio lint format bench bench-reading bench-training bench-gpu lock clean
 
 # The first Python from 3.10 to 3.13 that can create a virtual environment. PYTHON=... overrides it.
@@ -58,6 +58,11 @@ demo: setup ## The whole job, offline: sample images -> records -> model -> repo
 convert: setup ## INPUT=DIR|gs://... OUTPUT=DIR|gs://... [ARGS=...]: raw images -> TFRecords
 	@test -n "$(INPUT)" -a -n "$(OUTPUT)" || { echo "usage: make convert INPUT=... OUTPUT=... [ARGS=...]" >&2; exit 2; }
 	@$(RUN_PYTHON) -m beam_jobs.convert --input "$(INPUT)" --output "$(OUTPUT)" $(ARGS)
+
+predict: setup ## MODEL=FILE|gs://... INPUT=DIR|gs://... OUTPUT=DIR|gs://... [ARGS=...]: an exported model scores raw images
+	@test -n "$(MODEL)" -a -n "$(INPUT)" -a -n "$(OUTPUT)" || \
+	  { echo "usage: make predict MODEL=... INPUT=... OUTPUT=... [ARGS=...]" >&2; exit 2; }
+	@$(RUN_PYTHON) -m beam_jobs.predict --model "$(MODEL)" --input "$(INPUT)" --output "$(OUTPUT)" $(ARGS)
 
 train: setup ## DATA=DIR|gs://... [RECIPE=model3] [RUN=runs/RECIPE] [ARGS=...]: TFRecords -> a trained model
 	@test -n "$(DATA)" || { echo "usage: make train DATA=... [RECIPE=model3] [RUN=...] [ARGS=...]" >&2; exit 2; }
@@ -173,7 +178,7 @@ $(BENCH)/ready: requirements-bench.lock
 
 lock: setup ## Pin the newest dependencies that fit setup.py
 	@for target in cpu gpu; do \
-	  $(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py --extra gcp --extra dicom --extra tune --extra export --extra dev \
+	  $(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py --extra gcp --extra dicom --extra tune --extra export --extra predict --extra dev \
 	    --extra $$([ $$target = gpu ] && echo gpu || echo train) --universal --python-version 3.10 --generate-hashes \
 	    --no-annotate --no-header -o requirements-$$target.lock || exit 1; \
 	done

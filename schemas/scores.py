@@ -28,6 +28,15 @@ def columns_of(classes: Sequence[str], label_kind: str, uri: bool) -> tuple[str,
     return (ID, *((URI,) if uri else ()), probability, said, CALIBRATED + probability)
 
 
+def is_scores(text: str) -> bool:
+    """Whether the text of a manifest.json is one of scores, though perhaps a damaged one."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get("format") == FORMAT
+
+
 @dataclass(frozen=True)
 class ScoresManifest:
     """The content of `manifest.json`. `revision` counts the publications of this folder (--overwrite adds one).
@@ -58,7 +67,7 @@ class ScoresManifest:
 
     def to_json(self) -> str:
         """The text of manifest.json: indented, keys in a fixed order, so that equal scores have equal manifests."""
-        content = {"format": FORMAT, "format_version": FORMAT_VERSION}
+        content: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
         content |= {field.name: getattr(self, field.name) for field in fields(self)}
         content |= {name: dict(sorted(content[name].items())) for name in ("skipped", "quarantined", "notes")}
         content["shards"] = [asdict(shard) for shard in self.shards]

@@ -33,21 +33,19 @@ class ExportHandler(OnnxModelHandlerNumpy):
     """
 
     def __init__(self, place: str, sha256: str) -> None:
-        super().__init__(place, providers=["CPUExecutionProvider"])
-        self._sha256 = sha256
+        super().__init__(place)
+        self._place, self._sha256 = place, sha256
 
     def load_model(self) -> onnxruntime.InferenceSession:
         """The session. Raises JobFailed if the model was changed, or if ONNX Runtime refuses it."""
-        data = checked_bytes(self._model_uri, self._sha256)
+        data = checked_bytes(self._place, self._sha256)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors
         try:
-            return onnxruntime.InferenceSession(data, options, providers=self._providers)
+            return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common base
-            raise JobFailed(
-                f"ONNX Runtime cannot load the model {self._model_uri}: {one_line(str(error), 200)}"
-            ) from error
+            raise JobFailed(f"ONNX Runtime cannot load the model {self._place}: {one_line(str(error), 200)}") from error
 
     def probabilities(
         self, images: Sequence[npt.NDArray[np.uint8]], session: onnxruntime.InferenceSession, outputs: int
@@ -60,10 +58,10 @@ class ExportHandler(OnnxModelHandlerNumpy):
                 results = self.run_inference(images, session)
             found = np.array([result.inference for result in results], np.float64)
         except Exception as error:
-            raise JobFailed(f"the model {self._model_uri} cannot be run: {one_line(str(error), 200)}") from error
+            raise JobFailed(f"the model {self._place} cannot be run: {one_line(str(error), 200)}") from error
         if found.shape != (len(images), outputs) or not np.isfinite(found).all():
             raise JobFailed(
-                f"the model {self._model_uri} does not give {outputs} finite number(s) an image; export the run again"
+                f"the model {self._place} does not give {outputs} finite number(s) an image; export the run again"
             )
         return found
 

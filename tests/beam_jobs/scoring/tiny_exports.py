@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -26,7 +27,7 @@ def network(settings: ImageSettings, output: str, outputs: int, softmax: bool, b
         helper.make_node("MatMul", ["centred", "weights"], ["logits"]),
         helper.make_node("Softmax" if softmax else "Sigmoid", ["logits"], [output]),
     ]
-    constants = {
+    constants: dict[str, npt.NDArray[Any]] = {
         "column": np.array([-1, 1], np.int64),
         "middle": np.array([[127.5 - 4 * bias]], np.float32),
         "weights": (np.arange(1, outputs + 1, dtype=np.float32) / 4)[None],
