@@ -3,6 +3,8 @@
 Discovery, samples, the plan, shards, decoding and publication are those of a conversion (pipeline.py).
 """
 
+from dataclasses import replace
+
 import apache_beam as beam
 from apache_beam.ml.inference.base import RunInference
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
@@ -63,8 +65,8 @@ def define_scoring(
     if release is None:
         return
     the_plan = AsSingleton(planned)
-    place = place_for_workers(config, release)
-    scorer = ShardScorer(place, config, release.prefix, release.work, status_folder)
+    config = replace(config, model=place_for_workers(config, release))  # a path of this machine never travels
+    scorer = ShardScorer(config, release.prefix, release.work, status_folder)
     results: PCollection[ShardResult] = (
         by_shard(references, planned, config)
         | "ShardToScore" >> beam.Map(shard_to_score, the_plan)

@@ -69,9 +69,9 @@ class ExportHandler(OnnxModelHandlerNumpy):
 class ShardScorer(ModelHandler[ShardToScore, ShardResult, onnxruntime.InferenceSession]):
     """ShardToScore -> the ShardResult of `score_shard`."""
 
-    def __init__(self, place: str, config: ScoringConfig, prefix: str, work: str, status_folder: str) -> None:
+    def __init__(self, config: ScoringConfig, prefix: str, work: str, status_folder: str) -> None:
         super().__init__(min_batch_size=1, max_batch_size=1)
-        self._export = ExportHandler(place, config.model_sha256)
+        self._export = ExportHandler(config.model, config.model_sha256)
         self._settings = config, prefix, work, status_folder
 
     def load_model(self) -> onnxruntime.InferenceSession:
