@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 from PIL import Image
 
 pytest.importorskip("onnx", reason="prediction needs it")
 pytest.importorskip("onnxruntime", reason="prediction needs it")
 
 from beam_jobs import convert, predict, verify
+from beam_jobs.pipeline import run_and_publish
 from beam_jobs.predict_flags import config_of, parser
-from beam_jobs.publish.releases import release_of
-from beam_jobs.scoring import export
+from beam_jobs.prediction import define_scoring
+from beam_jobs.scoring import export, inference
 from beam_jobs.scoring.inference import ExportHandler
 from schemas.errors import JobFailed
 from schemas.identity import pseudonym
@@ -252,14 +254,22 @@ def test_a_model_that_is_replaced_after_the_start_is_noticed(model: Path) -> Non
         handler.load_model()
 
 
-def test_workers_without_this_disk_get_a_copy_of_the_model(tmp_path: Path, scans: Path, model: Path) -> None:
+def test_workers_on_other_machines_get_a_copy_of_the_model(
+    tmp_path: Path, scans: Path, model: Path, score: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ["--model", str(model), "--input", str(scans), "--output", str(tmp_path / "out")]
+    read: list[str] = []
+
+    def noted(place: str, sha256: str) -> bytes:
+        read.append(place)
+        return export.checked_bytes(place, sha256)
+
+    monkeypatch.setattr(inference, "checked_bytes", noted)
     config = config_of(parser().parse_args(words), local=False)
-    release = release_of(config, 1)
-    place = export.place_for_workers(config, release)
-    assert Path(place).parent == Path(release.work)
-    assert Path(place).read_bytes() == model.read_bytes()
-    assert export.place_for_workers(config_of(parser().parse_args(words), local=True), release) == str(model)
+    run_and_publish(config, PipelineOptions(["--runner=FnApiRunner"]), define_scoring)
+    assert [Path(place).parent for place in read] == [tmp_path / "out/_work/r1"]
+    assert score(tmp_path / "local").code == 0
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "local")
 
 
 def test_a_table_names_the_images_and_needs_no_label(scans: Path, tmp_path: Path, score: Predict) -> None:
