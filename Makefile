@@ -104,7 +104,7 @@ test-faults: setup ## Kill, refuse and damage conversions and reading, on disk a
 test-fuzz: setup ## [SECONDS=60] [SEED=0] [RADRECORDS_FUZZ_FOLDER=DIR]: mutate images, manifests, tables and shards
 	@SECONDS=$(or $(SECONDS),60) SEED=$(or $(SEED),0) $(RUN_PYTHON) -m pytest -m fuzz tests/fuzz $(ARGS)
 
-test-memory: setup ## Convert 10,000 and 100,000 images and compare the memory use (a few minutes)
+test-memory: setup ## Convert, and score, some and many images and compare the memory use (a few minutes)
 	@$(RUN_PYTHON) -m pytest -m memory tests/test_memory.py
 
 test-hostile: setup ## Convert 2,000 unusual files and some bombs (two minutes)
