@@ -31,6 +31,9 @@ class ScoringConfig(ConvertConfig):
     unfinished: ClassVar[str] = "unfinished work of another model or with other settings"
     doing: ClassVar[str] = "scoring"
     labelled: ClassVar[bool] = False
+    # What workers need, and which packages decide the numbers and the bytes of Parquet.
+    worker_extras: ClassVar[tuple[str, ...]] = ("predict",)
+    compared: ClassVar[tuple[str, ...]] = ("onnxruntime", "pyarrow")
 
     name: str = "scores"
     format: str = JSONL
