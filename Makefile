@@ -1,6 +1,6 @@
 # Every target sets up .venv by itself, from the lock file. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo convert train profile evaluate reproduce test test-demo test-faults test-flink test-fuzz test-hostile test-jax test-memory
+.PHONY: help setup demo convert predict train profile evaluate reproduce test test-demo test-faults test-flink test-fuzz test-hostile test-jax test-memory
 .PHONY: test-prism test-report test-tfio test-workers lint format bench bench-buckets bench-reading bench-training bench-scale bench-gpu lock clean
 
 # The first Python from 3.10 to 3.13 that can create a virtual environment. PYTHON=... overrides it.
@@ -63,6 +63,11 @@ convert: setup ## INPUT=DIR|gs://... OUTPUT=DIR|gs://... [RUNNER=FlinkRunner FLI
 	FLINK_MASTER=HOST:8081 | RUNNER=DataflowRunner PROJECT=... REGION=...] [ARGS=...]" >&2; exit 2; }
 	@$(RUN_PYTHON) -m beam_jobs.convert --input "$(INPUT)" --output "$(OUTPUT)" $(ENGINE) $(ARGS)
 
+predict: setup ## MODEL=FILE|gs://... INPUT=DIR|gs://... OUTPUT=DIR|gs://... [ARGS=...]: an exported model scores raw images
+	@test -n "$(MODEL)" -a -n "$(INPUT)" -a -n "$(OUTPUT)" || \
+	  { echo "usage: make predict MODEL=... INPUT=... OUTPUT=... [ARGS=...]" >&2; exit 2; }
+	@$(RUN_PYTHON) -m beam_jobs.predict --model "$(MODEL)" --input "$(INPUT)" --output "$(OUTPUT)" $(ARGS)
+
 train: setup ## DATA=DIR|gs://... [RECIPE=model3] [RUN=runs/RECIPE] [ARGS=...]: TFRecords -> a trained model
 	@test -n "$(DATA)" || { echo "usage: make train DATA=... [RECIPE=model3] [RUN=...] [ARGS=...]" >&2; exit 2; }
 	@$(RUN_PYTHON) -m training.train --data "$(DATA)" --recipe "$(or $(RECIPE),model3)" \
@@ -109,7 +114,7 @@ test-prism: setup ## Convert with Beam's engine Prism, built with Go, if it is t
 test-fuzz: setup ## [SECONDS=60] [SEED=0] [RADRECORDS_FUZZ_FOLDER=DIR]: mutate images, manifests, tables and shards
 	@SECONDS=$(or $(SECONDS),60) SEED=$(or $(SEED),0) $(RUN_PYTHON) -m pytest -m fuzz tests/fuzz $(ARGS)
 
-test-memory: setup ## Convert 10,000 and 100,000 images and compare the memory use (a few minutes)
+test-memory: setup ## Convert, and score, some and many images and compare the memory use (a few minutes)
 	@$(RUN_PYTHON) -m pytest -m memory tests/test_memory.py tests/benchmarks/test_scale.py
 
 test-hostile: setup ## Convert 2,000 unusual files and some bombs (two minutes)
@@ -192,7 +197,7 @@ $(BENCH)/ready: requirements-bench.lock
 
 lock: setup ## Pin the newest dependencies that fit setup.py
 	@for target in cpu gpu; do \
-	  $(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py --extra gcp --extra dicom --extra tune --extra export --extra dev \
+	  $(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py --extra gcp --extra dicom --extra tune --extra export --extra predict --extra dev \
 	    --extra $$([ $$target = gpu ] && echo gpu || echo train) --universal --python-version 3.10 --generate-hashes \
 	    --no-annotate --no-header -o requirements-$$target.lock || exit 1; \
 	done

@@ -56,6 +56,8 @@ setup(
         "tune": ["optuna>=5"],
         # training.export: tf2onnx converts, and onnxruntime checks the result. With "train" or "gpu".
         "export": ["onnx>=1.18", "onnxruntime>=1.22", "tf2onnx>=1.17"],
+        # beam_jobs.predict: Beam's handler of ONNX models needs both. No TensorFlow.
+        "predict": ["onnx>=1.18", "onnxruntime>=1.22"],
         # --dicom_decoder tfio, in an environment of its own: on TensorFlow 2.18 and later tensorflow-io does not load, and
         # TensorFlow 2.16 goes neither with the extra "train" nor with "gcp", so what gs:// needs is named here.
         "tfio": ["tensorflow-cpu==2.16.2", "tensorflow-io==0.37.1", "google-cloud-storage>=3.4"],

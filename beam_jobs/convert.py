@@ -5,12 +5,17 @@ decoders start while it loads. Everything is imported inside `main`, which turns
 line.
 """
 
+import argparse
 import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from schemas.errors import ending_when_interrupted, run_command
+
+if TYPE_CHECKING:
+    from beam_jobs.settings.config import ConvertConfig
 
 
 def main(argv: Sequence[str], supervised: bool = False) -> None:
@@ -19,13 +24,9 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
     # More threads make no matrix product of this size faster, and they spin while they wait for work.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with ending_when_interrupted():
-        from beam_jobs.decoding.decoder import pool
-        from beam_jobs.engines.remote import remote_job
         from beam_jobs.flags import config_of, parser
-        from beam_jobs.local import supervise
-        from beam_jobs.local.lean_beam import load_beam
         from beam_jobs.settings import dataflow
-        from beam_jobs.settings.beam_flags import is_local, runs_on_dataflow, uses_processes
+        from beam_jobs.settings.beam_flags import is_local
         from beam_jobs.write import reuse
         from schemas.source import check_place
 
@@ -34,8 +35,34 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
     if flags.retry_quarantine:
         dataset = check_place("--retry_quarantine", flags.retry_quarantine).rstrip("/")
         flags = reuse.parse_with_settings(parser(), list(argv), dataset)
-    config = config_of(flags, local=is_local(beam_flags))
-    job = remote_job(beam_flags, config, flags.detach)
+    launch(_job, config_of(flags, local=is_local(beam_flags)), beam_flags, argv, supervised, flags)
+
+
+def _job() -> Callable[..., None]:
+    from beam_jobs.pipeline import convert_and_print
+
+    return convert_and_print
+
+
+def launch(
+    job: Callable[[], Callable[..., None]],
+    config: "ConvertConfig",
+    beam_flags: list[str],
+    argv: Sequence[str],
+    supervised: bool,
+    flags: argparse.Namespace,
+    module: str = "beam_jobs.convert",
+) -> None:
+    """Loads Beam, then the `job`, a function of the config, Beam's options and whether to debug, and runs it, in a child
+    process if it is `supervised`. flags: of the command `module`; they have `debug` and `detach`."""
+    with ending_when_interrupted():
+        from beam_jobs.decoding.decoder import pool
+        from beam_jobs.engines.remote import remote_job
+        from beam_jobs.local import supervise
+        from beam_jobs.local.lean_beam import load_beam
+        from beam_jobs.settings.beam_flags import runs_on_dataflow, uses_processes
+
+    remote = remote_job(beam_flags, config, flags.detach)
 
     def run() -> None:
         if config.local and not config.dry_run and not uses_processes(beam_flags):
@@ -43,17 +70,17 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
         with ending_when_interrupted():
             if config.local:
                 load_beam()
-            from beam_jobs import pipeline
+            run_job = job()
             from beam_jobs.engines import defaults
             from beam_jobs.settings import runners
 
-        options = runners.beam_options(beam_flags)
-        if job and not config.dry_run:
-            defaults.complete(options, job)
-        pipeline.convert_and_print(config, options, flags.debug)
+        options = runners.beam_options(beam_flags, module)
+        if remote and not config.dry_run:
+            defaults.complete(options, remote)
+        run_job(config, options, flags.debug)
 
     if supervised and supervise.can_supervise() and not runs_on_dataflow(beam_flags):
-        sys.exit(supervise.run_in_child(run, config, argv, *([job.end] if job else [])))
+        sys.exit(supervise.run_in_child(run, config, argv, *([remote.end] if remote else [])))
     run()
 
 

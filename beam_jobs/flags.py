@@ -26,7 +26,10 @@ def parser() -> argparse.ArgumentParser:
     _add_image(result)
     _add_privacy(result)
     _add_versions(result)
-    _add_running(result)
+    add_running(result)
+    result.add_argument_group("estimate").add_argument(
+        "--prices", default="", metavar="FILE", help="table of prices for the cost that --dry_run estimates"
+    )
     return result
 
 
@@ -154,10 +157,10 @@ def _add_versions(result: argparse.ArgumentParser) -> None:
     group.add_argument("--overwrite", action="store_true", help="replace the data set published in --output")
 
 
-def _add_running(result: argparse.ArgumentParser) -> None:
+def add_running(result: argparse.ArgumentParser) -> None:
+    """Adds the flags that say how a job runs."""
     group = result.add_argument_group("running")
-    group.add_argument("--dry_run", action="store_true", help="print what would be done and cost, and write nothing")
-    group.add_argument("--prices", default="", metavar="FILE", help="table of prices for the estimate of --dry_run")
+    group.add_argument("--dry_run", action="store_true", help="print what would be done, and write nothing")
     group.add_argument(
         "--detach",
         action="store_true",

@@ -2,8 +2,10 @@
 
 import logging
 import uuid
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
@@ -22,7 +24,6 @@ from beam_jobs.plan.duplicates import DropDuplicates
 from beam_jobs.plan.splits import AssignSplits, ReferencesAndTally
 from beam_jobs.plan.together import KeepTogether
 from beam_jobs.publish import publish, releases, summary
-from beam_jobs.reading.manifest import read_manifest
 from beam_jobs.remote.equip import equipped
 from beam_jobs.settings import costs, dataflow
 from beam_jobs.settings.config import ConvertConfig
@@ -30,11 +31,14 @@ from beam_jobs.settings.pickles import without_paths
 from beam_jobs.settings.runners import check_places, local_runner, on_dataflow
 from beam_jobs.storage import storage
 from beam_jobs.write import reuse, shards, trial
-from schemas.dataset import Manifest
+from schemas.dataset import Manifest, Published
 from schemas.errors import JobFailed
 from schemas.scratch import scratch_folder
 
 ByShard = PCollection[tuple[tuple[str, int], Block[Reference]]]  # by (split, index)
+
+# Adds the steps of a job to a pipeline, as define_pipeline does.
+Define = Callable[..., None]
 
 
 def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bool) -> None:
@@ -56,22 +60,28 @@ def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bo
     if config.dry_run:
         prices = costs.read_prices(config.prices)
         with scratch_folder() as status_folder:
+            planned = plan_only(config, define_pipeline, status_folder, quiet=not debug)
             with status.quiet_workers(not debug):
-                # On this machine, whatever the runner: it reads names only, and a few images.
-                run(replace(config, local=True), None, status_folder, PipelineOptions([]))
-                planned = status.read_plan(status_folder) or {}
                 rate = trial.rate(status_folder, planned, config)
             summary.print_plan(config, planned)
             summary.print_estimate(config, planned, rate, prices)
         return
     if options.view_as(GoogleCloudOptions).template_location:
-        stage_template(config, options)
+        stage_template(config, options, define_pipeline)
         summary.print_template(options.view_as(GoogleCloudOptions))
         return
     manifest, counted = convert(config, options, quiet=not debug)
     summary.print_manifest(manifest, config.output)
     print(report.summary(publish.read_leakage(config.output)))
     summary.print_counted(counted)
+
+
+def plan_only(config: ConvertConfig, define: Define, status_folder: str, quiet: bool) -> dict[str, Any]:
+    """The fields of the Plan, for --dry_run. It is made on this machine, whatever the runner, because it takes no more than
+    the names of the inputs. Nothing is written but reports in `status_folder`."""
+    with status.quiet_workers(quiet):
+        run(replace(config, local=True), None, status_folder, PipelineOptions([]), define)
+    return status.read_plan(status_folder) or {}
 
 
 def quiet_beam(on_dataflow: bool) -> None:
@@ -84,8 +94,18 @@ def quiet_beam(on_dataflow: bool) -> None:
 def convert(
     config: ConvertConfig, options: PipelineOptions, quiet: bool = True
 ) -> tuple[Manifest, counters.Counted | None]:
-    """Runs the whole job and returns the published manifest, and what Beam counted, if it did. Raises RadrecordsError if
-    it fails; nothing is published then."""
+    """Runs the whole conversion and returns the published manifest, and what Beam counted, if it did. Raises
+    RadrecordsError if it fails; nothing is published then."""
+    manifest, counted = run_and_publish(config, options, define_pipeline, quiet)
+    assert isinstance(manifest, Manifest)
+    return manifest, counted
+
+
+def run_and_publish(
+    config: ConvertConfig, options: PipelineOptions, define: Define, quiet: bool = True
+) -> tuple[Published, counters.Counted | None]:
+    """Runs the job that `define` adds and returns the published manifest, and what Beam counted, if it did. Raises
+    RadrecordsError if it fails; nothing is published then."""
     release, counted = releases.begin(config), None  # None: the runner does not tell
     try:
         if release is None:  # published already
@@ -94,13 +114,13 @@ def convert(
             with (
                 scratch_folder() as status_folder,
                 status.quiet_workers(quiet) as terminal,
-                status.ProgressBar(status_folder, terminal),
+                status.ProgressBar(status_folder, terminal, config.doing),
             ):
-                counted = run(config, release, status_folder, options)
+                counted = run(config, release, status_folder, options, define)
         else:
             status_folder = status_folder_of(release)
             with running.prepared(options, release.work, status_folder, debug=not quiet):
-                counted = run(config, release, status_folder, options)
+                counted = run(config, release, status_folder, options, define)
     except BaseException as error:
         ours = release is not None and releases.is_ours(config, release)
         published = release is not None and releases.abandon(config, release)
@@ -108,7 +128,7 @@ def convert(
             raise
         if not ours:
             raise releases.published_by_another(config) from error
-    manifest = read_manifest(config.output)
+    manifest = releases.read_published(config)
     if manifest is None:
         raise JobFailed(f"the job ended without publishing anything in {config.output}")
     if release:
@@ -116,10 +136,10 @@ def convert(
     return manifest, counted
 
 
-def stage_template(config: ConvertConfig, options: PipelineOptions) -> None:
+def stage_template(config: ConvertConfig, options: PipelineOptions, define: Define) -> None:
     """Stages the template in --template_location for Dataflow to run later. Writes nothing to the output folder."""
     release = releases.unclaimed(config)
-    run(config, release, status_folder_of(release), options)
+    run(config, release, status_folder_of(release), options, define)
 
 
 def status_folder_of(release: releases.Release) -> str:
@@ -128,10 +148,14 @@ def status_folder_of(release: releases.Release) -> str:
 
 
 def run(
-    config: ConvertConfig, release: releases.Release | None, status_folder: str, options: PipelineOptions
+    config: ConvertConfig,
+    release: releases.Release | None,
+    status_folder: str,
+    options: PipelineOptions,
+    define: Define | None = None,
 ) -> counters.Counted | None:
-    """Runs the pipeline to its end and returns what Beam counted, if the runner tells. Raises the error that a worker
-    recorded in `status_folder`, or else the runner's."""
+    """Runs the pipeline of `define`, by default the conversion, to its end and returns what Beam counted, if the runner
+    tells. Raises the error that a worker recorded in `status_folder`, or else the runner's."""
     here = config.local or release is None
     try:
         with (
@@ -140,7 +164,7 @@ def run(
             nullcontext() if here else without_paths(),
         ):
             pipeline = beam.Pipeline(runner=local_runner(options, status_folder) if here else None, options=options)
-            define_pipeline(pipeline, for_workers, release, status_folder)
+            (define or define_pipeline)(pipeline, for_workers, release, status_folder)
             result = pipeline.run()
             result.wait_until_finish()
         return counters.counted(result)
@@ -168,15 +192,8 @@ def define_pipeline(
         _ = assigned["references"] | "Trial" >> trial.ChooseImages(status_folder)
         return
     the_plan = AsSingleton(planned)
-    none: ByShard = planned | "EveryShard" >> beam.FlatMap(plan.empty_shards)
-    by_shard: ByShard = assigned["references"] | "SortByShard" >> beam.ParDo(
-        SortByKey(plan.shard_of), the_plan, config.seed
-    )
-    results: PCollection[ShardResult] = (
-        (none, by_shard)
-        | "ShardsAndReferences" >> beam.Flatten()
-        | "ByShard" >> beam.GroupByKey()
-        | "WriteShards" >> beam.ParDo(shards.WriteShards(config, release.prefix, release.work, status_folder), the_plan)
+    results: PCollection[ShardResult] = by_shard(assigned["references"], planned, config) | "WriteShards" >> beam.ParDo(
+        shards.WriteShards(config, release.prefix, release.work, status_folder), the_plan
     )
     signatures: PCollection[tuple[str, bytes]] = results | "Signatures" >> beam.Map(shards.signatures_of)
     pairs: PCollection[Found] = signatures | "NearDuplicates" >> search.FindNearDuplicates(the_plan)
@@ -187,3 +204,17 @@ def define_pipeline(
         | "End" >> beam.Impulse()
         | "Publish" >> beam.Map(publish.publish, finished, near, the_plan, config, release, status_folder)
     )
+
+
+def by_shard(
+    references: PCollection[Block[Reference]], planned: PCollection[Plan], config: ConvertConfig
+) -> PCollection[tuple[tuple[str, int], Iterable[Block[Reference]]]]:
+    """The references of each (split, index); also of shards that get none."""
+    none: ByShard = planned | "EveryShard" >> beam.FlatMap(plan.empty_shards)
+    some: ByShard = references | "SortByShard" >> beam.ParDo(
+        SortByKey(plan.shard_of), AsSingleton(planned), config.seed
+    )
+    grouped: PCollection[tuple[tuple[str, int], Iterable[Block[Reference]]]] = (
+        (none, some) | "ShardsAndReferences" >> beam.Flatten() | "ByShard" >> beam.GroupByKey()
+    )
+    return grouped

@@ -1,4 +1,4 @@
-"""Re-reads a data set against its manifest: `python -m beam_jobs.verify DATASET`."""
+"""Re-reads a data set, or scores, against the manifest: `python -m beam_jobs.verify FOLDER`."""
 
 import sys
 from collections.abc import Sequence
@@ -7,13 +7,14 @@ from functools import partial
 
 from tqdm import tqdm
 
-from beam_jobs.reading.manifest import require_manifest
+from beam_jobs.reading.manifest import manifest_text, require_manifest
 from beam_jobs.reading.shards import ShardReader
 from beam_jobs.storage import storage
 from schemas.dataset import Manifest, Shard
 from schemas.errors import CommandParser, JobFailed, run_command
 from schemas.example import DamagedRecord
 from schemas.labels import can_be, positives
+from schemas.scores import ScoresManifest, is_scores
 from schemas.source import check_place
 
 _THREADS = 4  # each reads one shard
@@ -22,9 +23,17 @@ _THREADS = 4  # each reads one shard
 def main(argv: Sequence[str]) -> None:
     """Prints the result, with a line for each damaged shard and for each file that looks like a shard but is not in the
     manifest. Raises JobFailed if a shard is damaged."""
-    parser = CommandParser("beam_jobs.verify", "Re-read every shard of a data set and compare it with the manifest.")
-    parser.add_argument("dataset", metavar="DIR|gs://...", help="folder of the data set")
+    parser = CommandParser(
+        "beam_jobs.verify", "Re-read every shard of a data set, or of scores, and compare it with the manifest."
+    )
+    parser.add_argument("dataset", metavar="DIR|gs://...", help="folder of the data set or the scores")
     folder = check_place("dataset", parser.parse_args(argv).dataset).rstrip("/")
+    text = manifest_text(folder)
+    if text is not None and is_scores(text):
+        from beam_jobs.scoring.verify import verify_scores
+
+        verify_scores(folder, ScoresManifest.from_json(text, folder))
+        return
     manifest = require_manifest(folder)
     shards = [shard for split in manifest.splits for shard in manifest.shards(split)]
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -51,14 +51,14 @@ def main() -> None:
     flags.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
-def measured(count: int, arguments: tuple[str, ...] = ()) -> dict[str, float]:
-    """Converts `count` new images. Gives {images, launcher_bytes, worker_bytes, peak_bytes (of all processes), waiting_bytes
-    (of the files that hold what waits between the steps), seconds, cpu_seconds}."""
+def measured(count: int, arguments: tuple[str, ...] = (), module: str = "beam_jobs.convert") -> dict[str, float]:
+    """Converts `count` new images, or scores them with `module`. Gives {images, launcher_bytes, worker_bytes, peak_bytes (of
+    all processes), waiting_bytes (of the files that hold what waits between the steps), seconds, cpu_seconds}."""
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder) / "raw", count)
         temporary = Path(folder) / "temporary"
         temporary.mkdir()
-        command = [sys.executable, "-m", "beam_jobs.convert", "--input", f"{folder}/raw", "--output", f"{folder}/out"]
+        command = [sys.executable, "-m", module, "--input", f"{folder}/raw", "--output", f"{folder}/out"]
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         with open(Path(folder) / "log", "wb") as log:
             environment = {**os.environ, "TMPDIR": str(temporary)}

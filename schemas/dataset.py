@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 from schemas.errors import UsageError
 from schemas.labels import CLASS, KINDS
@@ -24,10 +24,10 @@ OUTCOMES = ("written", "quarantined", "duplicates", "skipped")
 
 @dataclass(frozen=True)
 class Shard:
-    """One finished TFRecord file: its name inside the data set folder, size in bytes, SHA-256 and CRC32C (RFC 3720) in
-    hexadecimal ("" in manifests before format version 3), number of examples, and the number of examples of each class
-    in the order of the data set's classes (if images can have several labels, the sum may differ from the number of
-    examples)."""
+    """One finished file, TFRecord or scores (schemas/scores.py): its name inside the published folder, size in bytes,
+    SHA-256 and CRC32C (RFC 3720) in hexadecimal ("" in manifests before format version 3), number of examples, and the
+    number of examples of each class in the order of the classes (if images can have several labels, the sum may differ
+    from the number of examples)."""
 
     file: str
     bytes: int
@@ -35,6 +35,25 @@ class Shard:
     examples: int
     label_counts: tuple[int, ...]
     crc32c: str = ""
+
+
+class Published(Protocol):
+    """A manifest of any kind: what the protocol of publication must know of it."""
+
+    @property
+    def revision(self) -> int:
+        """How often the folder has been published."""
+
+    @property
+    def every_shard(self) -> tuple[Shard, ...]:
+        """All shards that it names."""
+
+    def to_json(self) -> str:
+        """The text of manifest.json."""
+
+    @classmethod
+    def from_json(cls, text: str, folder: str) -> "Published":
+        """The inverse of to_json; raises UsageError, naming the folder and what to do."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +86,11 @@ class Manifest:
         """Height, width and channels of every image."""
         return self.image.shape
 
+    @property
+    def every_shard(self) -> tuple[Shard, ...]:
+        """The shards of all splits."""
+        return tuple(shard for shards in self.splits.values() for shard in shards)
+
     def examples(self, split: str) -> int:
         """The number of examples in `split`."""
         return sum(shard.examples for shard in self.shards(split))
@@ -83,7 +107,7 @@ class Manifest:
 
     def unlisted_shards(self, names: Iterable[str]) -> list[str]:
         """The file names that look like shards but do not belong to this data set, sorted."""
-        listed = {shard.file for shards in self.splits.values() for shard in shards}
+        listed = {shard.file for shard in self.every_shard}
         return sorted(name for name in names if f".{FILE_FORMAT}" in name and name not in listed)
 
     def to_json(self) -> str:

@@ -139,6 +139,10 @@ LAYERS = {
         *("beam_jobs.leakage", "beam_jobs.write"),
     ],
     "beam_jobs.transfer": ["beam_jobs.storage"],
+    "beam_jobs.scoring": [
+        *("beam_jobs.elements", "beam_jobs.storage", "beam_jobs.passing", "beam_jobs.settings", "beam_jobs.write"),
+        "beam_jobs.publish",
+    ],
     "beam_jobs.local": ["beam_jobs.passing", "beam_jobs.settings", "beam_jobs.publish"],
     "beam_jobs.engines": [
         *("beam_jobs.storage", "beam_jobs.passing", "beam_jobs.settings", "beam_jobs.local"),
@@ -146,7 +150,8 @@ LAYERS = {
     "beam_jobs": [
         *("beam_jobs.storage", "beam_jobs.reading", "beam_jobs.passing", "beam_jobs.settings", "beam_jobs.decoding"),
         *("beam_jobs.discover", "beam_jobs.leakage", "beam_jobs.plan", "beam_jobs.write", "beam_jobs.publish"),
-        *("beam_jobs.local", "beam_jobs.elements", "beam_jobs.engines", "beam_jobs.remote", "beam_jobs.transfer"),
+        *("beam_jobs.scoring", "beam_jobs.local", "beam_jobs.elements", "beam_jobs.engines", "beam_jobs.remote"),
+        "beam_jobs.transfer",
     ],
 }
 
@@ -187,7 +192,8 @@ def test_a_layer_imports_only_the_lower_layers_that_the_table_names(package: str
 
 
 @pytest.mark.parametrize(
-    "opened", ["beam_jobs.reading.manifest", "beam_jobs.flags", "schemas.dataset", "schemas.presets"]
+    "opened",
+    ["beam_jobs.reading.manifest", "beam_jobs.flags", "beam_jobs.predict_flags", "schemas.dataset", "schemas.presets"],
 )
 def test_opening_a_manifest_loads_no_decoder(opened: str) -> None:
     code = f"import sys, {opened}; print(*sys.modules, sep='\\n')"
@@ -196,7 +202,7 @@ def test_opening_a_manifest_loads_no_decoder(opened: str) -> None:
 
 
 def test_a_worker_loads_no_tensorflow() -> None:
-    code = "import sys, beam_jobs.convert; print(*sys.modules, sep='\\n')"
+    code = "import sys, beam_jobs.convert, beam_jobs.prediction; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not {"tensorflow", "keras", "matplotlib", "sklearn"} & set(done.stdout.split())
 
@@ -226,6 +232,7 @@ def test_setup_py_is_the_only_list_of_dependencies() -> None:
         "tfio",
         "jax",
         "export",
+        "predict",
         "tune",
         "bench",
         "dev",

@@ -17,12 +17,14 @@ from pathlib import Path
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from beam_jobs import predict_flags
 from beam_jobs.flags import config_of, parser
 from beam_jobs.settings.beam_flags import is_local
 from beam_jobs.settings.runners import beam_options
 from schemas.source import compile_group_pattern, group_of
 from tests.beam_jobs.published_sets import chexpert, mimic, nih, rsna
 from tests.beam_jobs.remote.dockerfile import steps
+from tests.beam_jobs.scoring.tiny_exports import write_export
 from tests.conftest import Result, labelled, write_images
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +34,7 @@ PAGES = {
 }
 OTHER_PAGES = ("SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")
 MODULES = (
-    *(f"beam_jobs.{name}" for name in ("sample", "upload", "download", "convert", "verify", "show")),
+    *(f"beam_jobs.{name}" for name in ("sample", "upload", "download", "convert", "verify", "show", "predict")),
     *(f"training.{name}" for name in ("train", "evaluate", "predict", "compare", "reproduce", "shift", "tune")),
     *(f"training.{name}" for name in ("explain", "export", "verify")),
 )
@@ -77,6 +79,9 @@ def parse(line: str) -> None:
         beam_options(beam_flags)
         if "gs://" in line:  # a test below runs the local commands
             config_of(flags, is_local(beam_flags))
+    elif module == "beam_jobs.predict":
+        _, beam_flags = predict_flags.parser().parse_known_args(arguments)
+        beam_options(beam_flags)
     elif module.startswith("training."):
         importlib.import_module(module).parse(arguments)
     else:
@@ -180,6 +185,7 @@ def test_commands_run_as_printed(
     write_images(tmp_path / "scans", names)
     rows = [f"{name},{name.split('/')[1]}" for name in names]
     (tmp_path / "scans.csv").write_text("\n".join(["image_uri,label", *rows]))
+    write_export(tmp_path / "model.onnx")
     nih(tmp_path / "nih")
     rsna(tmp_path / "rsna")
     chexpert(tmp_path / "CheXpert-v1.0-small")

@@ -106,7 +106,7 @@ def by_folder(files: Block[File], config: ConvertConfig) -> Iterator[Block[Sourc
     reasons: Counter[str] = Counter()
     for file in files:
         reason = skip_reason(file.path, file.size)
-        place = None if reason else split_and_label(file.path)
+        place = None if reason else split_and_label(file.path) if config.labelled else (UNASSIGNED, "")
         if place is None:
             reasons[reason or "not_in_a_class_folder"] += 1
             continue
@@ -167,7 +167,7 @@ def stat_rows(
     with status.failures(status_folder):
         check(config.launcher, status_folder)
     every = list(rows)
-    labelled = [named for named in every if named.row.label]
+    labelled = [named for named in every if named.row.label or not config.labelled]
     yield from skipped({"unlabelled": len(every) - len(labelled)})
     with ThreadPoolExecutor(_STAT_THREADS) as pool:
         files = list(pool.map(lambda named: storage.stat(named.uri, named.path), labelled))
@@ -184,7 +184,7 @@ def check_input(config: ConvertConfig) -> None:
     """Raises UsageError, before a pipeline starts, if the input is missing or holds no file."""
     tables = config.public_set.tables
     if config.manifest and not tables:
-        check_table(config.manifest)
+        check_table(config.manifest, labelled=config.labelled)
         return
     if not storage.has_folder(config.input):
         if not os.path.exists(config.input):

@@ -57,9 +57,10 @@ def read_rows(uri: str) -> Iterator[Row]:
         yield Row(line, image, canonical(label), split, group)
 
 
-def check_table(uri: str, table: PublishedTable | None = None) -> None:
-    """Raises UsageError if the table at `uri` is missing, has no rows, lacks a column, or has a column twice."""
-    wanted = table.columns if table else COLUMNS
+def check_table(uri: str, table: PublishedTable | None = None, labelled: bool = True) -> None:
+    """Raises UsageError if the table at `uri` is missing, has no rows, lacks a column, or has a column twice. Without
+    `labelled`, it needs no label."""
+    wanted = table.columns if table else COLUMNS if labelled else COLUMNS[:1]
     try:
         columns = _columns(uri)
         several = [name for name in dict.fromkeys(wanted + OPTIONAL_COLUMNS) if columns.count(name) > 1]

@@ -92,10 +92,12 @@ def quiet_workers(quiet: bool) -> Iterator[TextIO]:
 
 
 class ProgressBar:
-    """A progress bar of images on `terminal`, fed from `folder` while the body of the `with` runs. Local runs only."""
+    """A progress bar of images on `terminal`, fed from `folder` while the body of the `with` runs. Local runs only. `doing`:
+    what is done with them."""
 
-    def __init__(self, folder: str, terminal: TextIO) -> None:
+    def __init__(self, folder: str, terminal: TextIO, doing: str = "converting") -> None:
         self._folder = folder
+        self._doing = doing
         self._terminal = terminal
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -115,7 +117,7 @@ class ProgressBar:
                 return
         total = sum(sum(labels.values()) for labels in plan["counts"].values())
         done = os.path.join(self._folder, _DONE)
-        with tqdm(total=total, desc="converting", unit=" images", dynamic_ncols=True, file=self._terminal) as bar:
+        with tqdm(total=total, desc=self._doing, unit=" images", dynamic_ncols=True, file=self._terminal) as bar:
             stopping = False
             while not stopping:
                 stopping = self._stop.wait(_POLL_SECONDS)

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -44,10 +44,12 @@ NO_GROUP = "no_group_in_path"
 
 @dataclass
 class MakePlan(beam.PTransform[ReferencesAndTally, PCollection[Plan]]):
-    """References, and the tally of all steps -> the only Plan. Fails the job if nothing may be written."""
+    """References, and the tally of all steps -> the only Plan. Fails the job if nothing may be written. planner: makes the
+    plan from the counts, by default `plan_of`."""
 
     config: ConvertConfig
     status_folder: str
+    planner: Callable[..., Plan] | None = None
 
     @several_collections
     def expand(self, inputs: ReferencesAndTally) -> PCollection[Plan]:
@@ -62,7 +64,9 @@ class MakePlan(beam.PTransform[ReferencesAndTally, PCollection[Plan]]):
         of_nothing: dict[str, dict[Any, int]] = {}
         tally = AsSingleton(sums, default_value=of_nothing)
         plan: PCollection[Plan] = (
-            images.pipeline | beam.Impulse() | "MakePlan" >> beam.Map(make_plan, tally, self.config, self.status_folder)
+            images.pipeline
+            | beam.Impulse()
+            | "MakePlan" >> beam.Map(make_plan, tally, self.config, self.status_folder, self.planner or plan_of)
         )
         return plan
 
@@ -79,13 +83,19 @@ def count_images(references: Block[Reference], grouped: bool) -> Iterator[Count]
             yield Count(NOTES, NO_GROUP, alone)
 
 
-def make_plan(_: bytes, tally: Mapping[str, dict[Any, int]], config: ConvertConfig, status_folder: str) -> Plan:
+def make_plan(
+    _: bytes,
+    tally: Mapping[str, dict[Any, int]],
+    config: ConvertConfig,
+    status_folder: str,
+    planner: Callable[..., Plan],
+) -> Plan:
     """The plan, which is also reported to the launcher. Raises JobFailed for problems with the inputs."""
     with status.failures(status_folder):
         if problems := tally.get(PROBLEMS):
             raise JobFailed(problem_line(problems))
         duplicates = sum(tally.get(DUPLICATES, {}).values())
-        plan = plan_of(config, tally.get(IMAGES, {}), duplicates, tally.get(SKIPPED, {}), tally.get(NOTES, {}))
+        plan = planner(config, tally.get(IMAGES, {}), duplicates, tally.get(SKIPPED, {}), tally.get(NOTES, {}))
         plan = replace(plan, overlaps=tally.get(OVERLAPS, {}), input_bytes=tally.get(BYTES, {}).get("", 0))
     counters.count_plan(plan.duplicates, plan.skipped)
     status.write_plan(status_folder, asdict(plan))

@@ -1,7 +1,7 @@
 """Step 5: account for every input, refuse what must not be used, and write the manifest last, as releases.py allows."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from beam_jobs.elements import Plan, ShardResult
@@ -12,15 +12,21 @@ from beam_jobs.passing import status
 from beam_jobs.publish.gate import account, gate, quarantine_lines
 from beam_jobs.publish.page.page import dataset_page
 from beam_jobs.publish.preview import contact_sheet, preview_images
-from beam_jobs.publish.releases import Release, announce, check_turn, keep_claim, published_by_another
-from beam_jobs.reading.manifest import read_manifest
+from beam_jobs.publish.releases import (
+    Release,
+    announce,
+    check_turn,
+    keep_claim,
+    published_by_another,
+    read_published,
+)
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
 from beam_jobs.storage.parallel import each
 from beam_jobs.write import reuse
 from beam_jobs.write.image_counts import PAGE
 from beam_jobs.write.shards import shard_in_work
-from schemas.dataset import MANIFEST, Manifest
+from schemas.dataset import MANIFEST, Manifest, Published
 from schemas.interchange import interchange_files
 
 
@@ -44,7 +50,9 @@ def publish(
         with storage.writing(config.output):
             acted_on = reported_pairs(config).pairs if config.near_duplicates_of else None
             leaks = report.report(near, plan, config.allow_group_overlap, acted_on)
-            _write(manifest, ordered, leaks, config, release)
+            put_in_place(
+                manifest, ordered, lambda: _companions(manifest, ordered, leaks, config, release), config, release
+            )
 
 
 def read_leakage(folder: str) -> Mapping[str, Any]:
@@ -66,17 +74,19 @@ def _companions(
     yield PAGE, dataset_page(manifest, results, leaks).encode()
 
 
-def _write(
-    manifest: Manifest,
+def put_in_place(
+    manifest: Published,
     results: list[ShardResult],
-    leaks: Mapping[str, Any],
+    companions: Callable[[], Iterable[tuple[str, bytes]]],
     config: ConvertConfig,
     release: Release,
 ) -> None:
+    """Moves the finished shards into place and writes the `companions`, which may read the shards there, and, last, the
+    manifest. Raises JobFailed if another run publishes something else."""
     quarantine = quarantine_lines(results).encode()
     target = storage.join(config.output, MANIFEST)
     before = storage.stat(target, MANIFEST)
-    old = read_manifest(config.output)
+    old = read_published(config)
     if old and old.to_json() == manifest.to_json():
         return  # a runner that loses contact with a worker repeats this step
     # Check before the announcement too, because it would name the winner's shards as replaced.
@@ -84,35 +94,25 @@ def _write(
     keep_claim(config, release)  # the job of a template has no launcher to make it
     announce(manifest, quarantine, old, config, release)
     # A run that publishes after this check finds our announcement, and one that published before is found by it.
-    check_turn(read_manifest(config.output), config, release)
-    _put_into_place(manifest, results, leaks, config, release)
+    check_turn(read_published(config), config, release)
+    at_once = storage.reads_at_once(config.output)
+    each(lambda result: _move(result, config, release), results, at_once)
+    each(lambda companion: _write(companion, config, release), companions(), at_once)
     try:
         storage.write_bytes(
             target, manifest.to_json().encode(), over=before.version if before else 0, staging=release.work
         )
     except storage.AlreadyExistsError as error:
-        now = read_manifest(config.output)
+        now = read_published(config)
         # An equal manifest is ours: a retried upload finds what the first attempt wrote.
         if now is None or now.to_json() != manifest.to_json():
             raise published_by_another(config) from error
 
 
-def _put_into_place(
-    manifest: Manifest,
-    results: list[ShardResult],
-    leaks: Mapping[str, Any],
-    config: ConvertConfig,
-    release: Release,
-) -> None:
-    """Moves the shards, and writes all other files except the manifest."""
+def _move(result: ShardResult, config: ConvertConfig, release: Release) -> None:
+    storage.move(shard_in_work(release.work, result.shard), storage.join(config.output, result.shard.file))
 
-    def move(result: ShardResult) -> None:
-        storage.move(shard_in_work(release.work, result.shard), storage.join(config.output, result.shard.file))
 
-    def write(companion: tuple[str, bytes]) -> None:
-        name, content = companion
-        storage.write_bytes(storage.join(config.output, name), content, staging=release.work)
-
-    at_once = storage.reads_at_once(config.output)
-    each(move, results, at_once)
-    each(write, _companions(manifest, results, leaks, config, release), at_once)
+def _write(companion: tuple[str, bytes], config: ConvertConfig, release: Release) -> None:
+    name, content = companion
+    storage.write_bytes(storage.join(config.output, name), content, staging=release.work)

@@ -18,12 +18,12 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from beam_jobs.reading.manifest import read_manifest
+from beam_jobs.reading.manifest import manifest_text
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
-from schemas.dataset import Manifest
+from schemas.dataset import Published
 from schemas.errors import JobFailed, RadrecordsError, UsageError
-from schemas.shard_name import ShardName
+from schemas.shard_name import is_shard
 
 _CONTENT = "release.json"
 _CLAIM = "settings.json"
@@ -90,17 +90,24 @@ def unclaimed(config: ConvertConfig) -> Release:
     return release
 
 
-def _published(config: ConvertConfig) -> Manifest | None:
+def read_published(config: ConvertConfig) -> Published | None:
+    """The manifest in the output folder, or None if nothing is published there. Raises UsageError if it cannot be read, or
+    is that of something else."""
+    text = manifest_text(config.output)
+    return None if text is None else config.manifest_type.from_json(text, config.output)
+
+
+def _published(config: ConvertConfig) -> Published | None:
     try:
-        return read_manifest(config.output)
+        return read_published(config)
     except UsageError as error:
         raise UsageError(f"--output: {error}; give a new version folder, or delete that file first") from error
 
 
-def _next_release(config: ConvertConfig, published: Manifest | None) -> Release:
+def _next_release(config: ConvertConfig, published: Published | None) -> Release:
     if published and not config.overwrite:
         raise UsageError(
-            f"--output {config.output} already holds a published data set; give a new version folder, or --overwrite"
+            f"--output {config.output} already holds {config.published}; give a new version folder, or --overwrite"
         )
     return release_of(config, published.revision + 1 if published else 1)
 
@@ -127,7 +134,7 @@ def _check_claim(config: ConvertConfig, release: Release) -> None:
     # None: it is unclaimed, or the claim was deleted in the meantime.
     if _read(storage.join(release.work, _CLAIM)) not in (_claim_of(config), None):
         raise UsageError(
-            f"{config.work} holds an unfinished conversion with other settings; finish it with its own flags, "
+            f"{config.work} holds {config.unfinished}; finish it with its own flags, "
             "or delete that folder if no run is using it"
         )
 
@@ -136,7 +143,7 @@ def abandon(config: ConvertConfig, release: Release) -> bool:
     """Cleans up after a failed run. Returns whether its release is published, by any run. The work folder is deleted if
     it is, or if this is the last launch that works in the folder and no shard is finished."""
     try:
-        published = read_manifest(config.output)
+        published = read_published(config)
         if published and published.revision >= release.revision:
             tidy(config, release)
             return True
@@ -144,7 +151,7 @@ def abandon(config: ConvertConfig, release: Release) -> bool:
         if not storage.exists(own):  # this launch had not started, so nothing here belongs to it
             return False
         storage.delete(own)
-        finished = any(ShardName.parse(file.path) for file in storage.list_files(release.work, release.work))
+        finished = any(is_shard(file.path) for file in storage.list_files(release.work, release.work))
         if not finished and not _launches(release):
             storage.delete_folder(release.work)
             storage.delete_if_empty(config.work, config.output)
@@ -156,7 +163,7 @@ def abandon(config: ConvertConfig, release: Release) -> bool:
 def is_ours(config: ConvertConfig, release: Release) -> bool:
     """Whether this launch announced what is published. A runner may fail, or report a failure, after that."""
     try:
-        published = read_manifest(config.output)
+        published = read_published(config)
         announced = storage.exists(storage.join(release.work, _OURS + config.launch))
     except RadrecordsError:
         return False
@@ -166,11 +173,11 @@ def is_ours(config: ConvertConfig, release: Release) -> bool:
 def after_interrupt(config: ConvertConfig) -> str:
     """Cleans up after a run that was killed on purpose, as `abandon` does, and says what is published."""
     try:
-        published = read_manifest(config.output)
+        published = read_published(config)
         release = release_of(config, published.revision + 1 if published else 1)
         # Without a claim, the run had finished or had not started.
         if published and not storage.exists(storage.join(release.work, _CLAIM)):
-            return f"interrupted; {config.output} holds a published data set"
+            return f"interrupted; {config.output} holds {config.published}"
         abandon(config, release)
     except (RadrecordsError, OSError):
         return "interrupted"
@@ -200,18 +207,18 @@ def published_by_another(config: ConvertConfig) -> JobFailed:
     return JobFailed(f"{config.output} was published by another run in the meantime; this run changed nothing")
 
 
-def check_turn(published: Manifest | None, config: ConvertConfig, release: Release) -> None:
+def check_turn(published: Published | None, config: ConvertConfig, release: Release) -> None:
     """Raises JobFailed if the release is no longer the next one."""
     if (published.revision if published else 0) != release.revision - 1:
         raise published_by_another(config)
 
 
 def announce(
-    manifest: Manifest, quarantine: bytes, old: Manifest | None, config: ConvertConfig, release: Release
+    manifest: Published, quarantine: bytes, old: Published | None, config: ConvertConfig, release: Release
 ) -> None:
     """Announces the content of this release. Raises JobFailed if another run has announced other content."""
-    kept = {shard.file for shards in manifest.splits.values() for shard in shards}
-    replaced = [shard.file for shards in (old.splits if old else {}).values() for shard in shards]
+    kept = {shard.file for shard in manifest.every_shard}
+    replaced = [shard.file for shard in (old.every_shard if old else ())]
     content = {
         "sha256": hashlib.sha256(manifest.to_json().encode() + quarantine).hexdigest(),
         "replaces": [file for file in replaced if file not in kept],

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from beam_jobs.storage import storage
-from schemas.dataset import check_name, version_of
+from schemas.dataset import Manifest, Published, check_name, version_of
 from schemas.decoders import pool
 from schemas.decoders.pool import DEFAULT_MEMORY, DEFAULT_SECONDS
 from schemas.errors import UsageError
@@ -60,8 +60,14 @@ class ConvertConfig:
     of costs.py. launcher: the versions (remote/versions.py) that workers on other machines must have, () if there are
     none. worker_extras: the extras of this package that such workers need. compared: packages, beside the decoders, whose
     versions decide the result. Raises UsageError, naming the flag and the value, for an invalid setting.
+
+    `published` to `labelled` say what a job of this kind publishes, for messages, and whether its inputs need a label.
     """
 
+    published: ClassVar[str] = "a published data set"
+    unfinished: ClassVar[str] = "an unfinished conversion with other settings"
+    doing: ClassVar[str] = "converting"
+    labelled: ClassVar[bool] = True
     worker_extras: ClassVar[tuple[str, ...]] = ()
     compared: ClassVar[tuple[str, ...]] = ()
 
@@ -170,6 +176,11 @@ class ConvertConfig:
     def work(self) -> str:
         """The folder of unfinished work."""
         return storage.join(self.output, WORK_FOLDER)
+
+    @property
+    def manifest_type(self) -> type[Published]:
+        """What reads the manifest.json that a job of this kind publishes."""
+        return Manifest
 
     @property
     def public_set(self) -> Preset:

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
@@ -14,6 +14,8 @@ from schemas.errors import UsageError
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
+
+_Config = TypeVar("_Config", bound=ConvertConfig)
 
 RUNNER = "DataflowRunner"
 REQUIRED = ("input", "output", "project", "region")
@@ -51,7 +53,7 @@ def check_given(arguments: Sequence[str]) -> None:
         raise UsageError(f"--runner={RUNNER} needs {_listed(missing)}; give {'it' if len(missing) == 1 else 'them'}")
 
 
-def with_defaults(config: ConvertConfig, options: "PipelineOptions") -> ConvertConfig:
+def with_defaults(config: _Config, options: "PipelineOptions") -> _Config:
     """Completes the options of a Dataflow job, in place, where the user has given nothing, and returns the config with
     what suits its workers. Raises UsageError, in one line, for options that Dataflow would refuse. Leaves the options of
     other runners as they are."""

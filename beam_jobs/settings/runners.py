@@ -24,8 +24,9 @@ from schemas.errors import UsageError
 _OPEN_ENDED_RUNNERS = ("PortableRunner", "FlinkRunner", "SparkRunner", "PrismRunner")
 
 
-def beam_options(flags: list[str]) -> PipelineOptions:
-    """Beam's options. `runner` is None if the job runs on this machine. Raises UsageError for an unknown flag."""
+def beam_options(flags: list[str], module: str = "beam_jobs.convert") -> PipelineOptions:
+    """Beam's options for the command `module`. `runner` is None if the job runs on this machine. Raises UsageError for an
+    unknown flag."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for kind in PipelineOptions.__subclasses__():
         if "_add_argparse_args" in vars(kind):
@@ -34,7 +35,7 @@ def beam_options(flags: list[str]) -> PipelineOptions:
     options = PipelineOptions(flags)
     runner = options.view_as(StandardOptions).runner or ""
     if unknown and runner not in _OPEN_ENDED_RUNNERS:
-        raise UsageError(f"unknown argument {unknown[0]}; see python -m beam_jobs.convert --help")
+        raise UsageError(f"unknown argument {unknown[0]}; see python -m {module} --help")
     if options.view_as(GoogleCloudOptions).template_location and runner != "DataflowRunner":
         raise UsageError("--template_location needs --runner=DataflowRunner: it stages a Dataflow template")
     if runner in LOCAL_RUNNERS:

@@ -4,10 +4,11 @@ import collections
 import contextlib
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 from beam_jobs.decoding.decoder import decode
 from beam_jobs.elements import Converted, Outcome, Plan, Quarantined, Reference, Skipped
@@ -26,6 +27,8 @@ from schemas.labels import encode_label
 from schemas.pixels.rejection import Decoded, ImageRejected, ImageSkipped
 from schemas.pixels.sniff import FORMATS
 
+T = TypeVar("T")
+
 _LARGE_BYTES = 64 << 20
 _large_files = threading.BoundedSemaphore(2)  # threads of a worker that may hold large files at a time
 _IMAGE_SUFFIXES = frozenset(suffix for format in FORMATS.values() for suffix in format.suffixes)
@@ -36,15 +39,25 @@ def convert_all(
 ) -> Iterator[Outcome]:
     """The Outcome of each input, in order. Threads read ahead, child processes decode. Adds what that took to
     `measured`."""
+    return all_outcomes(references, lambda batch: convert_batch(batch, plan, config, measured), config, status_folder)
+
+
+def all_outcomes(
+    references: list[Reference],
+    of_batch: Callable[[list[Reference]], list[T]],
+    config: ConvertConfig,
+    status_folder: str,
+) -> Iterator[T]:
+    """What `of_batch` makes of each input, in order. It is called on threads, which work ahead."""
     batches = batches_of(references)
     threads = batches_at_once(config)
     # Of a bucket's images more shards are written at a time.
     most_ahead = threads if storage.is_shared(config.input) else 2 * threads
     with ThreadPoolExecutor(threads, "read") as executor:
-        ahead: collections.deque[Future[list[Outcome]]] = collections.deque()
+        ahead: collections.deque[Future[list[T]]] = collections.deque()
         try:
             for batch in batches:
-                ahead.append(executor.submit(convert_batch, batch, plan, config, measured))
+                ahead.append(executor.submit(of_batch, batch))
                 if len(ahead) > most_ahead:
                     yield from _finished(ahead, status_folder)
             while ahead:
@@ -54,7 +67,7 @@ def convert_all(
                 future.cancel()
 
 
-def _finished(ahead: "collections.deque[Future[list[Outcome]]]", status_folder: str) -> list[Outcome]:
+def _finished(ahead: "collections.deque[Future[list[T]]]", status_folder: str) -> list[T]:
     try:
         outcomes = ahead.popleft().result()
     except OSError as error:  # the caller would take an OSError for a write error
@@ -100,19 +113,30 @@ def _busy_decoders(config: ConvertConfig) -> int:
 
 def convert_batch(batch: list[Reference], plan: Plan, config: ConvertConfig, measured: Measured) -> list[Outcome]:
     """The Outcome of some inputs: a framed record, or why there is none. Adds what that took to `measured`."""
+    images = decoded_batch(batch, config, measured)
+    pixels = [image.pixels for image in images if isinstance(image, Decoded)]
+    signed = iter(signatures(pixels, config.image.letterboxed))
+    return [
+        _converted(reference, image, next(signed), plan, config) if isinstance(image, Decoded) else image
+        for reference, image in zip(batch, images, strict=True)
+    ]
+
+
+def decoded_batch(
+    batch: list[Reference], config: ConvertConfig, measured: Measured
+) -> list[Decoded | Quarantined | Skipped]:
+    """The image of each of some inputs, or why there is none. Adds what that took to `measured`."""
     large = sum(reference.source.size for reference in batch) > _LARGE_BYTES
     with _large_files if large else contextlib.nullcontext():
         place = batch[0].source.uri
         at_once = _reads_at_once(config, place) if storage.is_shared(place) else 1
         found = each(partial(_read, config=config), batch, at_once)
         answers = decode([data for data in found if isinstance(data, bytes)], config)
-        images = [answer for answer in answers if isinstance(answer, Decoded)]
         measured.file_bytes.extend([len(data) for data in found if isinstance(data, bytes)])
-        measured.decode_microseconds.extend([image.microseconds for image in images])
-        signed = iter(signatures([image.pixels for image in images], config.image.letterboxed))
+        measured.decode_microseconds.extend([image.microseconds for image in answers if isinstance(image, Decoded)])
         decoded = iter(answers)
         return [
-            data if isinstance(data, Quarantined) else _outcome(reference, data, next(decoded), signed, plan, config)
+            data if isinstance(data, Quarantined) else _judged(reference, data, next(decoded))
             for reference, data in zip(batch, found, strict=True)
         ]
 
@@ -138,22 +162,28 @@ def _read(reference: Reference, config: ConvertConfig) -> bytes | Quarantined:
         return _quarantined(reference, None, "read", "unreadable", error.strerror or type(error).__name__, "unknown")
 
 
-def _outcome(
-    reference: Reference, data: bytes, image: Answer, signed: Iterator[bytes], plan: Plan, config: ConvertConfig
-) -> Outcome:
-    source = reference.source
+def _judged(reference: Reference, data: bytes, image: Answer) -> Decoded | Quarantined | Skipped:
     if isinstance(image, ImageSkipped):
         return Skipped(image.reason.value)
     if isinstance(image, ImageRejected):
         return _quarantined(reference, data, "decode", image.reason.value, image.detail, image.format)
+    return image
+
+
+def notes_of(reference: Reference, image: Decoded) -> tuple[str, ...]:
+    """What is noted about an image that is used, such as a name that does not match its content."""
+    suffix = PurePosixPath(reference.source.path).suffix.lower()
+    mislabelled = suffix in _IMAGE_SUFFIXES and suffix not in FORMATS[image.format].suffixes
+    return (*image.notes, *(("mislabelled",) if mislabelled else ()))
+
+
+def _converted(reference: Reference, image: Decoded, signature: bytes, plan: Plan, config: ConvertConfig) -> Converted:
+    source = reference.source
     label = encode_label(source.label, plan.classes, plan.label_kind)
     uri = source.uri if config.include_source_uri else None
     record = frame_record(encode_example(Example(image.pixels, label, reference.id, reference.group, uri)))
-    suffix = PurePosixPath(source.path).suffix.lower()
-    mislabelled = suffix in _IMAGE_SUFFIXES and suffix not in FORMATS[image.format].suffixes
-    notes = (*image.notes, *(("mislabelled",) if mislabelled else ()))
     counts = counts_of_pixels(image.pixels) + counts_of_file(image.format, image.size)
-    return Converted(record, label, notes, reference.id, next(signed), counts)
+    return Converted(record, label, notes_of(reference, image), reference.id, signature, counts)
 
 
 def _quarantined(

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
@@ -93,8 +93,8 @@ def write_shard(
         check(config.launcher, status_folder)
         ordered = sorted(itertools.chain.from_iterable(references), key=lambda reference: reference.id)
         name = ShardName(prefix, split, index, plan.shards[split])
-        mark = storage.join(work, f"{name}.{_inputs_hash(ordered, plan, config)}.json")
-        finished = _finished(mark, work, config)
+        mark = storage.join(work, f"{name}.{inputs_hash(ordered, plan, config)}.json")
+        finished = finished_shard(mark, work, config, _check_blobs)
         if finished is not None:
             status.count_done(status_folder, len(ordered))
             return finished, None
@@ -123,7 +123,7 @@ def shard_in_work(work: str, shard: Shard) -> str:
     return storage.join(work, f"{shard.file}.{shard.sha256[:16]}")
 
 
-def _inputs_hash(references: list[Reference], plan: Plan, config: ConvertConfig) -> str:
+def inputs_hash(references: list[Reference], plan: Plan, config: ConvertConfig) -> str:
     """A hash of everything that determines the shard's bytes. It changes if a file is replaced under the same name."""
     # Keyed like the ids, because the hash is published and without a key anyone could check a guessed input against it.
     digest = hmac.new(id_key(config), config.fingerprint().encode(), hashlib.sha256)
@@ -135,11 +135,19 @@ def _inputs_hash(references: list[Reference], plan: Plan, config: ConvertConfig)
     return digest.hexdigest()[:16]
 
 
-def _finished(mark: str, work: str, config: ConvertConfig) -> ShardResult | None:
+def _check_blobs(result: ShardResult) -> None:
+    np.frombuffer(result.signatures, HASHED)
+    unpacked(result.counts, len(result.shard.label_counts))
+
+
+def finished_shard(
+    mark: str, work: str, config: ConvertConfig, check: Callable[[ShardResult], None] = lambda _: None
+) -> ShardResult | None:
+    """The result of a shard that an earlier run finished, or None. `check` raises ValueError for a result that is not
+    usable."""
     try:
         result = ShardResult.from_json(storage.read_bytes(mark).decode())
-        np.frombuffer(result.signatures, HASHED)
-        unpacked(result.counts, len(result.shard.label_counts))
+        check(result)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     if not result.shard.crc32c:  # of an earlier release
@@ -166,7 +174,7 @@ def _retried(
     old = reuse.old_dataset(config.retry_quarantine)
     again = [reference for reference in references if reference.source.uri in old.quarantined]
     others = [reference for reference in references if reference.source.uri not in old.quarantined]
-    found = old.shards.get(_inputs_hash(others, plan, config))
+    found = old.shards.get(inputs_hash(others, plan, config))
     kept = reuse.kept_records(old.folder, found, config.image) if found else None
     if found is None or kept is None:
         return None
@@ -231,6 +239,6 @@ def _write(
         shard = Shard(str(name), file.tell(), digest.hexdigest(), len(ids), tuple(labels), crc.digest().hex())
         storage.keep(file, shard_in_work(work, shard))
     bad = {entry.uri for entry in quarantined}
-    inputs = _inputs_hash([reference for reference in references if reference.source.uri not in bad], plan, config)
+    inputs = inputs_hash([reference for reference in references if reference.source.uri not in bad], plan, config)
     blobs = packed(table_of(counts, len(plan.classes))), hashed(signatures, ids).tobytes()
     return ShardResult(name.split, name.index, shard, tuple(quarantined), dict(skipped), dict(notes), inputs, *blobs)

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from schemas import prediction
 from training.reading.array_batches import identified_batches, steps
 from training.reading.records import Split, naming_damaged_shards
 from training.runs.run_folder import RunConfig
 from training.shifts.corruptions import corrupt_in_turn
-from training.task import BINARY, MULTICLASS
 
 BATCH = 256
 CORRUPTED = 2000  # images, at least, for an operating point that is chosen on them
@@ -87,16 +87,8 @@ def predict_corrupted(model: keras.Model, split: Split) -> tuple[npt.NDArray[np.
 
 
 def prediction_of(probabilities: Sequence[float], run: RunConfig) -> dict[str, Any]:
-    """What the model says of one image, for JSON: `probability` of the second class, or `probabilities` by class; and the
-    `class`, or the `findings` that reach their thresholds."""
-    if run.task.kind == BINARY:
-        (probability,) = probabilities
-        return {"probability": probability, "class": run.classes[int(probability >= run.thresholds[0])]}
-    by_class = dict(zip(run.classes, probabilities, strict=True))
-    if run.task.kind == MULTICLASS:
-        return {"probabilities": by_class, "class": max(by_class, key=lambda name: by_class[name])}
-    found = [name for name, least in zip(run.classes, run.thresholds, strict=True) if by_class[name] >= least]
-    return {"probabilities": by_class, "findings": found}
+    """What the model of a run says of one image, for JSON (schemas/prediction.py)."""
+    return prediction.prediction_of(probabilities, run.classes, run.label_kind, run.thresholds)
 
 
 def probabilities_of(model: keras.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:

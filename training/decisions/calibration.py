@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_softmax, logit, softmax
+from scipy.special import log_softmax
 
 from schemas.labels import UNCERTAIN
+from schemas.prediction import logits_of, tempered
 from training.metrics.bootstrap import Groups, members_of, resampled
 from training.metrics.reliability import Reliability
 from training.metrics.weighted import Floats, Labels, Probabilities
@@ -19,7 +20,6 @@ from training.runs.run_folder import RunConfig
 from training.task import BINARY, MULTICLASS, MULTILABEL, Task
 
 LEAST, MOST = 1e-2, 1e2  # temperature
-_CLOSEST = 1e-7  # of a probability to 0 and 1, as in the loss
 
 
 def fit_temperature(labels: Labels, probabilities: Probabilities, task: Task) -> float:
@@ -33,7 +33,7 @@ def fit_temperature(labels: Labels, probabilities: Probabilities, task: Task) ->
         return 1.0
 
     def loss(log_temperature: float) -> float:
-        scaled = _logits(probabilities, task) / np.exp(log_temperature)
+        scaled = logits_of(probabilities, task.kind == MULTICLASS) / np.exp(log_temperature)
         if task.kind == MULTICLASS:
             return -float(log_softmax(scaled, axis=1)[np.arange(len(labels)), labels].mean())
         margins = scaled[:, 0] if task.kind == BINARY else scaled
@@ -46,9 +46,7 @@ def fit_temperature(labels: Labels, probabilities: Probabilities, task: Task) ->
 
 def scaled(probabilities: Probabilities, temperature: float, task: Task) -> Probabilities:
     """The probabilities with their logits divided by the temperature, [examples, outputs of the model]."""
-    logits = _logits(probabilities, task) / temperature
-    found: Probabilities = softmax(logits, axis=1) if task.kind == MULTICLASS else expit(logits)
-    return found
+    return tempered(probabilities, temperature, task.kind == MULTICLASS)
 
 
 def calibrated(probabilities: Probabilities, run: RunConfig) -> Probabilities:
@@ -94,9 +92,3 @@ def _reliability(
         reliability = Reliability(every, present, (every - present) ** 2)
     found = resampled(members, reliability=reliability.statistics)["reliability"]
     return reliability.figures(found, members)
-
-
-def _logits(probabilities: Probabilities, task: Task) -> Floats:
-    p = np.clip(probabilities, _CLOSEST, 1 - _CLOSEST)
-    found: Floats = np.log(p) if task.kind == MULTICLASS else logit(p)
-    return found

@@ -10,9 +10,10 @@ import keras
 import numpy as np
 
 from schemas.errors import JobFailed, UsageError, one_line
+from schemas.export import Metadata
 from training.config import ONNX, SAVED_MODEL, TFLITE, ExportConfig
 from training.exporting import onnx_file, saved_model, tflite_file
-from training.exporting.metadata import FILE, Metadata, metadata_of, output_of
+from training.exporting.metadata import FILE, metadata_of, output_of
 from training.loading import quiet_loading
 from training.runs.run_bucket import working_copy
 from training.runs.run_folder import MODEL, WEIGHTS, load_run

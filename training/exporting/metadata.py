@@ -1,21 +1,14 @@
-"""What an export says of itself, as JSON: what its user must know and the network does not say."""
+"""What an export says of itself (schemas/export.py): what its user must know and the network does not say."""
 
 import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from schemas.export import FORMAT, FORMAT_VERSION, INPUT, PROBABILITIES, PROBABILITY, Metadata
 from training.runs.run_folder import RunConfig
 from training.task import BINARY
 
-FORMAT, FORMAT_VERSION = "radrecords-export", 1
-KEY = "radrecords"  # of the JSON in an ONNX file
 FILE = "radrecords.json"  # in a SavedModel and behind a TensorFlow Lite model
-INPUT, PROBABILITY, PROBABILITIES = "image", "probability", "probabilities"
-
-Metadata = dict[str, Any]
 
 
 def output_of(run: RunConfig) -> str:
@@ -49,16 +42,6 @@ def metadata_of(run: RunConfig, weights_sha256: str) -> Metadata:
         "operating_point": dict(run.threshold or {}),
         "calibration": getattr(run, "calibration", None),
     }
-
-
-def as_json(metadata: Mapping[str, Any]) -> str:
-    """The same text for equal metadata."""
-    return json.dumps(metadata, sort_keys=True)
-
-
-def content_of(data: bytes) -> Metadata:
-    """The `content` of an export that is one file: what precedes the metadata in it."""
-    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def file_digests(folder: Path) -> dict[str, str]:

@@ -1,10 +1,5 @@
-"""ONNX: one file, with the metadata as the property `radrecords` of the model.
+"""ONNX: one file, with the metadata as a property of the model (schemas/export.py)."""
 
-The file is the network, then the property. Protocol buffers may be written one after the other and are read as one, so the
-bytes of the network alone can have a digest, which the property states.
-"""
-
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +8,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from training.exporting.metadata import KEY, Metadata, as_json, content_of
+from schemas.export import Metadata, content_of, onnx_ending
 from training.exporting.serving_function import serving_function
 
 OPSET = 17  # of 2022: ONNX Runtime 1.12 and later read it
@@ -27,7 +22,7 @@ def write(model: keras.Model, output: str, metadata: Metadata, path: Path) -> No
     converted, _ = tf2onnx.convert.from_function(serve, serve.input_signature, opset=OPSET)
     _hold_constants(converted.graph, serve.get_concrete_function())
     network = converted.SerializeToString(deterministic=True)
-    path.write_bytes(network + ending({**metadata, "content": content_of(network)}))
+    path.write_bytes(network + onnx_ending({**metadata, "content": content_of(network)}))
 
 
 def _hold_constants(graph: Any, concrete: Any) -> None:
@@ -41,29 +36,6 @@ def _hold_constants(graph: Any, concrete: Any) -> None:
     for each in [each for each in graph.input if each.name in constants]:
         graph.initializer.append(onnx.numpy_helper.from_array(constants[each.name].numpy(), each.name))
         graph.input.remove(each)
-
-
-def ending(metadata: Metadata) -> bytes:
-    """What follows the network in the file."""
-    import onnx
-
-    end = onnx.ModelProto()
-    onnx.helper.set_model_props(end, {KEY: as_json(metadata)})
-    data: bytes = end.SerializeToString(deterministic=True)
-    return data
-
-
-def metadata_in(data: bytes) -> Metadata:
-    """The metadata in a file. Raises ValueError if there is none."""
-    import onnx
-
-    try:
-        properties = onnx.load_model_from_string(data).metadata_props  # parses, and loads no external data
-    except Exception as error:  # of protobuf, for bytes that are no model
-        raise ValueError("not ONNX") from error
-    (text,) = (each.value for each in properties if each.key == KEY)
-    metadata: Metadata = json.loads(text)
-    return metadata
 
 
 def loaded(path: Path, metadata: Metadata) -> Callable[[npt.NDArray[np.uint8]], Any]:

@@ -7,11 +7,11 @@ export is the one that you made, compare the SHA-256 that training.export printe
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from schemas.errors import UsageError
-from training.exporting import onnx_file, saved_model, tflite_file
-from training.exporting.metadata import FILE, FORMAT, FORMAT_VERSION, Metadata, content_of, file_digests
+from schemas.export import Metadata, check_content, check_version, checked, metadata_in_onnx, onnx_ending
+from training.exporting import saved_model, tflite_file
+from training.exporting.metadata import FILE, file_digests
 
 
 def read_export(path: str) -> Metadata:
@@ -28,13 +28,12 @@ def read_export(path: str) -> Metadata:
         raise UsageError(f"{path} is not an export, or is damaged; export the run again") from error
     except ImportError as error:
         raise UsageError(f"{path} may be ONNX, which needs onnx; in a clone, run: pip install '.[export]'") from error
-    if metadata["format_version"] > FORMAT_VERSION:
-        raise UsageError(f"{path} has format version {metadata['format_version']}; upgrade radrecords")
+    check_version(metadata, path)
     return metadata
 
 
 def _folder(folder: Path) -> Metadata:
-    metadata = _checked(json.loads((folder / saved_model.EXTRA / FILE).read_bytes()))
+    metadata = checked(json.loads((folder / saved_model.EXTRA / FILE).read_bytes()))
     if any(path.is_symlink() for path in folder.rglob("*")) or metadata["content"] != file_digests(folder):
         raise ValueError("other files")
     return metadata
@@ -42,16 +41,7 @@ def _folder(folder: Path) -> Metadata:
 
 def _file(data: bytes) -> Metadata:
     where, identifier = tflite_file.IDENTIFIER
-    format = tflite_file if data[where] == identifier else onnx_file
-    metadata = _checked(format.metadata_in(data))
-    network = data[: metadata["content"]["bytes"]]
-    if metadata["content"] != content_of(network) or data != network + format.ending(metadata):
-        raise ValueError("other bytes")
+    tflite = data[where] == identifier
+    metadata = checked(tflite_file.metadata_in(data) if tflite else metadata_in_onnx(data))
+    check_content(data, metadata, tflite_file.ending(metadata) if tflite else onnx_ending(metadata))
     return metadata
-
-
-def _checked(metadata: Any) -> Metadata:
-    if metadata["format"] != FORMAT or not isinstance(metadata["format_version"], int):
-        raise ValueError("another format")
-    checked: Metadata = metadata
-    return checked

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from training.exporting.metadata import FILE, Metadata, as_json, file_digests
+from schemas.export import Metadata, as_json
+from training.exporting.metadata import FILE, file_digests
 from training.exporting.serving_function import serving_function
 
 EXTRA = "assets.extra"  # the place for what is not of TensorFlow in a SavedModel

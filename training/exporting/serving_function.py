@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from training.exporting.metadata import INPUT
+from schemas.export import INPUT
 
 
 def serving_function(model: keras.Model, output: str) -> Any:

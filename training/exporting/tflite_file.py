@@ -17,8 +17,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from schemas.export import Metadata, as_json, content_of
 from training.exporting import saved_model
-from training.exporting.metadata import FILE, Metadata, as_json, content_of
+from training.exporting.metadata import FILE
 
 IDENTIFIER = slice(4, 8), b"TFL3"  # of the flatbuffer schema
 
