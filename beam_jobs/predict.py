@@ -18,6 +18,7 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see convert.py
     with ending_when_interrupted():
         from beam_jobs.predict_flags import config_of, parser
+        from beam_jobs.settings import dataflow
         from beam_jobs.settings.beam_flags import is_local
 
     dataflow.check_given(argv)
