@@ -141,7 +141,7 @@ LAYERS = {
     "beam_jobs.transfer": ["beam_jobs.storage"],
     "beam_jobs.scoring": [
         *("beam_jobs.elements", "beam_jobs.storage", "beam_jobs.passing", "beam_jobs.settings", "beam_jobs.write"),
-        "beam_jobs.publish",
+        *("beam_jobs.publish", "beam_jobs.remote"),
     ],
     "beam_jobs.local": ["beam_jobs.passing", "beam_jobs.settings", "beam_jobs.publish"],
     "beam_jobs.engines": [

@@ -80,6 +80,7 @@ def code_hash() -> str:
     """A hash of the modules that workers run. It tells apart what the version alone does not: two states of a clone."""
     digest = hashlib.sha256()
     for name, path in modules(folders()):
-        content = path.read_bytes()
-        digest.update(f"{name} {len(content)}\n".encode() + content)
+        if path.suffix == ".py":
+            content = path.read_bytes()
+            digest.update(f"{name} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:8]

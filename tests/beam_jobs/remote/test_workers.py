@@ -38,6 +38,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     printed = run_steps(folder / "venv", folder / "opt")
     assert {f"{name} {version}" for name, version in installed()} <= set(printed.splitlines())
     assert {path.name for path in (folder / "opt").iterdir() if path.is_dir()} == set()
+    # What a Flex Template starts.
+    template = [str(folder / "venv/bin/python"), str(folder / "opt/convert.py"), "--help"]
+    assert "python -m beam_jobs.convert" in subprocess.run(template, capture_output=True, text=True, cwd="/").stdout
     return folder / "venv/bin/python"
 
 
