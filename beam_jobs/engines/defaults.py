@@ -1,7 +1,5 @@
 """The options of Beam that we choose for jobs on Flink and Prism, where the user leaves them open."""
 
-import sys
-
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
     GoogleCloudOptions,
@@ -20,8 +18,8 @@ _NEVER_SECONDS = 7 * 24 * 3600
 
 
 def complete(options: PipelineOptions, job: RemoteJob) -> None:
-    """Fills in the options of a job on another engine, and says where it goes. Raises UsageError if no Flink answers at
-    --flink_master, or one that Beam does not know."""
+    """Fills in the options of a job on another engine. Raises UsageError if no Flink answers at --flink_master, or one that
+    Beam does not know."""
     runner = options.view_as(StandardOptions).runner
     if runner == "PrismRunner":
         # Beam gives Prism this time for the whole job, not only for its answers.
@@ -40,8 +38,10 @@ def complete(options: PipelineOptions, job: RemoteJob) -> None:
     options.view_as(FlinkRunnerOptions).flink_master = job.flink
     _choose_version(options, cluster.version)
     _choose_workers(options)
-    slots = _choose_parallelism(options, cluster)
-    print(f"running as {job.name} on Flink {cluster.version} at {job.flink}, {slots}", file=sys.stderr)
+    flink = options.view_as(FlinkRunnerOptions)
+    if flink.parallelism < 1:
+        # A job that wants more than the free slots waits for minutes and then fails.
+        flink.parallelism = cluster.free or cluster.slots or -1
 
 
 def _choose_version(options: PipelineOptions, version: str) -> None:
@@ -66,13 +66,3 @@ def _choose_workers(options: PipelineOptions) -> None:
     portable.environment_type = "PROCESS"
     if not portable.environment_config and portable.lookup_environment_option("process_command") is None:
         portable.add_environment_option(f"process_command={WORKER}")
-
-
-def _choose_parallelism(options: PipelineOptions, cluster: flink_rest.Cluster) -> str:
-    """Takes the free slots, because a job that wants more waits for minutes and then fails. Returns what it took."""
-    flink = options.view_as(FlinkRunnerOptions)
-    if flink.parallelism < 1:
-        flink.parallelism = cluster.free or cluster.slots or -1
-    if flink.parallelism < 1:
-        return "which starts its TaskManagers on demand: set --parallelism to use more than its parallelism.default"
-    return f"with {flink.parallelism} of {cluster.slots} slots"

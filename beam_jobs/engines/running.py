@@ -19,7 +19,9 @@ from beam_jobs.passing import status
 from beam_jobs.settings.runners import on_dataflow
 from beam_jobs.storage import storage
 
-_OPEN = "open"
+_OPEN = (
+    "open"  # workers report only in a folder that is there, because the launcher may be gone, and its folder with it
+)
 
 
 @contextlib.contextmanager
@@ -30,16 +32,20 @@ def prepared(options: PipelineOptions, work: str, status_folder: str, debug: boo
     on_flink = options.view_as(StandardOptions).runner == "FlinkRunner"
     address = address_of(flink.flink_master) if on_flink else ""
     server = options.view_as(PortableOptions).job_endpoint or ""
-    storage.write_bytes(
-        storage.join(status_folder, _OPEN), b""
-    )  # workers report only where the launcher is still there
+    name = options.view_as(GoogleCloudOptions).job_name or ""
+    with storage.writing(status_folder):
+        storage.write_bytes(storage.join(status_folder, _OPEN), b"")
     with contextlib.ExitStack() as around:
         # What our lines do not say, Beam says on Dataflow only.
         terminal = around.enter_context(status.quiet_workers(not debug and not on_dataflow(options)))
+        if address:
+            tasks = (
+                f"{flink.parallelism} parallel tasks" if flink.parallelism > 0 else "the cluster's parallelism.default"
+            )
+            print(f"running as {name} on Flink at {address}, with {tasks}", file=terminal, flush=True)
         uploads_itself = flink.flink_submit_uber_jar and address
         if on_flink and not uploads_itself and not server:
             around.enter_context(job_server(options, debug))
-        name = options.view_as(GoogleCloudOptions).job_name or ""
         progress = Progress(work, status_folder, terminal, address, name)
         around.enter_context(progress.watched())
         try:

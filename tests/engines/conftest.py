@@ -57,6 +57,7 @@ class OnFlink:
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The venv of the worker machines."""
+    downloads.need("java", "mvn")
     return worker_environment(tmp_path_factory.mktemp("environment"))
 
 
