@@ -202,7 +202,7 @@ lock: setup ## Pin the newest dependencies that fit setup.py
 	    --no-annotate --no-header -o requirements-$$target.lock || exit 1; \
 	done
 	@# What an image for workers holds (Dockerfile): the same versions, for what a worker needs.
-	@$(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py --extra gcp --extra dicom --constraint requirements-cpu.lock \
+	@$(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py --extra gcp --extra dicom --extra predict --constraint requirements-cpu.lock \
 	  --universal --python-version 3.10 --generate-hashes --no-annotate --no-header -o requirements-worker.lock
 	@printf 'pytest\nfake-gcs-server-python-wrapper\ntrustme\n' | $(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py - --extra jax --extra gcp \
 	  --universal --python-version 3.10 --generate-hashes --no-annotate --no-header -o requirements-jax.lock

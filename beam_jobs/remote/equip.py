@@ -10,7 +10,7 @@ from beam_jobs.remote import start, versions
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
 
-_PLACES = ("input", "manifest", "retry_quarantine", "near_duplicates_of", "id_key_file")
+_PLACES = ("input", "manifest", "retry_quarantine", "near_duplicates_of", "id_key_file", "model")
 
 
 @contextlib.contextmanager
