@@ -20,7 +20,6 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with ending_when_interrupted():
         from beam_jobs.decoding.decoder import pool
-        from beam_jobs.engines.remote import remote_job
         from beam_jobs.flags import config_of, parser
         from beam_jobs.local import supervise
         from beam_jobs.local.lean_beam import load_beam
@@ -33,7 +32,12 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
         dataset = check_place("--retry_quarantine", flags.retry_quarantine).rstrip("/")
         flags = reuse.parse_with_settings(parser(), list(argv), dataset)
     config = config_of(flags, local=is_local(beam_flags))
-    job = remote_job(beam_flags, config, flags.detach)
+    job = None
+    if flags.detach or not config.local:  # a local job starts without what this loads
+        with ending_when_interrupted():
+            from beam_jobs.engines.remote import remote_job
+
+            job = remote_job(beam_flags, config, flags.detach)
 
     def run() -> None:
         if config.local and not config.dry_run and not uses_processes(beam_flags):
@@ -42,8 +46,10 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
             if config.local:
                 load_beam()
             from beam_jobs import pipeline
-            from beam_jobs.engines import defaults
             from beam_jobs.settings import runners
+
+            if job:
+                from beam_jobs.engines import defaults
 
         options = runners.beam_options(beam_flags)
         if job and not config.dry_run:

@@ -9,7 +9,7 @@ from apache_beam.pvalue import AsList, AsSingleton, PCollection
 
 from beam_jobs.discover.listing import Discover, check_input
 from beam_jobs.elements import Plan, Reference, ShardResult
-from beam_jobs.engines import failures, running
+from beam_jobs.engines import failures
 from beam_jobs.leakage import report, search
 from beam_jobs.leakage.near_duplicates import Found, merged
 from beam_jobs.passing import status
@@ -83,6 +83,8 @@ def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True)
             ):
                 run(config, release, status_folder, options)
         else:
+            from beam_jobs.engines import running  # takes a tenth of a second, which a local run should not wait
+
             status_folder = status_folder_of(release)
             with running.prepared(options, release.work, status_folder, debug=not quiet):
                 run(config, release, status_folder, options)
