@@ -55,14 +55,17 @@ def launch(
 ) -> None:
     """Loads Beam, then the `job`, a function of the config, Beam's options and whether to debug, and runs it, in a child
     process if it is `supervised`. flags: of the command `module`; they have `debug` and `detach`."""
+    remote = None
     with ending_when_interrupted():
         from beam_jobs.decoding.decoder import pool
-        from beam_jobs.engines.remote import remote_job
         from beam_jobs.local import supervise
         from beam_jobs.local.lean_beam import load_beam
         from beam_jobs.settings.beam_flags import runs_on_dataflow, uses_processes
 
-    remote = remote_job(beam_flags, config, flags.detach)
+        if flags.detach or not config.local:  # a local job starts without what this loads
+            from beam_jobs.engines.remote import remote_job
+
+            remote = remote_job(beam_flags, config, flags.detach)
 
     def run() -> None:
         if config.local and not config.dry_run and not uses_processes(beam_flags):
@@ -71,8 +74,10 @@ def launch(
             if config.local:
                 load_beam()
             run_job = job()
-            from beam_jobs.engines import defaults
             from beam_jobs.settings import runners
+
+            if remote:
+                from beam_jobs.engines import defaults
 
         options = runners.beam_options(beam_flags, module)
         if remote and not config.dry_run:

@@ -13,7 +13,7 @@ from apache_beam.pvalue import AsList, AsSingleton, PCollection
 
 from beam_jobs.discover.listing import Discover, check_input
 from beam_jobs.elements import Plan, Reference, ShardResult
-from beam_jobs.engines import failures, running
+from beam_jobs.engines import failures
 from beam_jobs.leakage import report, search
 from beam_jobs.leakage.near_duplicates import Found, merged
 from beam_jobs.passing import counters, status
@@ -118,6 +118,8 @@ def run_and_publish(
             ):
                 counted = run(config, release, status_folder, options, define)
         else:
+            from beam_jobs.engines import running  # takes a tenth of a second, which a local run should not wait
+
             status_folder = status_folder_of(release)
             with running.prepared(options, release.work, status_folder, debug=not quiet):
                 counted = run(config, release, status_folder, options, define)

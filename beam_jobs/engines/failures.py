@@ -7,6 +7,7 @@ from schemas.errors import JobFailed, RadrecordsError, UsageError
 
 _AGAIN = "nothing was published; run the same command again to continue"
 _STEP = re.compile(r" \[while running '.*'\]$")  # what Beam adds to the error of a step
+_PREFIX = re.compile(r"^Pipeline \S+ failed in state \w+: ")  # what Beam puts before the error of a job
 _OURS = re.compile(r"^(?:[\w.]+\.)?(UsageError|JobFailed): (.*)$", re.MULTILINE)  # raised by a worker
 _NO_MESSAGE = re.compile(r"\s*(?:at |\.\.\. \d+ more|Driver stacktrace:|\[CIRCULAR|Suppressed:|[\])}\[({]*$)")
 # A Python traceback, with the line that ends it.
@@ -24,6 +25,14 @@ _NOT_STARTED = Meaning(
     "the workers did not start; is radrecords installed there?",
     "each machine with a TaskManager needs radrecords-worker on the PATH of the TaskManager",
 )
+_NO_POOL = Meaning(
+    "the workers did not start: no worker pool answers",
+    "start one beside each TaskManager, at the address that --environment_config names",
+)
+_NO_CONTAINER = Meaning(
+    "the workers' containers did not start",
+    "each machine with a TaskManager needs Docker and the image; without them, omit --environment_type and the image",
+)
 _MEANINGS = {
     r"Insufficient number of network buffers": Meaning(
         "Flink has too few network buffers for this job",
@@ -32,6 +41,8 @@ _MEANINGS = {
     ),
     # 137 and 143 are the exit codes of a process that was killed.
     r"Cannot run program|died with exit code (?!137|143)|SettableFuture|Timed out while waiting for command": _NOT_STARTED,
+    r"ExternalEnvironmentFactory\.createEnvironment": _NO_POOL,
+    r"DockerEnvironmentFactory\.createEnvironment|for command 'docker ": _NO_CONTAINER,
     r"StatusCode\.UNAVAILABLE": Meaning("Beam's job server was lost (killed, or out of memory)", ""),
     r"NoResourceAvailableException|Could not acquire the minimum required resources": Meaning(
         "Flink has too few free slots for this job",
@@ -76,14 +87,15 @@ def meaning_of(text: str) -> Meaning | None:
     return next((meaning for pattern, meaning in _MEANINGS.items() if re.search(pattern, text)), None)
 
 
-def is_for_good(meaning: Meaning | None) -> bool:
+def is_for_good(meaning: Meaning) -> bool:
     """Whether another attempt cannot mend it."""
-    return meaning is _NOT_STARTED
+    return meaning in (_NOT_STARTED, _NO_POOL, _NO_CONTAINER)
 
 
 def cause_of(text: str) -> str:
     """The line of an engine's error that says what happened: the last one of a Python traceback, or else the message of the
     last cause in a Java traceback."""
+    text = _PREFIX.sub("", text)
     python = _PYTHON.findall(text)
     if python:
         return _STEP.sub("", python[-1].strip())

@@ -52,6 +52,11 @@ def test_a_workers_own_error_is_kept_with_its_exit_code() -> None:
         (NO_WORKER, "the workers did not start; is radrecords installed there?"),
         ("java.lang.IllegalStateException: Process died with exit code 1", "the workers did not start"),
         ("java.lang.IllegalStateException: Process died with exit code 137", "the job failed: "),
+        (
+            f"{FAILED}java.io.IOException: exit code 125 for command 'docker run -d'",
+            "the workers' containers did not start",
+        ),
+        (f"{FAILED}java.net.ConnectException: refused", "the job failed: java.net.ConnectException: refused"),
         (BUFFERS, "Flink has too few network buffers for this job; set taskmanager.memory.network.min"),
         ("NoResourceAvailableException: Could not acquire the minimum", "Flink has too few free slots for this job"),
         ("TaskManager with id 127.0.0.1:4 is no longer reachable.", "a TaskManager or a worker was lost"),
