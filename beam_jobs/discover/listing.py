@@ -12,6 +12,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PBegin, PCollection
 
 from beam_jobs.discover import public_sets
+from beam_jobs.discover.prefixes import ListPrefixes, list_prefixes
 from beam_jobs.discover.tables import Row, UnreadableTable, check_table, read_rows
 from beam_jobs.passing.blocks import Block, InPartitions, blocks
 from beam_jobs.passing.tally import TALLY, Counted, SourcesAndTally, problem, several_collections, skipped
@@ -33,7 +34,6 @@ from schemas.source import (
 
 _STAT_THREADS = 32
 _STAT_BLOCK = 1_000
-_MOST_PREFIXES = 1_000  # prefixes listed in parallel; a folder per patient would make millions
 
 
 class NamedRow(NamedTuple):
@@ -62,7 +62,7 @@ class Discover(beam.PTransform[PBegin, SourcesAndTally]):
             | "Root" >> beam.Impulse()
             | "Prefixes" >> beam.FlatMap(lambda _, place: list_prefixes(place), self.config.input)
             | "SpreadPrefixes" >> beam.Reshuffle()
-            | "List" >> beam.FlatMap(list_prefix, self.config.input)
+            | "List" >> beam.ParDo(ListPrefixes(self.config.input))
         )
         return files
 
@@ -89,29 +89,6 @@ class Discover(beam.PTransform[PBegin, SourcesAndTally]):
         files = single.rows | "Stat" >> beam.FlatMap(stat_rows, self.config).with_outputs(TALLY, main="sources")
         tallies = (rows[TALLY], single[TALLY], files[TALLY])
         return {"sources": files.sources, TALLY: tallies | "TallyRows" >> beam.Flatten()}
-
-
-def list_prefixes(root: str, depth: int = 2, most: int = _MOST_PREFIXES) -> list[tuple[str, bool]]:
-    """Divides `root` into at most `most` + 1 (folder, recursive) parts, which workers list in parallel. Together the
-    parts hold every file exactly once."""
-    above: list[str] = []
-    whole: list[str] = []
-    parts = [root]
-    for _ in range(depth):
-        below = {part: storage.subfolders(part, root) for part in parts}
-        deeper = [folder for folders in below.values() for folder in folders]
-        if len(above) + len(whole) + len(deeper) > most:
-            break
-        above += [part for part in parts if below[part]]
-        whole += [part for part in parts if not below[part]]
-        parts = deeper
-    return [(part, False) for part in above] + [(part, True) for part in whole + parts]
-
-
-def list_prefix(part: tuple[str, bool], root: str) -> Iterator[Block[File]]:
-    """The files of one (folder, recursive) part, in blocks."""
-    folder, recursive = part
-    yield from blocks(storage.list_files(folder, root, recursive))
 
 
 def by_folder(files: Block[File], config: ConvertConfig) -> Iterator[Block[Source] | Counted]:

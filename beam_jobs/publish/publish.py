@@ -12,10 +12,11 @@ from beam_jobs.passing import status
 from beam_jobs.publish.gate import account, gate, quarantine_lines
 from beam_jobs.publish.page.page import dataset_page
 from beam_jobs.publish.preview import contact_sheet, preview_images
-from beam_jobs.publish.releases import Release, announce, check_turn, claim, published_by_another
+from beam_jobs.publish.releases import Release, announce, check_turn, keep_claim, published_by_another
 from beam_jobs.reading.manifest import read_manifest
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
+from beam_jobs.storage.parallel import each
 from beam_jobs.write import reuse
 from beam_jobs.write.image_counts import PAGE
 from beam_jobs.write.shards import shard_in_work
@@ -80,14 +81,11 @@ def _write(
         return  # a runner that loses contact with a worker repeats this step
     # Check before the announcement too, because it would name the winner's shards as replaced.
     check_turn(old, config, release)
-    claim(config, release)  # the job of a template has no launcher to do this
+    keep_claim(config, release)  # the job of a template has no launcher to make it
     announce(manifest, quarantine, old, config, release)
     # A run that publishes after this check finds our announcement, and one that published before is found by it.
     check_turn(read_manifest(config.output), config, release)
-    for result in results:
-        storage.move(shard_in_work(release.work, result.shard), storage.join(config.output, result.shard.file))
-    for name, content in _companions(manifest, results, leaks, config, release):
-        storage.write_bytes(storage.join(config.output, name), content, staging=release.work)
+    _put_into_place(manifest, results, leaks, config, release)
     try:
         storage.write_bytes(
             target, manifest.to_json().encode(), over=before.version if before else 0, staging=release.work
@@ -97,3 +95,24 @@ def _write(
         # An equal manifest is ours: a retried upload finds what the first attempt wrote.
         if now is None or now.to_json() != manifest.to_json():
             raise published_by_another(config) from error
+
+
+def _put_into_place(
+    manifest: Manifest,
+    results: list[ShardResult],
+    leaks: Mapping[str, Any],
+    config: ConvertConfig,
+    release: Release,
+) -> None:
+    """Moves the shards, and writes all other files except the manifest."""
+
+    def move(result: ShardResult) -> None:
+        storage.move(shard_in_work(release.work, result.shard), storage.join(config.output, result.shard.file))
+
+    def write(companion: tuple[str, bytes]) -> None:
+        name, content = companion
+        storage.write_bytes(storage.join(config.output, name), content, staging=release.work)
+
+    at_once = storage.reads_at_once(config.output)
+    each(move, results, at_once)
+    each(write, _companions(manifest, results, leaks, config, release), at_once)

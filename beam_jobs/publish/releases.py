@@ -62,7 +62,7 @@ def begin(config: ConvertConfig) -> Release | None:
     try:
         claim(config, release)
         storage.write_bytes(_launch_file(config, release), b"")
-        claim(config, release)  # again: the last other launch may have ended and deleted the folder
+        keep_claim(config, release)  # the last other launch may have ended and deleted the folder
     except OSError as error:
         storage.delete_if_empty(release.work, config.work)
         raise UsageError(f"--output {config.output} cannot be written: {error.strerror or error}") from error
@@ -115,6 +115,12 @@ def claim(config: ConvertConfig, release: Release) -> None:
         storage.write_bytes(storage.join(release.work, _CLAIM), _claim_of(config), create_only=True)
     except storage.AlreadyExistsError:
         _check_claim(config, release)
+
+
+def keep_claim(config: ConvertConfig, release: Release) -> None:
+    """The same as `claim`, with one request less if the release is claimed already, as it should be."""
+    if _read(storage.join(release.work, _CLAIM)) != _claim_of(config):
+        claim(config, release)
 
 
 def _check_claim(config: ConvertConfig, release: Release) -> None:

@@ -11,6 +11,10 @@ class AlreadyExistsError(Exception):
     """The file to create already exists, or the file to replace has another version than expected."""
 
 
+class ChangedSinceListing(FileNotFoundError):
+    """The object has been replaced since it was listed."""
+
+
 class Storage(Protocol):
     """A kind of storage. Places are its absolute paths or URIs; `folder` never ends in `/`.
 
@@ -22,7 +26,7 @@ class Storage(Protocol):
     """Whether workers on other machines can reach it."""
 
     reads_at_once: int
-    """How many parallel reads keep it busy; 1 if a single read does."""
+    """How many parallel reads, or other requests, keep it busy; 1 if a single one does."""
 
     def absolute(self, place: str) -> str:
         """`place` as workers in another folder find it. Raises UsageError if it cannot be a place."""
@@ -41,8 +45,8 @@ class Storage(Protocol):
         """The file at `uri`, named `path`, or None."""
 
     def read_bytes(self, uri: str, version: int | None) -> bytes:
-        """The content of `uri`; in a bucket, that of generation `version`. Raises FileNotFoundError or another
-        OSError."""
+        """The content of `uri`; in a bucket, that of generation `version`, with its checksum checked. Raises
+        FileNotFoundError (ChangedSinceListing if a bucket has only another generation) or another OSError."""
 
     def open_text(self, uri: str) -> TextIO:
         """Opens UTF-8 text for reading line by line, with or without a byte order mark. Raises FileNotFoundError."""

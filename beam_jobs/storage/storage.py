@@ -11,11 +11,11 @@ from typing import IO, BinaryIO, TextIO
 
 from beam_jobs.storage.bucket import Bucket
 from beam_jobs.storage.local import LocalFiles
-from beam_jobs.storage.protocol import AlreadyExistsError, Storage
+from beam_jobs.storage.protocol import AlreadyExistsError, ChangedSinceListing, Storage
 from schemas.errors import JobFailed
 from schemas.source import File
 
-__all__ = ["AlreadyExistsError"]
+__all__ = ["AlreadyExistsError", "ChangedSinceListing"]
 
 _LOCAL: Storage = LocalFiles()
 _KINDS: dict[str, Storage] = {"gs": Bucket()}
@@ -70,7 +70,8 @@ def stat(uri: str, path: str) -> File | None:
 
 
 def read_bytes(uri: str, version: int | None = None) -> bytes:
-    """The content of `uri`; in a bucket, that of generation `version`. Raises FileNotFoundError or another OSError."""
+    """The content of `uri`; in a bucket, that of generation `version`, with its checksum checked. Raises FileNotFoundError
+    (ChangedSinceListing if a bucket has only another generation) or another OSError."""
     return _of(uri).read_bytes(uri, version)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import PurePosixPath
 
 from beam_jobs.decoding.decoder import decode
@@ -14,6 +15,7 @@ from beam_jobs.leakage.signature import signatures
 from beam_jobs.passing import status
 from beam_jobs.settings.config import ConvertConfig, most_bytes
 from beam_jobs.storage import storage
+from beam_jobs.storage.parallel import each
 from beam_jobs.write.image_counts import counts_of_file, counts_of_pixels
 from schemas.decoders.pool import BATCH_BYTES, BATCH_IMAGES, cores
 from schemas.decoders.process import Answer
@@ -33,13 +35,15 @@ def convert_all(
 ) -> Iterator[Outcome]:
     """The Outcome of each input, in order. Threads read ahead, child processes decode."""
     batches = batches_of(references)
-    threads = thread_count(config)
+    threads = batches_at_once(config)
+    # Of a bucket's images more shards are written at a time.
+    most_ahead = threads if storage.is_shared(config.input) else 2 * threads
     with ThreadPoolExecutor(threads, "read") as executor:
         ahead: collections.deque[Future[list[Outcome]]] = collections.deque()
         try:
             for batch in batches:
                 ahead.append(executor.submit(convert_batch, batch, plan, config))
-                if len(ahead) > 2 * threads:
+                if len(ahead) > most_ahead:
                     yield from _finished(ahead, status_folder)
             while ahead:
                 yield from _finished(ahead, status_folder)
@@ -73,20 +77,32 @@ def batches_of(references: list[Reference]) -> Iterator[list[Reference]]:
         yield batch
 
 
-def thread_count(config: ConvertConfig) -> int:
-    """The number of reading threads: one more than there are decoders for local files, and more if each read waits for
-    the network."""
-    if config.threads:
-        return config.threads
-    local = (config.decoders or cores()) + 1
-    return max(local, storage.reads_at_once(config.input))
+def batches_at_once(config: ConvertConfig) -> int:
+    """The number of threads that take a batch each, from its bytes to its outcomes."""
+    reads = _reads_at_once(config, config.input)
+    if not storage.is_shared(config.input):
+        return reads
+    # A batch of small images from a bucket is read with many requests at a time, and a large image with one.
+    return max(min(reads, _busy_decoders(config)), reads // 4)
+
+
+def _reads_at_once(config: ConvertConfig, place: str) -> int:
+    """How many files of this place the process reads at a time: as many as keep the decoders busy, and hide the latency of
+    a bucket."""
+    return config.threads or max(_busy_decoders(config), storage.reads_at_once(place))
+
+
+def _busy_decoders(config: ConvertConfig) -> int:
+    return (config.decoders or cores()) + 1
 
 
 def convert_batch(batch: list[Reference], plan: Plan, config: ConvertConfig) -> list[Outcome]:
     """The Outcome of some inputs: a framed record, or why there is none."""
     large = sum(reference.source.size for reference in batch) > _LARGE_BYTES
     with _large_files if large else contextlib.nullcontext():
-        found = [_read(reference, config) for reference in batch]
+        place = batch[0].source.uri
+        at_once = _reads_at_once(config, place) if storage.is_shared(place) else 1
+        found = each(partial(_read, config=config), batch, at_once)
         answers = decode([data for data in found if isinstance(data, bytes)], config)
         images = [answer.pixels for answer in answers if isinstance(answer, Decoded)]
         decoded, signed = iter(answers), iter(signatures(images, config.image.letterboxed))
@@ -108,10 +124,11 @@ def _read(reference: Reference, config: ConvertConfig) -> bytes | Quarantined:
         if source.size < 0:
             raise FileNotFoundError
         return storage.read_bytes(source.uri, source.version)
+    except storage.ChangedSinceListing:
+        detail = "it was replaced since it was listed; make a new version with --retry_quarantine"
+        return _quarantined(reference, None, "read", "changed_since_listing", detail, "unknown")
     except FileNotFoundError:
-        return _quarantined(
-            reference, None, "read", "missing", "no file is there, or it was replaced since it was listed", "unknown"
-        )
+        return _quarantined(reference, None, "read", "missing", "no file is there", "unknown")
     except OSError as error:
         return _quarantined(reference, None, "read", "unreadable", error.strerror or type(error).__name__, "unknown")
 

@@ -34,27 +34,29 @@ from schemas.dataset import Shard
 from schemas.labels import Label, positives
 from schemas.shard_name import ShardName
 
-_AT_ONCE = 2
+# With more shards in a bucket, other images are read while a shard waits for its slowest one, and for its upload.
+_AT_ONCE, _AT_ONCE_IN_BUCKET = 2, 4
 
 
 class WriteShards(beam.DoFn):
     """((split, index), blocks of References) -> the ShardResult of `write_shard`.
 
-    Writes two shards at a time, so that the decoders have work while one shard ends and the next one starts.
+    Writes a few shards at a time, so that the decoders have work while one shard ends and the next one starts.
     """
 
     def __init__(self, config: ConvertConfig, prefix: str, work: str, status_folder: str) -> None:
         self._settings = config, prefix, work, status_folder
+        self._at_once = _AT_ONCE_IN_BUCKET if storage.is_shared(config.input) else _AT_ONCE
 
     def start_bundle(self) -> None:
-        self._threads = ThreadPoolExecutor(_AT_ONCE, "shard")
+        self._threads = ThreadPoolExecutor(self._at_once, "shard")
         self._begun: collections.deque[Future[ShardResult]] = collections.deque()
 
     def process(self, keyed: tuple[tuple[str, int], Iterable[Block[Reference]]], plan: Plan) -> Iterator[ShardResult]:
         key, references = keyed
         # A list, because only this thread may read what a runner passes.
         self._begun.append(self._threads.submit(write_shard, (key, list(references)), plan, *self._settings))
-        if len(self._begun) > _AT_ONCE:
+        if len(self._begun) > self._at_once:
             yield self._first_begun()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:

@@ -29,6 +29,7 @@ _HOP_BY_HOP = ("connection", "content-length", "expect", "host", "keep-alive", "
 RESET, CUT, FLIPPED, LOST = "reset", "cut", "flipped", "lost"
 # What the clients and the readers retry. FLIPPED is added by the tests of readers that check what they get.
 RETRYABLE = (429, 503, RESET, CUT)
+EVERY_RETRYABLE = (408, 429, 500, 502, 503, 504, RESET, CUT)  # of the storage of conversions
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,7 @@ def serving(server: "FrontServer") -> Iterator[int]:
     finally:
         server.shutdown()
         thread.join()
+        server.end_connections()
         server.server_close()
 
 
@@ -155,7 +157,14 @@ class FrontServer(ThreadingHTTPServer):
     def __init__(self, address: str, traffic: Traffic, handler: type["ForwardingHandler"]) -> None:
         self.local = urllib.parse.urlsplit(address).netloc
         self.traffic = traffic
+        self.connections: set[socket.socket] = set()
         super().__init__(("127.0.0.1", 0), handler)
+
+    def end_connections(self) -> None:
+        """Ends the connections that clients keep open."""
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client may go away whenever it likes."""
@@ -168,8 +177,19 @@ class ForwardingHandler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     timeout = _IDLE_SECONDS
+    disable_nagle_algorithm = True  # it holds the content back for 40 ms, until the client confirms the headers
     server: FrontServer
     host = ""
+
+    def setup(self) -> None:
+        """Begins a connection."""
+        super().setup()
+        self.server.connections.add(self.connection)
+
+    def finish(self) -> None:
+        """Ends a connection."""
+        self.server.connections.discard(self.connection)
+        super().finish()
 
     def forward(self) -> None:
         """Answers with what the local server says, unless the request is to fail."""

@@ -9,7 +9,7 @@ from time import sleep
 
 import pytest
 
-from beam_jobs.discover.listing import list_prefix, list_prefixes
+from beam_jobs.discover.prefixes import list_prefix, list_prefixes
 from beam_jobs.storage import storage
 from schemas.errors import JobFailed
 from schemas.source import File
