@@ -137,11 +137,12 @@ LAYERS = {
         *("beam_jobs.elements", "beam_jobs.storage", "beam_jobs.reading", "beam_jobs.passing", "beam_jobs.settings"),
         *("beam_jobs.leakage", "beam_jobs.write"),
     ],
+    "beam_jobs.transfer": ["beam_jobs.storage"],
     "beam_jobs.local": ["beam_jobs.passing", "beam_jobs.settings", "beam_jobs.publish"],
     "beam_jobs": [
         *("beam_jobs.storage", "beam_jobs.reading", "beam_jobs.passing", "beam_jobs.settings", "beam_jobs.decoding"),
         *("beam_jobs.discover", "beam_jobs.leakage", "beam_jobs.plan", "beam_jobs.write", "beam_jobs.publish"),
-        *("beam_jobs.local", "beam_jobs.elements"),
+        *("beam_jobs.local", "beam_jobs.elements", "beam_jobs.transfer"),
     ],
 }
 

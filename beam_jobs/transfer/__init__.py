@@ -1,0 +1,1 @@
+"""Folders of raw files: from a disk to a bucket, and back."""
