@@ -21,7 +21,7 @@ FLOW = {
     "beam_jobs/leakage": "Found",
     "beam_jobs/publish": "manifest.json, last",
 }
-SUPPORT = ("settings", "local", "decoding", "passing", "reading", "storage")
+SUPPORT = ("settings", "local", "decoding", "passing", "reading", "storage", "transfer")
 
 WIDTH, MARGIN, PAD, GAP, LINE = 1268, 24, 12, 34, 16
 BOX = 372  # the width of a room

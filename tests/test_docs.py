@@ -29,7 +29,7 @@ PAGES = {
 }
 OTHER_PAGES = ("SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")
 MODULES = (
-    *(f"beam_jobs.{name}" for name in ("sample", "convert", "verify", "show")),
+    *(f"beam_jobs.{name}" for name in ("sample", "upload", "download", "convert", "verify", "show")),
     *(f"training.{name}" for name in ("train", "evaluate", "predict", "compare", "reproduce", "shift", "tune")),
     *(f"training.{name}" for name in ("explain", "export", "verify")),
 )
