@@ -55,9 +55,11 @@ demo: setup ## The whole job, offline: sample images -> records -> model -> repo
 	@echo "The images are synthetic: these figures say that the pipeline works, and nothing about medicine."
 	@echo "Report: $(DEMO)/run/report.html    Records: $(DEMO)/tfrecords/cxr/1.0.0/preview.png"
 
-convert: setup ## INPUT=DIR|gs://... OUTPUT=DIR|gs://... [ARGS=...]: raw images -> TFRecords
-	@test -n "$(INPUT)" -a -n "$(OUTPUT)" || { echo "usage: make convert INPUT=... OUTPUT=... [ARGS=...]" >&2; exit 2; }
-	@$(RUN_PYTHON) -m beam_jobs.convert --input "$(INPUT)" --output "$(OUTPUT)" $(ARGS)
+ENGINE = $(if $(RUNNER),--runner="$(RUNNER)") $(if $(FLINK_MASTER),--flink_master="$(FLINK_MASTER)")
+convert: setup ## INPUT=DIR|gs://... OUTPUT=DIR|gs://... [RUNNER=FlinkRunner FLINK_MASTER=HOST:8081] [ARGS=...]: raw images -> TFRecords
+	@test -n "$(INPUT)" -a -n "$(OUTPUT)" || { echo "usage: make convert INPUT=... OUTPUT=... [RUNNER=FlinkRunner \
+	FLINK_MASTER=HOST:8081] [ARGS=...]" >&2; exit 2; }
+	@$(RUN_PYTHON) -m beam_jobs.convert --input "$(INPUT)" --output "$(OUTPUT)" $(ENGINE) $(ARGS)
 
 train: setup ## DATA=DIR|gs://... [RECIPE=model3] [RUN=runs/RECIPE] [ARGS=...]: TFRecords -> a trained model
 	@test -n "$(DATA)" || { echo "usage: make train DATA=... [RECIPE=model3] [RUN=...] [ARGS=...]" >&2; exit 2; }
@@ -95,6 +97,12 @@ test-demo: demo ## Run the demo and check what it leaves
 
 test-faults: setup ## Kill, refuse and damage conversions and reading, on disk and in a bucket (a few minutes)
 	@$(RUN_PYTHON) -m pytest -m faults tests/faults tests/gcs $(ARGS)
+
+test-flink: setup ## Convert on a Flink cluster with Java and Maven, if they are there, with workers in .venv-flink (four minutes)
+	@$(RUN_PYTHON) -m pytest -m flink tests/engines $(ARGS)
+
+test-prism: setup ## Convert with Beam's engine Prism, built with Go, if it is there (a minute)
+	@$(RUN_PYTHON) -m pytest -m prism tests/engines $(ARGS)
 
 test-fuzz: setup ## [SECONDS=60] [SEED=0] [RADRECORDS_FUZZ_FOLDER=DIR]: mutate images, manifests, tables and shards
 	@SECONDS=$(or $(SECONDS),60) SEED=$(or $(SEED),0) $(RUN_PYTHON) -m pytest -m fuzz tests/fuzz $(ARGS)
@@ -191,5 +199,5 @@ lock: setup ## Pin the newest dependencies that fit setup.py
 	  --generate-hashes --no-annotate --no-header -o requirements-bench.lock
 
 clean: ## Delete everything that make created
-	@rm -rf $(VENV) $(JAX) $(TFIO) $(BENCH) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf $(VENV) $(JAX) $(TFIO) $(BENCH) .venv-flink $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

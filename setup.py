@@ -24,6 +24,8 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["schemas", "schemas.*", "beam_jobs", "beam_jobs.*", "training", "training.*"]),
+    # Started by Flink on each worker machine.
+    entry_points={"console_scripts": ["radrecords-worker = beam_jobs.engines.worker:main"]},
     package_data={"schemas": ["py.typed"], "beam_jobs": ["py.typed"]},
     install_requires=[
         "apache-beam>=2.77,<3",

@@ -14,15 +14,17 @@ from schemas.errors import ending_when_interrupted, run_command
 
 
 def main(argv: Sequence[str], supervised: bool = False) -> None:
-    """Converts and prints the summary; with --dry_run, prints what it would do. `supervised`: a local job runs in a
-    child of this process, and an interrupt ends the child and everything that the child started."""
+    """Converts and prints the summary; with --dry_run, prints what it would do. `supervised`: the job runs in a child of
+    this process, and an interrupt ends the child, everything that the child started, and the job on another engine."""
     # More threads make no matrix product of this size faster, and they spin while they wait for work.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with ending_when_interrupted():
         from beam_jobs.decoding.decoder import pool
-        from beam_jobs.flags import config_of, is_local, parser, uses_processes
+        from beam_jobs.engines.remote import remote_job
+        from beam_jobs.flags import config_of, parser
         from beam_jobs.local import supervise
         from beam_jobs.local.lean_beam import load_beam
+        from beam_jobs.settings.beam_flags import is_local, runs_on_dataflow, uses_processes
         from beam_jobs.write import reuse
         from schemas.source import check_place
 
@@ -31,6 +33,7 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
         dataset = check_place("--retry_quarantine", flags.retry_quarantine).rstrip("/")
         flags = reuse.parse_with_settings(parser(), list(argv), dataset)
     config = config_of(flags, local=is_local(beam_flags))
+    job = remote_job(beam_flags, config, flags.detach)
 
     def run() -> None:
         if config.local and not config.dry_run and not uses_processes(beam_flags):
@@ -39,12 +42,16 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
             if config.local:
                 load_beam()
             from beam_jobs import pipeline
+            from beam_jobs.engines import defaults
             from beam_jobs.settings import runners
 
-        pipeline.convert_and_print(config, runners.beam_options(beam_flags), flags.debug)
+        options = runners.beam_options(beam_flags)
+        if job and not config.dry_run:
+            defaults.complete(options, job)
+        pipeline.convert_and_print(config, options, flags.debug)
 
-    if supervised and config.local and supervise.can_supervise():
-        sys.exit(supervise.run_in_child(run, config, argv))
+    if supervised and supervise.can_supervise() and not runs_on_dataflow(beam_flags):
+        sys.exit(supervise.run_in_child(run, config, argv, *([job.end] if job else [])))
     run()
 
 

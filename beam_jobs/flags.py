@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from beam_jobs.leakage.reported_pairs import read_pairs
 from beam_jobs.settings import id_key
-from beam_jobs.settings.config import DICOM_DECODERS, LOCAL_RUNNERS, ConvertConfig
+from beam_jobs.settings.config import DICOM_DECODERS, ConvertConfig
 from beam_jobs.storage import storage
 from schemas.errors import CommandParser
 from schemas.pixels.settings import RESIZE_MODES, ImageSettings
@@ -158,6 +158,11 @@ def _add_running(result: argparse.ArgumentParser) -> None:
     group = result.add_argument_group("running")
     group.add_argument("--dry_run", action="store_true", help="print what would be done, and write nothing")
     group.add_argument(
+        "--detach",
+        action="store_true",
+        help="an interrupt ends only this command; without the flag, it cancels the job on the engine too",
+    )
+    group.add_argument(
         "--threads", type=auto_or_positive, default="auto", metavar="N", help="reading threads for each worker"
     )
     group.add_argument(
@@ -227,22 +232,3 @@ def config_of(flags: argparse.Namespace, local: bool) -> ConvertConfig:
         local=local,
         **given,
     )
-
-
-def is_local(beam_flags: list[str]) -> bool:
-    """Whether Beam's flags run the job on this machine."""
-    return _beam_flag(beam_flags, "--runner") in LOCAL_RUNNERS
-
-
-def uses_processes(beam_flags: list[str]) -> bool:
-    """Whether a local job has its own worker processes."""
-    return _beam_flag(beam_flags, "--direct_running_mode") == "multi_processing"
-
-
-def _beam_flag(beam_flags: list[str], name: str) -> str:
-    one = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    one.add_argument(name, default="", dest="value")
-    try:
-        return str(one.parse_known_args(beam_flags)[0].value)
-    except SystemExit:  # the value is missing; Beam's own parser reports it
-        return ""

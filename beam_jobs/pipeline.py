@@ -1,7 +1,6 @@
 """The conversion, from its checked settings to a published data set: `define_pipeline` is its table of contents."""
 
 import logging
-import re
 import uuid
 
 import apache_beam as beam
@@ -10,6 +9,7 @@ from apache_beam.pvalue import AsList, AsSingleton, PCollection
 
 from beam_jobs.discover.listing import Discover, check_input
 from beam_jobs.elements import Plan, Reference, ShardResult
+from beam_jobs.engines import failures, running
 from beam_jobs.leakage import report, search
 from beam_jobs.leakage.near_duplicates import Found, merged
 from beam_jobs.passing import status
@@ -23,23 +23,22 @@ from beam_jobs.publish import publish, releases, summary
 from beam_jobs.reading.manifest import read_manifest
 from beam_jobs.remote.equip import equipped
 from beam_jobs.settings.config import ConvertConfig
-from beam_jobs.settings.runners import check_places, local_runner
+from beam_jobs.settings.runners import check_places, local_runner, on_dataflow
 from beam_jobs.storage import storage
 from beam_jobs.write import reuse, shards
 from schemas.dataset import Manifest
-from schemas.errors import JobFailed, RadrecordsError, UsageError
+from schemas.errors import JobFailed
 from schemas.scratch import scratch_folder
 
 ByShard = PCollection[tuple[tuple[str, int], Block[Reference]]]  # by (split, index)
-
-_STEP = re.compile(r" \[while running '.*'\]$")  # what Beam adds to the error of a step
-_OURS = re.compile(r"\bschemas\.errors\.(JobFailed|UsageError): (.+)")
 
 
 def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bool) -> None:
     """Converts and prints the summary; with --dry_run, prints what it would do."""
     if not debug:
-        quiet_beam(config.local)
+        quiet_beam(on_dataflow(options))
+    elif not config.local:
+        logging.getLogger().setLevel(logging.INFO)
     if config.local and config.dicom_decoder == "tfio":
         from beam_jobs.decoding import tfio_dicom
 
@@ -63,10 +62,11 @@ def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bo
     print(report.summary(publish.read_leakage(config.output)))
 
 
-def quiet_beam(local: bool) -> None:
-    """Silences Beam, because failures are reported in one line. A remote job keeps Beam's progress lines."""
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL if local else logging.INFO)
-    logging.getLogger().setLevel(logging.CRITICAL if local else logging.INFO)
+def quiet_beam(on_dataflow: bool) -> None:
+    """Silences Beam, because failures are reported in one line, and we say ourselves what goes on. A job on Dataflow keeps
+    Beam's lines."""
+    logging.getLogger("apache_beam").setLevel(logging.INFO if on_dataflow else logging.CRITICAL)
+    logging.getLogger().setLevel(logging.INFO if on_dataflow else logging.CRITICAL)
 
 
 def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True) -> Manifest:
@@ -84,7 +84,9 @@ def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True)
             ):
                 run(config, release, status_folder, options)
         else:
-            run(config, release, status_folder_of(release), options)
+            status_folder = status_folder_of(release)
+            with running.prepared(options, release.work, status_folder, debug=not quiet):
+                run(config, release, status_folder, options)
     except BaseException as error:
         ours = release is not None and releases.is_ours(config, release)
         published = release is not None and releases.abandon(config, release)
@@ -113,27 +115,15 @@ def status_folder_of(release: releases.Release) -> str:
 
 def run(config: ConvertConfig, release: releases.Release | None, status_folder: str, options: PipelineOptions) -> None:
     """Runs the pipeline to its end. Raises the error that a worker recorded in `status_folder`, or else the runner's."""
-    runner = local_runner(options, status_folder) if config.local else None
+    here = config.local or release is None
     try:
-        with equipped(config, status_folder, options) as for_workers, kept_in(status_folder if config.local else ""):
-            pipeline = beam.Pipeline(runner=runner, options=options)
+        with equipped(config, status_folder, options) as for_workers, kept_in(status_folder if here else ""):
+            pipeline = beam.Pipeline(runner=local_runner(options, status_folder) if here else None, options=options)
             define_pipeline(pipeline, for_workers, release, status_folder)
             pipeline.run().wait_until_finish()
     except Exception as error:
-        failure = status.read_failure(status_folder)  # better than the runner's error, which adds words of its own
-        if failure is None and isinstance(error, RadrecordsError):
-            raise type(error)(_STEP.sub("", str(error))) from error
-        raise failure or of_runner(error) from error
-
-
-def of_runner(error: BaseException) -> RadrecordsError:
-    """A runner's error in the line that says what happened. The worker's traceback is before or after it. This is our own
-    error, if a worker raised one and could not record it."""
-    if ours := _OURS.findall(str(error)):
-        kind, message = ours[-1]
-        return (UsageError if kind == UsageError.__name__ else JobFailed)(_STEP.sub("", message.strip()))
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return JobFailed(f"the job failed: {type(error).__name__}: {lines[-1] if lines else 'no message'}")
+        # Better than the runner's error, which adds words of its own.
+        raise status.read_failure(status_folder) or failures.translated(error, here) from error
 
 
 def define_pipeline(

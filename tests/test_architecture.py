@@ -139,10 +139,13 @@ LAYERS = {
         *("beam_jobs.leakage", "beam_jobs.write"),
     ],
     "beam_jobs.local": ["beam_jobs.passing", "beam_jobs.settings", "beam_jobs.publish"],
+    "beam_jobs.engines": [
+        *("beam_jobs.storage", "beam_jobs.passing", "beam_jobs.settings", "beam_jobs.local"),
+    ],
     "beam_jobs": [
         *("beam_jobs.storage", "beam_jobs.reading", "beam_jobs.passing", "beam_jobs.settings", "beam_jobs.decoding"),
         *("beam_jobs.discover", "beam_jobs.leakage", "beam_jobs.plan", "beam_jobs.write", "beam_jobs.publish"),
-        *("beam_jobs.local", "beam_jobs.elements", "beam_jobs.remote"),
+        *("beam_jobs.local", "beam_jobs.elements", "beam_jobs.remote", "beam_jobs.engines"),
     ],
 }
 

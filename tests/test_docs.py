@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_jobs.flags import config_of, is_local, parser
+from beam_jobs.flags import config_of, parser
+from beam_jobs.settings.beam_flags import is_local
 from beam_jobs.settings.runners import beam_options
 from schemas.source import compile_group_pattern, group_of
 from tests.beam_jobs.published_sets import chexpert, mimic, nih, rsna

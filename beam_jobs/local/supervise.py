@@ -1,8 +1,8 @@
-"""Runs a local job in a child process, ends it on an interrupt, and reports if it is lost.
+"""Runs a job in a child process, ends it on an interrupt, and reports if it is lost.
 
 The child is forked before anything large is imported and before any thread is started. Only this process handles an
 interrupt: it kills the child and everything that the child started, because Beam would take the exception for an error
-of the pipeline. It also cleans up after the kill.
+of the pipeline. It also cleans up after the kill. Of a job on another engine, only the launcher's side is here.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from beam_jobs.publish import releases
 from beam_jobs.settings.config import ConvertConfig
@@ -32,8 +32,17 @@ def can_supervise() -> bool:
     return sys.platform == "linux"
 
 
-def run_in_child(run: Callable[[], None], config: ConvertConfig, argv: Sequence[str]) -> int:
-    """Runs the command `run` in a child process and returns its exit code.
+class Ended(NamedTuple):
+    """What became of a job on another engine, in words for the user ("" if it had ended), and whether it goes on."""
+
+    what: str = ""
+    goes_on: bool = False
+
+
+def run_in_child(
+    run: Callable[[], None], config: ConvertConfig, argv: Sequence[str], end: Callable[[], Ended] = Ended
+) -> int:
+    """Runs the command `run` in a child process and returns its exit code. `end` ends a job on another engine.
 
     Raises JobFailed if its process or a worker was lost. On SIGINT or SIGTERM, raises a KeyboardInterrupt that says
     what is published.
@@ -41,12 +50,25 @@ def run_in_child(run: Callable[[], None], config: ConvertConfig, argv: Sequence[
     try:
         code, how = _in_child(run, argv)
     except KeyboardInterrupt:
-        print(file=sys.stderr)  # end the line of the progress bar
-        raise KeyboardInterrupt("" if config.dry_run else releases.after_interrupt(config)) from None
+        if config.local:
+            print(file=sys.stderr)  # end the line of the progress bar
+        raise KeyboardInterrupt(_after_interrupt(config, end)) from None
     if code is not None:
         return code
-    print(file=sys.stderr)  # end the line of the progress bar
-    raise JobFailed(f"{how}; run the same command again to continue")
+    if config.local:
+        print(file=sys.stderr)  # end the line of the progress bar
+    what = end().what
+    raise JobFailed(f"{how}; {what}{'; ' if what else ''}run the same command again to continue")
+
+
+def _after_interrupt(config: ConvertConfig, end: Callable[[], Ended]) -> str:
+    if config.dry_run:
+        return ""
+    what, goes_on = end()
+    if goes_on:
+        return f"interrupted; {what}; when it has ended, run the same command again for the summary"
+    said = releases.after_interrupt(config)
+    return said.replace("interrupted", f"interrupted; {what}", 1) if what else said
 
 
 def _in_child(run: Callable[[], None], argv: Sequence[str]) -> tuple[int | None, str]:

@@ -3,23 +3,12 @@
 `python -m beam_jobs.local.workers LAUNCHER_PID FOLDER_OF_BLOCKS`; only Beam's local runner starts it.
 """
 
-import os
 import sys
-import threading
-import time
 
-_POLL_SECONDS = 0.2
-
-
-def _end_with_launcher(launcher: int) -> None:
-    """Beam's worker would wait forever for a launcher that is gone."""
-    while os.getppid() == launcher:
-        time.sleep(_POLL_SECONDS)
-    os._exit(1)
-
+from beam_jobs.local.lifeline import end_with_parent
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_launcher, args=(int(sys.argv[1]),), daemon=True).start()
+    end_with_parent(int(sys.argv[1]))
     from beam_jobs.local.lean_beam import load_beam
 
     load_beam()

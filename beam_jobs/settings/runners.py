@@ -45,9 +45,15 @@ def beam_options(flags: list[str]) -> PipelineOptions:
     return options
 
 
+def on_dataflow(options: PipelineOptions) -> bool:
+    """Whether the job runs on Dataflow."""
+    runner: str | None = options.view_as(StandardOptions).runner
+    return runner == "DataflowRunner"
+
+
 def check_places(config: ConvertConfig, options: PipelineOptions) -> None:
     """Raises UsageError if Dataflow's workers could not reach a path of the config."""
-    if options.view_as(StandardOptions).runner != "DataflowRunner":
+    if not on_dataflow(options):
         return
     for flag in ("input", "output", "manifest", "retry_quarantine", "near_duplicates_of"):
         place = getattr(config, flag)

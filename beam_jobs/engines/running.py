@@ -1,0 +1,46 @@
+"""What a job on another engine needs around it while it runs: a job server, lines for the user, and silence otherwise."""
+
+import contextlib
+from collections.abc import Iterator
+
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+)
+
+from beam_jobs.engines.flink_rest import address_of
+from beam_jobs.engines.job_server import job_server
+from beam_jobs.engines.progress import Progress
+from beam_jobs.engines.remote import RemoteJob
+from beam_jobs.passing import status
+from beam_jobs.settings.runners import on_dataflow
+
+
+@contextlib.contextmanager
+def prepared(options: PipelineOptions, work: str, status_folder: str, debug: bool) -> Iterator[None]:
+    """Starts and ends what the job needs around the body of the `with`, which runs it. `work` and `status_folder` are where
+    the workers leave shards and reports. `debug`: nothing is silenced. Raises the errors of `job_server`."""
+    flink = options.view_as(FlinkRunnerOptions)
+    on_flink = options.view_as(StandardOptions).runner == "FlinkRunner"
+    address = address_of(flink.flink_master) if on_flink else ""
+    server = options.view_as(PortableOptions).job_endpoint or ""
+    with contextlib.ExitStack() as around:
+        # What our lines do not say, Beam says on Dataflow only.
+        terminal = around.enter_context(status.quiet_workers(not debug and not on_dataflow(options)))
+        uploads_itself = flink.flink_submit_uber_jar and address
+        if on_flink and not uploads_itself and not server:
+            around.enter_context(job_server(options, debug))
+        name = options.view_as(GoogleCloudOptions).job_name or ""
+        progress = Progress(work, status_folder, terminal, address, name)
+        around.enter_context(progress.watched())
+        try:
+            yield
+        except BaseException as error:
+            # The job may go on although its server was lost. It must not publish after this command has failed.
+            RemoteJob(name, address, server).end(seconds=0)
+            if progress.failure and isinstance(error, Exception):
+                raise progress.failure from error
+            raise
