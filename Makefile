@@ -1,7 +1,7 @@
 # Every target sets up .venv by itself, from the lock file. `make` alone lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo convert train profile evaluate reproduce test test-demo test-faults test-fuzz test-hostile test-jax test-memory test-report
-.PHONY: test-tfio test-workers lint format bench bench-reading bench-training bench-gpu lock clean
+.PHONY: test-tfio test-workers lint format bench bench-reading bench-training bench-scale bench-gpu lock clean
 
 # The first Python from 3.10 to 3.13 that can create a virtual environment. PYTHON=... overrides it.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -55,10 +55,11 @@ demo: setup ## The whole job, offline: sample images -> records -> model -> repo
 	@echo "The images are synthetic: these figures say that the pipeline works, and nothing about medicine."
 	@echo "Report: $(DEMO)/run/report.html    Records: $(DEMO)/tfrecords/cxr/1.0.0/preview.png"
 
-ENGINE = $(if $(RUNNER),--runner="$(RUNNER)") $(if $(FLINK_MASTER),--flink_master="$(FLINK_MASTER)")
-convert: setup ## INPUT=DIR|gs://... OUTPUT=DIR|gs://... [RUNNER=FlinkRunner FLINK_MASTER=HOST:8081] [ARGS=...]: raw images -> TFRecords
-	@test -n "$(INPUT)" -a -n "$(OUTPUT)" || { echo "usage: make convert INPUT=... OUTPUT=... [RUNNER=FlinkRunner \
-	FLINK_MASTER=HOST:8081] [ARGS=...]" >&2; exit 2; }
+ENGINE = $(if $(RUNNER),--runner="$(RUNNER)" $(if $(PROJECT),--project="$(PROJECT)") $(if $(REGION),--region="$(REGION)")) \
+  $(if $(FLINK_MASTER),--flink_master="$(FLINK_MASTER)")
+convert: setup ## INPUT=DIR|gs://... OUTPUT=DIR|gs://... [RUNNER=DataflowRunner PROJECT=... REGION=... | RUNNER=FlinkRunner FLINK_MASTER=HOST:8081] [ARGS=...]: raw images -> TFRecords
+	@test -n "$(INPUT)" -a -n "$(OUTPUT)" || { echo "usage: make convert INPUT=... OUTPUT=... [RUNNER=DataflowRunner \
+	PROJECT=... REGION=... | RUNNER=FlinkRunner FLINK_MASTER=HOST:8081] [ARGS=...]" >&2; exit 2; }
 	@$(RUN_PYTHON) -m beam_jobs.convert --input "$(INPUT)" --output "$(OUTPUT)" $(ENGINE) $(ARGS)
 
 train: setup ## DATA=DIR|gs://... [RECIPE=model3] [RUN=runs/RECIPE] [ARGS=...]: TFRecords -> a trained model
@@ -108,7 +109,7 @@ test-fuzz: setup ## [SECONDS=60] [SEED=0] [RADRECORDS_FUZZ_FOLDER=DIR]: mutate i
 	@SECONDS=$(or $(SECONDS),60) SEED=$(or $(SEED),0) $(RUN_PYTHON) -m pytest -m fuzz tests/fuzz $(ARGS)
 
 test-memory: setup ## Convert 10,000 and 100,000 images and compare the memory use (a few minutes)
-	@$(RUN_PYTHON) -m pytest -m memory tests/test_memory.py
+	@$(RUN_PYTHON) -m pytest -m memory tests/test_memory.py tests/benchmarks/test_scale.py
 
 test-hostile: setup ## Convert 2,000 unusual files and some bombs (two minutes)
 	@$(RUN_PYTHON) -m pytest -m hostile tests/beam_jobs/test_hostile.py $(ARGS)
@@ -166,6 +167,9 @@ bench-reading: setup $(BENCH)/ready ## Compare reading with other libraries too,
 
 bench-training: setup ## Compare training with Keras on arrays: an epoch, the start, the memory (ten minutes) [ARGS=...]
 	@$(RUN_PYTHON) -m benchmarks.training $(ARGS)
+
+bench-scale: setup ## Convert up to a million small images, and simulate ten million (an hour) [ARGS=--small]
+	@$(RUN_PYTHON) -m benchmarks.scale $(ARGS)
 
 bench-gpu: $(JAX)/ready ## On a machine with an NVIDIA GPU: training with JAX against the limit, in .venv-jax [ARGS=...]
 	@if nvidia-smi -L 2>/dev/null | grep -q GPU; then \

@@ -24,10 +24,12 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
         from beam_jobs.flags import config_of, parser
         from beam_jobs.local import supervise
         from beam_jobs.local.lean_beam import load_beam
+        from beam_jobs.settings import dataflow
         from beam_jobs.settings.beam_flags import is_local, runs_on_dataflow, uses_processes
         from beam_jobs.write import reuse
         from schemas.source import check_place
 
+    dataflow.check_given(argv)
     flags, beam_flags = parser().parse_known_args(argv)
     if flags.retry_quarantine:
         dataset = check_place("--retry_quarantine", flags.retry_quarantine).rstrip("/")

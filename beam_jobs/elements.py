@@ -34,7 +34,8 @@ class Plan:
 
     A label of `counts` is a class or, if `label_kind` allows it, several (schemas/labels.py). `duplicates` and `skipped`
     account for the inputs that are not in `counts`; `notes` counts what users should know. `overlaps`: the first groups
-    that are in several splits, as JSON texts, and the number of all such groups under "".
+    that are in several splits, as JSON texts, and the number of all such groups under "". `input_bytes`: the size of all
+    files to read.
     """
 
     classes: tuple[str, ...]
@@ -45,6 +46,7 @@ class Plan:
     notes: Mapping[str, int]
     label_kind: str = CLASS
     overlaps: Mapping[str, int] = field(default_factory=dict)
+    input_bytes: int = 0
 
     @property
     def planned(self) -> int:

@@ -156,7 +156,8 @@ def _add_versions(result: argparse.ArgumentParser) -> None:
 
 def _add_running(result: argparse.ArgumentParser) -> None:
     group = result.add_argument_group("running")
-    group.add_argument("--dry_run", action="store_true", help="print what would be done, and write nothing")
+    group.add_argument("--dry_run", action="store_true", help="print what would be done and cost, and write nothing")
+    group.add_argument("--prices", default="", metavar="FILE", help="table of prices for the estimate of --dry_run")
     group.add_argument(
         "--detach",
         action="store_true",
@@ -209,7 +210,7 @@ def config_of(flags: argparse.Namespace, local: bool) -> ConvertConfig:
         path = check_place(f"--{name}", getattr(flags, name))
         return storage.absolute(path) if path else ""
 
-    places = ("input", "output", "manifest", "id_key_file", "retry_quarantine", "near_duplicates_of")
+    places = ("input", "output", "manifest", "id_key_file", "retry_quarantine", "near_duplicates_of", "prices")
     image = {name: getattr(flags, name) for name in asdict(ImageSettings()) if hasattr(flags, name)}
     given = {
         name: value
@@ -226,6 +227,7 @@ def config_of(flags: argparse.Namespace, local: bool) -> ConvertConfig:
         id_key_file=key_place,
         id_key_check=id_key.check_value(id_key.read_key(key_place)) if key_place else "",
         retry_quarantine=absolute("retry_quarantine"),
+        prices=absolute("prices"),
         near_duplicates_of=near,
         near_duplicates_check=read_pairs(near, bool(key_place)).check if near else "",
         image=ImageSettings(**image),

@@ -2,6 +2,8 @@
 
 import logging
 import uuid
+from contextlib import nullcontext
+from dataclasses import replace
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
@@ -12,7 +14,7 @@ from beam_jobs.elements import Plan, Reference, ShardResult
 from beam_jobs.engines import failures, running
 from beam_jobs.leakage import report, search
 from beam_jobs.leakage.near_duplicates import Found, merged
-from beam_jobs.passing import status
+from beam_jobs.passing import counters, status
 from beam_jobs.passing.blocks import Block, SortByKey, kept_in
 from beam_jobs.passing.tally import TALLY, SourcesAndTally
 from beam_jobs.plan import plan, sampling
@@ -22,10 +24,12 @@ from beam_jobs.plan.together import KeepTogether
 from beam_jobs.publish import publish, releases, summary
 from beam_jobs.reading.manifest import read_manifest
 from beam_jobs.remote.equip import equipped
+from beam_jobs.settings import costs, dataflow
 from beam_jobs.settings.config import ConvertConfig
+from beam_jobs.settings.pickles import without_paths
 from beam_jobs.settings.runners import check_places, local_runner, on_dataflow
 from beam_jobs.storage import storage
-from beam_jobs.write import reuse, shards
+from beam_jobs.write import reuse, shards, trial
 from schemas.dataset import Manifest
 from schemas.errors import JobFailed
 from schemas.scratch import scratch_folder
@@ -45,21 +49,29 @@ def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bo
         with status.quiet_workers(not debug):
             tfio_dicom.load()  # fails early if it does not work
     check_places(config, options)
+    config = dataflow.with_defaults(config, options)
     check_input(config)
     if config.retry_quarantine:
         reuse.check(config)
     if config.dry_run:
+        prices = costs.read_prices(config.prices)
         with scratch_folder() as status_folder:
             with status.quiet_workers(not debug):
-                run(config, None, status_folder, PipelineOptions([]))
-            summary.print_plan(config, status.read_plan(status_folder) or {})
+                # On this machine, whatever the runner: it reads names only, and a few images.
+                run(replace(config, local=True), None, status_folder, PipelineOptions([]))
+                planned = status.read_plan(status_folder) or {}
+                rate = trial.rate(status_folder, planned, config)
+            summary.print_plan(config, planned)
+            summary.print_estimate(config, planned, rate, prices)
         return
     if options.view_as(GoogleCloudOptions).template_location:
         stage_template(config, options)
         summary.print_template(options.view_as(GoogleCloudOptions))
         return
-    summary.print_manifest(convert(config, options, quiet=not debug), config.output)
+    manifest, counted = convert(config, options, quiet=not debug)
+    summary.print_manifest(manifest, config.output)
     print(report.summary(publish.read_leakage(config.output)))
+    summary.print_counted(counted)
 
 
 def quiet_beam(on_dataflow: bool) -> None:
@@ -69,24 +81,26 @@ def quiet_beam(on_dataflow: bool) -> None:
     logging.getLogger().setLevel(logging.INFO if on_dataflow else logging.CRITICAL)
 
 
-def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True) -> Manifest:
-    """Runs the whole job and returns the published manifest. Raises RadrecordsError if it fails; nothing is published
-    then."""
-    release = releases.begin(config)
+def convert(
+    config: ConvertConfig, options: PipelineOptions, quiet: bool = True
+) -> tuple[Manifest, counters.Counted | None]:
+    """Runs the whole job and returns the published manifest, and what Beam counted, if it did. Raises RadrecordsError if
+    it fails; nothing is published then."""
+    release, counted = releases.begin(config), None  # None: the runner does not tell
     try:
         if release is None:  # published already
-            pass
+            counted = counters.Counted({}, {})
         elif config.local:
             with (
                 scratch_folder() as status_folder,
                 status.quiet_workers(quiet) as terminal,
                 status.ProgressBar(status_folder, terminal),
             ):
-                run(config, release, status_folder, options)
+                counted = run(config, release, status_folder, options)
         else:
             status_folder = status_folder_of(release)
             with running.prepared(options, release.work, status_folder, debug=not quiet):
-                run(config, release, status_folder, options)
+                counted = run(config, release, status_folder, options)
     except BaseException as error:
         ours = release is not None and releases.is_ours(config, release)
         published = release is not None and releases.abandon(config, release)
@@ -99,7 +113,7 @@ def convert(config: ConvertConfig, options: PipelineOptions, quiet: bool = True)
         raise JobFailed(f"the job ended without publishing anything in {config.output}")
     if release:
         releases.tidy(config, release)
-    return manifest
+    return manifest, counted
 
 
 def stage_template(config: ConvertConfig, options: PipelineOptions) -> None:
@@ -113,14 +127,23 @@ def status_folder_of(release: releases.Release) -> str:
     return storage.join(release.work, f"status-{uuid.uuid4().hex}")
 
 
-def run(config: ConvertConfig, release: releases.Release | None, status_folder: str, options: PipelineOptions) -> None:
-    """Runs the pipeline to its end. Raises the error that a worker recorded in `status_folder`, or else the runner's."""
+def run(
+    config: ConvertConfig, release: releases.Release | None, status_folder: str, options: PipelineOptions
+) -> counters.Counted | None:
+    """Runs the pipeline to its end and returns what Beam counted, if the runner tells. Raises the error that a worker
+    recorded in `status_folder`, or else the runner's."""
     here = config.local or release is None
     try:
-        with equipped(config, status_folder, options) as for_workers, kept_in(status_folder if here else ""):
+        with (
+            equipped(config, status_folder, options) as for_workers,
+            kept_in(status_folder if here else ""),
+            nullcontext() if here else without_paths(),
+        ):
             pipeline = beam.Pipeline(runner=local_runner(options, status_folder) if here else None, options=options)
             define_pipeline(pipeline, for_workers, release, status_folder)
-            pipeline.run().wait_until_finish()
+            result = pipeline.run()
+            result.wait_until_finish()
+        return counters.counted(result)
     except Exception as error:
         # Better than the runner's error, which adds words of its own.
         raise status.read_failure(status_folder) or failures.translated(error, here) from error
@@ -130,7 +153,7 @@ def define_pipeline(
     root: beam.Pipeline, config: ConvertConfig, release: releases.Release | None, status_folder: str
 ) -> None:
     """Adds all steps: discover, plan, write, check leakage, publish. Without a release (--dry_run), the plan is the
-    last step."""
+    last step, beside the choice of a few images for the estimate."""
     found: SourcesAndTally = root | "Discover" >> Discover(config, status_folder)
     chosen: SourcesAndTally = found["sources"] | "Sample" >> sampling.Sample(config)
     unique: SourcesAndTally = chosen["sources"] | "DropDuplicates" >> DropDuplicates(config)
@@ -142,6 +165,7 @@ def define_pipeline(
     everything: ReferencesAndTally = {"references": assigned["references"], TALLY: tally | "Tally" >> beam.Flatten()}
     planned: PCollection[Plan] = everything | "Plan" >> plan.MakePlan(config, status_folder)
     if release is None:
+        _ = assigned["references"] | "Trial" >> trial.ChooseImages(status_folder)
         return
     the_plan = AsSingleton(planned)
     none: ByShard = planned | "EveryShard" >> beam.FlatMap(plan.empty_shards)

@@ -6,8 +6,10 @@ the first folder costs. Linux only: it reads /proc.
 """
 
 import argparse
+import contextlib
 import json
 import os
+import resource
 import struct
 import subprocess
 import sys
@@ -50,19 +52,25 @@ def main() -> None:
 
 
 def measured(count: int, arguments: tuple[str, ...] = ()) -> dict[str, float]:
-    """Converts `count` new images. Gives {images, launcher_bytes, worker_bytes, peak_bytes (of all processes), seconds}."""
+    """Converts `count` new images. Gives {images, launcher_bytes, worker_bytes, peak_bytes (of all processes), waiting_bytes
+    (of the files that hold what waits between the steps), seconds, cpu_seconds}."""
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder) / "raw", count)
+        temporary = Path(folder) / "temporary"
+        temporary.mkdir()
         command = [sys.executable, "-m", "beam_jobs.convert", "--input", f"{folder}/raw", "--output", f"{folder}/out"]
-        start = time.perf_counter()
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         with open(Path(folder) / "log", "wb") as log:
-            launcher = subprocess.Popen([*command, *arguments], stdout=log, stderr=log)
+            environment = {**os.environ, "TMPDIR": str(temporary)}
+            launcher = subprocess.Popen([*command, *arguments], stdout=log, stderr=log, env=environment)
             peaks: dict[int, int] = {}
+            waiting = 0
             while launcher.poll() is None:
+                waiting = max(waiting, blocks_bytes(temporary))
                 for process in family(launcher.pid):
                     peaks[process] = max(peaks.get(process, 0), peak_bytes(process))
                 time.sleep(0.05)
-        seconds = time.perf_counter() - start
+        seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
         if launcher.returncode:
             sys.exit((Path(folder) / "log").read_text())
         manifest = json.loads((Path(folder) / "out/manifest.json").read_text())
@@ -74,7 +82,9 @@ def measured(count: int, arguments: tuple[str, ...] = ()) -> dict[str, float]:
         "launcher_bytes": own,
         "worker_bytes": worker,
         "peak_bytes": own + sum(peaks.values()),
-        "seconds": round(seconds, 1),
+        "waiting_bytes": waiting,
+        "seconds": round(seconds, 2),
+        "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 2),
     }
 
 
@@ -97,6 +107,15 @@ def png(pixels: bytes) -> bytes:
         struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
         for kind, content in chunks
     )
+
+
+def blocks_bytes(folder: Path) -> int:
+    """The size of all files of blocks (beam_jobs/passing/blocks.py) below `folder`."""
+    total = 0
+    for file in folder.glob("**/blocks-*"):
+        with contextlib.suppress(OSError):  # deleted just now
+            total += file.stat().st_size
+    return total
 
 
 def family(process: int) -> list[int]:

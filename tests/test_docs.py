@@ -102,7 +102,8 @@ def test_make_targets_exist_and_their_commands_are_accepted(line: str) -> None:
 
 
 def test_flags_named_in_the_text_exist() -> None:
-    known = {f"--{name}" for name in PipelineOptions([]).get_all_options()}.union(*map(flags_of, MODULES))
+    of_beam = {f"--{no}{name}" for name in PipelineOptions([]).get_all_options() for no in ("", "no_")}
+    known = of_beam.union(*map(flags_of, MODULES))
     known |= {"--target", "--worker_pool"}  # of docker, and of the program that Beam's images start
     for name, text in PROSE.items():
         assert not set(FLAG.findall(text)) - known, name

@@ -13,15 +13,15 @@ from beam_jobs.passing.blocks import Block
 from schemas.source import Source
 
 TALLY: Final = "tally"  # the tag of this side output in every step
-IMAGES, SKIPPED, DUPLICATES, NOTES = "images", "skipped", "duplicates", "notes"
+IMAGES, BYTES, SKIPPED, DUPLICATES, NOTES = "images", "bytes", "skipped", "duplicates", "notes"
 PROBLEMS, OVERLAPS = "problems", "overlaps"
 
 _SHOWN = {PROBLEMS: 3, OVERLAPS: 1000}  # how many texts of these kinds are kept, besides their total number
 
 
 class Count(NamedTuple):
-    """How often (`number`) something of a `kind` was counted. `what`: the (split, label) of an image, the reason for a
-    skip, or the text of a problem, a note or an overlap."""
+    """How often (`number`) something of a `kind` was counted. `what`: the (split, label) of an image, "" for bytes, the
+    reason for a skip, or the text of a problem, a note or an overlap."""
 
     kind: str
     what: Any

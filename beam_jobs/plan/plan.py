@@ -10,9 +10,10 @@ import apache_beam as beam
 from apache_beam.pvalue import AsSingleton, PCollection
 
 from beam_jobs.elements import Plan, Reference
-from beam_jobs.passing import status
+from beam_jobs.passing import counters, status
 from beam_jobs.passing.blocks import Block
 from beam_jobs.passing.tally import (
+    BYTES,
     DUPLICATES,
     IMAGES,
     NOTES,
@@ -67,10 +68,11 @@ class MakePlan(beam.PTransform[ReferencesAndTally, PCollection[Plan]]):
 
 
 def count_images(references: Block[Reference], grouped: bool) -> Iterator[Count]:
-    """Counts images, and paths in which the group pattern found no patient."""
+    """Counts images and their bytes, and paths in which the group pattern found no patient."""
     places = Counter((reference.split, reference.source.label) for reference in references)
     for place, number in places.items():
         yield Count(IMAGES, place, number)
+    yield Count(BYTES, "", sum(max(0, reference.source.size) for reference in references))
     if grouped:
         alone = sum(reference.source.group == reference.source.path for reference in references)
         if alone:
@@ -84,7 +86,8 @@ def make_plan(_: bytes, tally: Mapping[str, dict[Any, int]], config: ConvertConf
             raise JobFailed(problem_line(problems))
         duplicates = sum(tally.get(DUPLICATES, {}).values())
         plan = plan_of(config, tally.get(IMAGES, {}), duplicates, tally.get(SKIPPED, {}), tally.get(NOTES, {}))
-        plan = replace(plan, overlaps=tally.get(OVERLAPS, {}))
+        plan = replace(plan, overlaps=tally.get(OVERLAPS, {}), input_bytes=tally.get(BYTES, {}).get("", 0))
+    counters.count_plan(plan.duplicates, plan.skipped)
     status.write_plan(status_folder, asdict(plan))
     return plan
 

@@ -5,7 +5,10 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import GoogleCloudOptions
 
+from beam_jobs.passing.counters import DECODE_MICROSECONDS, FILE_BYTES, Counted
+from beam_jobs.settings import costs
 from beam_jobs.settings.config import ConvertConfig
+from beam_jobs.write.trial import Rate
 from schemas.dataset import Manifest
 from schemas.example import record_bytes
 from schemas.labels import CLASS, class_totals
@@ -14,7 +17,7 @@ from schemas.labels import CLASS, class_totals
 def print_plan(config: ConvertConfig, planned: dict[str, Any]) -> None:
     """Prints the plan for --dry_run: counts by split and class, shards and bytes."""
     classes = tuple(planned["classes"])
-    size = record_bytes(config.image.shape, 0 if planned["label_kind"] == CLASS else (0,) * len(classes))
+    size = _record_bytes(config, planned)
     print(f"would write {config.name} {config.version} to {config.output}")
     for split, labels in planned["counts"].items():
         examples = sum(labels.values())
@@ -30,6 +33,47 @@ def print_plan(config: ConvertConfig, planned: dict[str, Any]) -> None:
         f"+ {planned['duplicates']:,} duplicates + {skipped:,} skipped{reasons(planned['skipped'])}"
     )
     print_notes(planned["notes"])
+
+
+def _record_bytes(config: ConvertConfig, planned: dict[str, Any]) -> int:
+    """The size of a record in bytes, without --include_source_uri."""
+    return record_bytes(config.image.shape, 0 if planned["label_kind"] == CLASS else (0,) * len(planned["classes"]))
+
+
+def print_estimate(config: ConvertConfig, planned: dict[str, Any], rate: Rate, prices: costs.Prices) -> None:
+    """Prints what the conversion would cost on Dataflow, for --dry_run."""
+    if not rate.images_per_cpu_second:
+        print(f"estimate: none, because none of {rate.images} images that were tried could be decoded")
+        return
+    images = sum(sum(labels.values()) for labels in planned["counts"].values())
+    usage = costs.Usage(
+        images=images,
+        listed=images + planned["duplicates"] + sum(planned["skipped"].values()),
+        shards=sum(planned["shards"].values()),
+        read_bytes=planned["input_bytes"],
+        written_bytes=images * _record_bytes(config, planned),
+        images_per_cpu_second=rate.images_per_cpu_second,
+    )
+    print(f"estimate for Dataflow and Cloud Storage, at prices of {prices.date} from {config.prices or costs.TABLE}:")
+    print(*costs.lines(usage, prices), sep="\n")
+    print(f"  images per CPU second: measured on {rate.images} of these images, on this machine")
+
+
+def print_counted(counted: Counted | None) -> None:
+    """Prints what Beam counted in this run (passing/counters.py)."""
+    if counted is None:
+        print("this run: its engine reports no counters")
+        return
+    number = counted.counters.get
+    text = f"this run: {number('shards_written', 0):,} shards written ({number('bytes_written', 0):,} bytes)"
+    if kept := number("shards_kept"):
+        text += f", {kept:,} kept from an earlier run"
+    if files := counted.distributions.get(FILE_BYTES):
+        text += f"; {files.number:,} images read ({number('bytes_read', 0):,} bytes, {files.least:,} to {files.most:,} each)"
+    if decode := counted.distributions.get(DECODE_MICROSECONDS):
+        mean, least, most = (value / 1000 for value in (decode.total / decode.number, decode.least, decode.most))
+        text += f", decoded in {mean:.2f} ms each ({least:.2f} to {most:.2f})"
+    print(text)
 
 
 def print_manifest(manifest: Manifest, output: str) -> None:

@@ -29,6 +29,7 @@ LEAST_MEMORY = 64  # MiB; less is useless
 _NOT_IN_SHARDS = (
     "max_reject_fraction",
     "dry_run",
+    "prices",
     "overwrite",
     "threads",
     "decoders",
@@ -55,9 +56,10 @@ class ConvertConfig:
     worker, 0 for one per core. decoder_memory: memory of each decoder in MiB. decode_timeout: seconds per image. local:
     the workers run on this machine. launch: a unique name of this launch. id_key_file: only the location of the key,
     never the key itself. id_key_check: a one-way check value of the key, "" without one. near_duplicates_check: a hash
-    of the pairs that near_duplicates_of names, "" without it. launcher: the versions (remote/versions.py) that workers on
-    other machines must have, () if there are none. worker_extras: the extras of this package that such workers need.
-    Raises UsageError, naming the flag and the value, for an invalid setting.
+    of the pairs that near_duplicates_of names, "" without it. prices: the table for the estimate of dry_run, "" for that
+    of costs.py. launcher: the versions (remote/versions.py) that workers on other machines must have, () if there are
+    none. worker_extras: the extras of this package that such workers need. Raises UsageError, naming the flag and the
+    value, for an invalid setting.
     """
 
     worker_extras: ClassVar[tuple[str, ...]] = ()
@@ -93,6 +95,7 @@ class ConvertConfig:
     decode_timeout: float = DEFAULT_SECONDS
     dicom_decoder: str = DICOM_DECODERS[0]
     dry_run: bool = False
+    prices: str = ""
     overwrite: bool = False
     local: bool = True
     launch: str = field(default_factory=lambda: uuid.uuid4().hex, compare=False)
@@ -133,6 +136,8 @@ class ConvertConfig:
             raise UsageError(
                 f"--output {self.output} is inside --input, where its files would be read as images; give another folder"
             )
+        if self.prices and not self.dry_run:
+            raise UsageError(f"--prices {self.prices} needs --dry_run, which prints the estimate")
         if self.near_duplicates_of == self.output:
             raise UsageError(
                 f"--near_duplicates_of {self.output} is also --output; give the new version a folder of its own"

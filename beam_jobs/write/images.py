@@ -12,6 +12,7 @@ from beam_jobs.decoding.decoder import decode
 from beam_jobs.elements import Converted, Outcome, Plan, Quarantined, Reference, Skipped
 from beam_jobs.leakage.signature import signatures
 from beam_jobs.passing import status
+from beam_jobs.passing.counters import Measured
 from beam_jobs.settings.config import ConvertConfig, most_bytes
 from beam_jobs.storage import storage
 from beam_jobs.write.image_counts import counts_of_file, counts_of_pixels
@@ -29,16 +30,17 @@ _IMAGE_SUFFIXES = frozenset(suffix for format in FORMATS.values() for suffix in 
 
 
 def convert_all(
-    references: list[Reference], plan: Plan, config: ConvertConfig, status_folder: str
+    references: list[Reference], plan: Plan, config: ConvertConfig, status_folder: str, measured: Measured
 ) -> Iterator[Outcome]:
-    """The Outcome of each input, in order. Threads read ahead, child processes decode."""
+    """The Outcome of each input, in order. Threads read ahead, child processes decode. Adds what that took to
+    `measured`."""
     batches = batches_of(references)
     threads = thread_count(config)
     with ThreadPoolExecutor(threads, "read") as executor:
         ahead: collections.deque[Future[list[Outcome]]] = collections.deque()
         try:
             for batch in batches:
-                ahead.append(executor.submit(convert_batch, batch, plan, config))
+                ahead.append(executor.submit(convert_batch, batch, plan, config, measured))
                 if len(ahead) > 2 * threads:
                     yield from _finished(ahead, status_folder)
             while ahead:
@@ -82,14 +84,17 @@ def thread_count(config: ConvertConfig) -> int:
     return max(local, storage.reads_at_once(config.input))
 
 
-def convert_batch(batch: list[Reference], plan: Plan, config: ConvertConfig) -> list[Outcome]:
-    """The Outcome of some inputs: a framed record, or why there is none."""
+def convert_batch(batch: list[Reference], plan: Plan, config: ConvertConfig, measured: Measured) -> list[Outcome]:
+    """The Outcome of some inputs: a framed record, or why there is none. Adds what that took to `measured`."""
     large = sum(reference.source.size for reference in batch) > _LARGE_BYTES
     with _large_files if large else contextlib.nullcontext():
         found = [_read(reference, config) for reference in batch]
         answers = decode([data for data in found if isinstance(data, bytes)], config)
-        images = [answer.pixels for answer in answers if isinstance(answer, Decoded)]
-        decoded, signed = iter(answers), iter(signatures(images, config.image.letterboxed))
+        images = [answer for answer in answers if isinstance(answer, Decoded)]
+        measured.file_bytes.extend([len(data) for data in found if isinstance(data, bytes)])
+        measured.decode_microseconds.extend([image.microseconds for image in images])
+        signed = iter(signatures([image.pixels for image in images], config.image.letterboxed))
+        decoded = iter(answers)
         return [
             data if isinstance(data, Quarantined) else _outcome(reference, data, next(decoded), signed, plan, config)
             for reference, data in zip(batch, found, strict=True)

@@ -22,8 +22,9 @@ from apache_beam.utils.windowed_value import WindowedValue
 from beam_jobs.elements import Converted, Outcome, Plan, Quarantined, Reference, ShardResult, Skipped
 from beam_jobs.leakage.crowds import HASHED
 from beam_jobs.leakage.near_duplicates import hashed
-from beam_jobs.passing import status
+from beam_jobs.passing import counters, status
 from beam_jobs.passing.blocks import Block
+from beam_jobs.passing.counters import Measured
 from beam_jobs.remote.start import check
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.settings.id_key import id_key
@@ -49,7 +50,7 @@ class WriteShards(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._threads = ThreadPoolExecutor(_AT_ONCE, "shard")
-        self._begun: collections.deque[Future[ShardResult]] = collections.deque()
+        self._begun: collections.deque[Future[tuple[ShardResult, Measured | None]]] = collections.deque()
 
     def process(self, keyed: tuple[tuple[str, int], Iterable[Block[Reference]]], plan: Plan) -> Iterator[ShardResult]:
         key, references = keyed
@@ -65,10 +66,13 @@ class WriteShards(beam.DoFn):
 
     def _first_begun(self) -> ShardResult:
         try:
-            return self._begun.popleft().result()
+            result, measured = self._begun.popleft().result()
         except BaseException:
             self._threads.shutdown(cancel_futures=True)  # wait for the running shards before the bundle ends
             raise
+        reasons = [entry.reason for entry in result.quarantined]
+        counters.count_shard(result.shard.examples, reasons, result.skipped, result.shard.bytes, measured)
+        return result
 
 
 def write_shard(
@@ -78,10 +82,10 @@ def write_shard(
     prefix: str,
     work: str,
     status_folder: str,
-) -> ShardResult:
+) -> tuple[ShardResult, Measured | None]:
     """Writes the shard of one ((split, index), references) into the folder `work` and returns the outcomes of its
-    inputs. Progress is reported in `status_folder`. A shard that an earlier run finished from the same inputs is
-    kept. Raises JobFailed on a worker that differs from the launcher."""
+    inputs, and what that took. Progress is reported in `status_folder`. A shard that an earlier run finished from the
+    same inputs is kept, with None for what it took. Raises JobFailed on a worker that differs from the launcher."""
     (split, index), references = keyed
     with status.failures(status_folder):
         check(config.launcher, status_folder)
@@ -91,14 +95,15 @@ def write_shard(
         finished = _finished(mark, work, config)
         if finished is not None:
             status.count_done(status_folder, len(ordered))
-            return finished
-        result = _retried(name, ordered, plan, config, work, status_folder) if config.retry_quarantine else None
+            return finished, None
+        measured = Measured()
+        to_convert = plan, config, status_folder, measured
+        result = _retried(name, ordered, work, *to_convert) if config.retry_quarantine else None
         if result is None:
-            outcomes = convert_all(ordered, plan, config, status_folder)
-            result = _write(name, ordered, outcomes, plan, config, work)
+            result = _write(name, ordered, convert_all(ordered, *to_convert), plan, config, work)
         with storage.writing(work):
             storage.write_bytes(mark, result.to_json().encode())
-        return result
+        return result, measured
 
 
 def signatures_of(result: ShardResult) -> tuple[str, bytes]:
@@ -148,10 +153,11 @@ def _finished(mark: str, work: str, config: ConvertConfig) -> ShardResult | None
 def _retried(
     name: ShardName,
     references: list[Reference],
+    work: str,
     plan: Plan,
     config: ConvertConfig,
-    work: str,
     status_folder: str,
+    measured: Measured,
 ) -> ShardResult | None:
     """Writes the shard from the old data set's records and the images that it quarantined. None if the old data set has no
     intact shard that was made from the other inputs."""
@@ -163,7 +169,7 @@ def _retried(
     if found is None or kept is None:
         return None
     status.count_done(status_folder, len(others))
-    outcomes = merge(references, kept, again, convert_all(again, plan, config, status_folder))
+    outcomes = merge(references, kept, again, convert_all(again, plan, config, status_folder, measured))
     result = _write(name, references, outcomes, plan, config, work)
     return replace(
         result,

@@ -16,6 +16,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,11 +30,13 @@ READY = b"ready"
 # answered with READY once everything that the task needs is loaded.
 REQUEST, LENGTH = struct.Struct("<II"), struct.Struct("<Q")
 # An answer is its kind, the index of the reason or the notes as bits, the index of the format, and the length of what
-# follows: the size in the file (width, height) and the pixels, or a UTF-8 text for people.
-ANSWER, SIZE = struct.Struct("<BBBI"), struct.Struct("<II")
+# follows: the size in the file (width, height), the processor time in microseconds and the pixels, or a UTF-8 text for
+# people.
+ANSWER, HEAD = struct.Struct("<BBBI"), struct.Struct("<III")
 DECODED, REJECTED, SKIPPED = range(3)
 REASONS, SKIP_REASONS, SEEN_FORMATS = tuple(Reason), tuple(SkipReason), (*FORMATS, "unknown")
 MOST_DETAIL = 2000  # bytes
+_MOST_MICROSECONDS = (1 << 32) - 1
 
 
 def serve(descriptor: int, memory: int) -> None:
@@ -85,6 +88,7 @@ def _load_decoder_of(data: bytes) -> None:
 
 
 def _answer(decode: Callable[[bytes, ImageSettings], Decoded], data: bytes, settings: ImageSettings) -> bytes:
+    start = time.process_time_ns()
     try:
         image = decode(data, settings)
     except ImageRejected as error:
@@ -93,7 +97,8 @@ def _answer(decode: Callable[[bytes, ImageSettings], Decoded], data: bytes, sett
     except ImageSkipped as error:
         return _frame(SKIPPED, SKIP_REASONS.index(error.reason), error.format, b"")
     notes = sum(1 << NOTES.index(note) for note in image.notes)
-    return _frame(DECODED, notes, image.format, SIZE.pack(*image.size) + image.pixels.tobytes())
+    spent = min((time.process_time_ns() - start) // 1000, _MOST_MICROSECONDS)
+    return _frame(DECODED, notes, image.format, HEAD.pack(*image.size, spent) + image.pixels.tobytes())
 
 
 def _frame(kind: int, what: int, format: str, content: bytes) -> bytes:

@@ -75,13 +75,13 @@ class DecoderProcess:
         kind, what, format, length = child.ANSWER.unpack(self._exactly(child.ANSWER.size))
         pixels = settings.image_size**2 * settings.channels
         seen = child.SEEN_FORMATS[format] if format < len(child.SEEN_FORMATS) else None
-        if kind == child.DECODED and seen and length == child.SIZE.size + pixels and what < 1 << len(NOTES):
+        if kind == child.DECODED and seen and length == child.HEAD.size + pixels and what < 1 << len(NOTES):
             notes = tuple(note for bit, note in enumerate(NOTES) if what >> bit & 1)
             content = self._exactly(length)
-            width, height = child.SIZE.unpack_from(content)
+            width, height, spent = child.HEAD.unpack_from(content)
             if 0 < width * height <= settings.max_pixels:
-                image = np.frombuffer(content, np.uint8, offset=child.SIZE.size).reshape(settings.shape)
-                return Decoded(image, seen, notes, (width, height))
+                image = np.frombuffer(content, np.uint8, offset=child.HEAD.size).reshape(settings.shape)
+                return Decoded(image, seen, notes, (width, height), spent)
         if kind == child.REJECTED and seen and length <= child.MOST_DETAIL and what < len(child.REASONS):
             detail = one_line(self._exactly(length).decode("utf-8", "replace"))
             return ImageRejected(child.REASONS[what], detail, seen)

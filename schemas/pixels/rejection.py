@@ -13,12 +13,13 @@ NOTES = (NO_FILE_META, NO_USABLE_WINDOW)  # remarks about images that are used; 
 
 class Decoded(NamedTuple):
     """`pixels`: uint8 [H, W, C]. `format`: one of sniff.FORMATS. `notes`: some of NOTES. `size`: width and height in the
-    file, in pixels."""
+    file, in pixels. `microseconds`: processor time that decoding took, if a decoding process measured it."""
 
     pixels: NDArray[np.uint8]
     format: str
     notes: tuple[str, ...]
     size: tuple[int, int]
+    microseconds: int = 0
 
 
 class Reason(str, Enum):

@@ -1,11 +1,18 @@
-"""Dataflow templates: Beam's local engine runs the template that was staged in the bucket, as Dataflow would later."""
+"""Dataflow templates: what a job is made of, and that Beam's local engine runs the template that was staged in the
+bucket, as Dataflow would later."""
 
+import base64
 import importlib.metadata
+import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability import python_urns
@@ -13,7 +20,13 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from beam_jobs import verify
-from tests.conftest import Result, labelled, write_images
+from beam_jobs.discover.listing import check_input
+from beam_jobs.flags import config_of, parser
+from beam_jobs.pipeline import define_pipeline
+from beam_jobs.publish.releases import unclaimed
+from beam_jobs.settings.pickles import without_paths
+from tests.beam_jobs.settings.test_id_key import unpacked
+from tests.conftest import ROOT, Result, labelled, write_images
 from tests.gcs.bucket import Bucket
 
 Convert = Callable[..., Result]
@@ -108,3 +121,97 @@ def test_a_template_is_refused_if_the_conversion_would_be(raw: Path, bucket: Buc
     assert convert(*places).code == 0
     assert "already holds a published data set" in convert(*places, *dataflow(bucket)).error
     assert "template" not in bucket.names()
+
+
+def staged_job(bucket: Bucket) -> tuple[dict[str, Any], beam_runner_api_pb2.Pipeline]:
+    """The job of the staged template, and its graph, found where the job says."""
+    job = json.loads(bucket.read("template"))
+    place = job["environment"]["sdkPipelineOptions"]["options"]["pipelineUrl"]
+    return job, beam_runner_api_pb2.Pipeline.FromString(bucket.read(place.removeprefix(f"{bucket.uri}/")))
+
+
+def test_the_job_gets_our_defaults_and_everything_it_needs_is_staged(
+    raw: Path, bucket: Bucket, convert: Convert
+) -> None:
+    flags = ("--runner=DataflowRunner", "--project=some-project", "--region=us-central1", "--name", "chest_films")
+    template = f"--template_location={bucket.uri}/template"
+    done = convert(f"{bucket.uri}/raw", f"{bucket.uri}/out/2.1.0", *flags, template, "--no_use_public_ips")
+    assert done.code == 0, done.err
+    job, graph = staged_job(bucket)
+    environment = job["environment"]
+    (pool,) = environment["workerPools"]
+    assert pool["machineType"] == "n2-standard-4"
+    assert pool["autoscalingSettings"] == {"algorithm": "AUTOSCALING_ALGORITHM_BASIC", "maxNumWorkers": 50}
+    assert pool["numThreadsPerWorker"] == 2
+    assert pool["ipConfiguration"] == "WORKER_IP_PRIVATE"
+    assert job["labels"] == {"app": "radrecords", "dataset": "chest-films", "version": "2-1-0"}
+    assert job["name"].startswith("radrecords-chest-films-2-1-0-")
+    assert environment["tempStoragePrefix"].startswith(f"storage.googleapis.com/{bucket.name}/radrecords-temp/")
+    packages = {package["location"] for package in pool.get("packages", [])}
+    payloads = [
+        beam_runner_api_pb2.ArtifactUrlPayload.FromString(artifact.type_payload).url
+        for one in graph.components.environments.values()
+        for artifact in one.dependencies
+    ]
+    staged = {name.removeprefix(f"storage.googleapis.com/{bucket.name}/") for name in packages}
+    staged |= {url.removeprefix(f"{bucket.uri}/") for url in payloads}
+    assert staged <= set(bucket.names())
+    assert all(name.startswith("radrecords-temp/staging/") for name in staged)
+
+
+def test_options_of_the_user_win(raw: Path, bucket: Bucket, convert: Convert) -> None:
+    given = ("--machine_type=c3-standard-8", "--autoscaling_algorithm=NONE", "--num_workers=3", "--job_name=mine")
+    more = ("--labels=app=xrays", "--labels=team=r", "--number_of_worker_harness_threads=5")
+    done = convert(f"{bucket.uri}/raw", f"{bucket.uri}/out", *dataflow(bucket), *given, *more)
+    assert done.code == 0, done.err
+    job, _ = staged_job(bucket)
+    (pool,) = job["environment"]["workerPools"]
+    assert (job["name"], pool["machineType"], pool["numWorkers"], pool["numThreadsPerWorker"]) == (
+        ("mine", "c3-standard-8", 3, 5)
+    )
+    assert pool["autoscalingSettings"] == {"algorithm": "AUTOSCALING_ALGORITHM_NONE"}
+    assert job["labels"] == {"app": "xrays", "team": "r", "dataset": "cxr", "version": "1-0-0"}
+    assert job["environment"]["tempStoragePrefix"].startswith(f"storage.googleapis.com/{bucket.name}/temp/")
+
+
+def test_a_job_holds_no_secret_and_no_path_of_the_launcher(raw: Path, bucket: Bucket, convert: Convert) -> None:
+    key = "0123456789abcdef0123456789abcdef-of-nobody"
+    bucket.write({"keys/ids": key.encode(), "rows.csv": b"image_uri,label\n"})
+    flags = ("--id_key_file", f"{bucket.uri}/keys/ids", "--group_pattern", r"/(\d+)")
+    done = convert(f"{bucket.uri}/raw", f"{bucket.uri}/out", *flags, *dataflow(bucket))
+    assert done.code == 0, done.err
+    credentials = Path(os.environ["GOOGLE_APPLICATION_CREDENTIALS"])
+    names = [name for name in bucket.names() if name == "template" or name.startswith("staging/")]
+    everything = b"".join(unpacked(bucket.read(name)) for name in names if not name.endswith((".whl", ".tar.gz")))
+    assert f"{bucket.uri}/keys/ids".encode() in everything  # shows that the test looks inside the pickled functions
+    assert b"apache_beam/transforms/core.py" in everything
+    for text in (key, base64.b64encode(key.encode()).decode(), str(credentials), '"refresh_token"'):
+        assert text.encode() not in everything, text
+    folders = {ROOT, Path.home(), Path(sys.prefix), Path(beam.__file__).parents[1], raw, Path.cwd()}
+    for folder in folders:
+        assert f"{folder}/".encode() not in everything, folder
+
+
+def graph_of(raw: Path, output: Path) -> beam_runner_api_pb2.Pipeline:
+    """The graph of a conversion for a remote runner."""
+    config = config_of(parser().parse_args(["--input", str(raw), "--output", str(output)]), local=False)
+    config = replace(config, launch="0" * 32)  # otherwise random
+    check_input(config)
+    pipeline = beam.Pipeline(runner=FnApiRunner())
+    define_pipeline(pipeline, config, unclaimed(config), str(output / "status"))
+    with without_paths():
+        return pipeline.to_runner_api()
+
+
+def test_the_graph_does_not_grow_with_the_number_of_inputs(tmp_path: Path) -> None:
+    raw, graphs = tmp_path / "raw", []
+    for label in ("NORMAL", "PNEUMONIA"):
+        (raw / label).mkdir(parents=True)
+    for numbers in (range(10), range(10, 10_000)):
+        for number in numbers:
+            open(raw / ("NORMAL", "PNEUMONIA")[number % 2] / f"{number}.png", "x").close()
+        graphs.append(graph_of(raw, tmp_path / "out"))
+    few, many = graphs
+    assert few.components.transforms.keys() == many.components.transforms.keys()
+    assert len(few.components.transforms) > 50
+    assert abs(few.ByteSize() - many.ByteSize()) <= 8

@@ -1,0 +1,148 @@
+"""What a conversion would cost on Dataflow with its images in Cloud Storage: an estimate for --dry_run.
+
+The prices are in prices.json beside this file; --prices names another table with the same keys. Formula:
+
+    class B requests  one per image that is read, three per shard, and 20
+    class A requests  one per 1,000 names that are listed, three per shard, and 30
+    vCPU hours        images / images per CPU second / 3,600
+    shuffle           SHUFFLED_BYTES per image
+    cost              requests, vCPU hours with their memory and disk, and shuffled bytes, each times its price
+
+Not counted: the start of workers and the time in which they wait, retries, and traffic between locations.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from beam_jobs.storage import storage
+from schemas.errors import UsageError
+
+TABLE = Path(__file__).with_name("prices.json")
+SHUFFLED_BYTES = 2_500  # per image: references, and signatures for the search for near-duplicates (benchmarks/scale.py)
+_LISTED_AT_ONCE = 1_000  # names in one page of a listing
+_PER_SHARD_A = 3  # the shard, its mark, and its copy into place
+_PER_SHARD_B = 3  # looks for a finished shard
+_OTHERS_A, _OTHERS_B = 30, 20  # claims, reports, the files beside the shards, and the folders of the listing
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a conversion uses."""
+
+    images: int
+    listed: int
+    shards: int
+    read_bytes: int
+    written_bytes: int
+    images_per_cpu_second: float
+
+    @property
+    def class_a(self) -> int:
+        """Requests that list and write."""
+        return math.ceil(self.listed / _LISTED_AT_ONCE) + _PER_SHARD_A * self.shards + _OTHERS_A
+
+    @property
+    def class_b(self) -> int:
+        """Requests that read."""
+        return self.images + _PER_SHARD_B * self.shards + _OTHERS_B
+
+    @property
+    def vcpu_hours(self) -> float:
+        """The work of all vCPUs."""
+        return self.images / self.images_per_cpu_second / 3600
+
+    @property
+    def shuffled_bytes(self) -> int:
+        """What moves between the steps."""
+        return self.images * SHUFFLED_BYTES
+
+
+@dataclass(frozen=True)
+class Prices:
+    """A table of prices, without tax and discounts; the keys of prices.json say the units."""
+
+    date: str
+    currency: str
+    source: str
+    dataflow_vcpu_hour: float
+    dataflow_memory_gb_hour: float
+    dataflow_disk_gb_hour: float
+    dataflow_shuffle_gb: float
+    storage_class_a_1000: float
+    storage_class_b_1000: float
+    storage_gb_month: float
+    worker_memory_gb_per_vcpu: float
+    worker_disk_gb_per_vcpu: float
+
+    @property
+    def worker_vcpu_hour(self) -> float:
+        """The price of a vCPU with its share of memory and disk, per hour."""
+        memory = self.worker_memory_gb_per_vcpu * self.dataflow_memory_gb_hour
+        return self.dataflow_vcpu_hour + memory + self.worker_disk_gb_per_vcpu * self.dataflow_disk_gb_hour
+
+
+def read_prices(place: str) -> Prices:
+    """The table at `place`, or ours if that is "". Raises UsageError, naming the key, if it cannot be used."""
+    try:
+        content: Mapping[str, Any] = json.loads(storage.read_bytes(place) if place else TABLE.read_bytes())
+    except FileNotFoundError:
+        raise UsageError(f"--prices {place} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--prices {place} cannot be read as JSON: {error}") from error
+    kinds = Prices.__annotations__
+    if not isinstance(content, dict) or (odd := content.keys() ^ kinds.keys()):
+        what = f"has {', '.join(sorted(odd))} too many or lacks them" if isinstance(content, dict) else "is no table"
+        raise UsageError(f"--prices {place} {what}; copy {TABLE} and change its values")
+    for key, value in content.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+        if not (isinstance(value, str) if kinds[key] is str else number):
+            raise UsageError(
+                f"--prices {place}: {key} is {value!r}; it must be {'a text' if kinds[key] is str else 'a number from 0'}"
+            )
+    return Prices(**content)
+
+
+def lines(usage: Usage, prices: Prices) -> list[str]:
+    """The estimate, for people: each line with its cost and how that comes about, and the total."""
+    images, rate = f"{usage.images:,} images", _short(usage.images_per_cpu_second)
+    rows = [
+        (
+            "read",
+            usage.class_b * prices.storage_class_b_1000 / 1000,
+            f"{_gb(usage.read_bytes)}, {usage.class_b:,} class B requests x {prices.storage_class_b_1000:g} per 1,000",
+        ),
+        (
+            "list, write",
+            usage.class_a * prices.storage_class_a_1000 / 1000,
+            f"{_gb(usage.written_bytes)}, {usage.class_a:,} class A requests x {prices.storage_class_a_1000:g} per 1,000",
+        ),
+        (
+            "convert",
+            usage.vcpu_hours * prices.worker_vcpu_hour,
+            f"{_short(usage.vcpu_hours)} vCPU hours ({images} / {rate} per CPU second / 3,600) x "
+            f"{prices.worker_vcpu_hour:.4f} with memory and disk",
+        ),
+        (
+            "shuffle",
+            usage.shuffled_bytes / 1e9 * prices.dataflow_shuffle_gb,
+            f"{_gb(usage.shuffled_bytes)} ({images} x {SHUFFLED_BYTES:,} bytes) x {prices.dataflow_shuffle_gb:g} per GB",
+        ),
+    ]
+    storing = f"storing the records costs {usage.written_bytes / 1e9 * prices.storage_gb_month:,.2f} a month"
+    left_out = f"without the start of workers, retries, and traffic between locations; {storing}"
+    rows.append(("total", sum(cost for _, cost, _ in rows), left_out))
+    return [f"  {name:<11} {cost:>10,.4f} {prices.currency}  {how}" for name, cost, how in rows]
+
+
+def _gb(count: int) -> str:
+    return f"{_short(count / 1e9)} GB"
+
+
+def _short(value: float) -> str:
+    """Three digits, or all digits of a large number."""
+    return f"{value:,.0f}" if value >= 100 else format(Decimal(f"{value:.3g}"), "f")
