@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 
 PACKAGES = ("schemas", "beam_jobs", "training")
 MODULES = {path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
-DATA = {"schemas/py.typed", "beam_jobs/py.typed", "beam_jobs/settings/prices.json"}
+TYPED = {"schemas/py.typed", "beam_jobs/py.typed"}
 
 IMPORT_ALL = f"""
 import importlib, pkgutil, sys
@@ -52,7 +52,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_sdist_holds_every_module(sdist: Path) -> None:
-    missing = {name for name in MODULES | DATA if not (sdist / name).is_file()}
+    missing = {name for name in MODULES | TYPED if not (sdist / name).is_file()}
     assert not missing
 
 
@@ -60,7 +60,7 @@ def test_the_wheel_built_from_the_sdist_holds_every_module_and_they_load(sdist: 
     with zipfile.ZipFile(build("wheel", sdist, tmp_path)) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
         archive.extractall(tmp_path / "wheel")
-    assert packed == MODULES | DATA
+    assert packed == MODULES | TYPED
     # -S: ignores the .pth file through which the environment finds an editable install of this package.
     command = [sys.executable, "-S", "-W", "ignore", "-c", IMPORT_ALL]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path / "wheel")

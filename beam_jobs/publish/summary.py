@@ -54,7 +54,7 @@ def print_estimate(config: ConvertConfig, planned: dict[str, Any], rate: Rate, p
         written_bytes=images * _record_bytes(config, planned),
         images_per_cpu_second=rate.images_per_cpu_second,
     )
-    print(f"estimate for Dataflow and Cloud Storage, at prices of {prices.date} from {config.prices or costs.TABLE}:")
+    print(f"estimate for Dataflow and Cloud Storage, at prices of {prices.date} ({config.prices or 'us-central1'}):")
     print(*costs.lines(usage, prices), sep="\n")
     print(f"  images per CPU second: measured on {rate.images} of these images, on this machine")
 

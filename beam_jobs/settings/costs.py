@@ -1,6 +1,6 @@
 """What a conversion would cost on Dataflow with its images in Cloud Storage: an estimate for --dry_run.
 
-The prices are in prices.json beside this file; --prices names another table with the same keys. Formula:
+The prices are in the table Prices; --prices names a JSON file that replaces some of them. Formula:
 
     class B requests  one per image that is read, three per shard, and 20
     class A requests  one per 1,000 names that are listed, three per shard, and 30
@@ -14,15 +14,13 @@ Not counted: the start of workers and the time in which they wait, retries, and 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from beam_jobs.storage import storage
 from schemas.errors import UsageError
 
-TABLE = Path(__file__).with_name("prices.json")
 SHUFFLED_BYTES = 2_500  # per image: references, and signatures for the search for near-duplicates (benchmarks/scale.py)
 _LISTED_AT_ONCE = 1_000  # names in one page of a listing
 _PER_SHARD_A = 3  # the shard, its mark, and its copy into place
@@ -64,20 +62,20 @@ class Usage:
 
 @dataclass(frozen=True)
 class Prices:
-    """A table of prices, without tax and discounts; the keys of prices.json say the units."""
+    """The table of prices, without tax and discounts. The values are the list prices for us-central1, in the month `date`,
+    of cloud.google.com/dataflow/pricing (batch) and cloud.google.com/storage/pricing (Standard storage)."""
 
-    date: str
-    currency: str
-    source: str
-    dataflow_vcpu_hour: float
-    dataflow_memory_gb_hour: float
-    dataflow_disk_gb_hour: float
-    dataflow_shuffle_gb: float
-    storage_class_a_1000: float
-    storage_class_b_1000: float
-    storage_gb_month: float
-    worker_memory_gb_per_vcpu: float
-    worker_disk_gb_per_vcpu: float
+    date: str = "2025-06"
+    currency: str = "USD"
+    dataflow_vcpu_hour: float = 0.056
+    dataflow_memory_gb_hour: float = 0.003557
+    dataflow_disk_gb_hour: float = 0.000054
+    dataflow_shuffle_gb: float = 0.011
+    storage_class_a_1000: float = 0.005
+    storage_class_b_1000: float = 0.0004
+    storage_gb_month: float = 0.02
+    worker_memory_gb_per_vcpu: float = 4  # of n2-standard machines
+    worker_disk_gb_per_vcpu: float = 6.25  # 25 GB for each machine with 4 vCPUs
 
     @property
     def worker_vcpu_hour(self) -> float:
@@ -87,23 +85,26 @@ class Prices:
 
 
 def read_prices(place: str) -> Prices:
-    """The table at `place`, or ours if that is "". Raises UsageError, naming the key, if it cannot be used."""
+    """Our table, with the values that the JSON object at `place` replaces, if that is not "". Raises UsageError, naming the
+    key, if it cannot be used."""
+    if not place:
+        return Prices()
     try:
-        content: Mapping[str, Any] = json.loads(storage.read_bytes(place) if place else TABLE.read_bytes())
+        content: Mapping[str, Any] = json.loads(storage.read_bytes(place))
     except FileNotFoundError:
         raise UsageError(f"--prices {place} does not exist") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"--prices {place} cannot be read as JSON: {error}") from error
-    kinds = Prices.__annotations__
-    if not isinstance(content, dict) or (odd := content.keys() ^ kinds.keys()):
-        what = f"has {', '.join(sorted(odd))} too many or lacks them" if isinstance(content, dict) else "is no table"
-        raise UsageError(f"--prices {place} {what}; copy {TABLE} and change its values")
+    kinds = {field.name: type(field.default) for field in fields(Prices)}
+    if not isinstance(content, dict) or "date" not in content or content.keys() - kinds.keys():
+        raise UsageError(
+            f"--prices {place} must be a JSON object with the date of the prices and any of {', '.join(kinds)}"
+        )
     for key, value in content.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
         if not (isinstance(value, str) if kinds[key] is str else number):
-            raise UsageError(
-                f"--prices {place}: {key} is {value!r}; it must be {'a text' if kinds[key] is str else 'a number from 0'}"
-            )
+            kind = "a text" if kinds[key] is str else "a number from 0"
+            raise UsageError(f"--prices {place}: {key} is {value!r}; it must be {kind}")
     return Prices(**content)
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ Convert = Callable[..., Result]
 
 
 def table(folder: Path, **changed: Any) -> Path:
-    """A table of prices with some of the values changed."""
+    """A table with other prices."""
     path = folder / "prices.json"
-    path.write_text(json.dumps({**json.loads(costs.TABLE.read_text()), **changed}))
+    path.write_text(json.dumps({"date": "2030-01", **changed}))
     return path
 
 
@@ -70,7 +71,7 @@ def test_a_dry_run_estimates_from_the_images_of_the_run(tmp_path: Path, convert:
     assert result.code == 0, result.err
     assert not (tmp_path / "out").exists()
     title, read, *_, total, measured = result.out.splitlines()[-7:]
-    assert "prices of 2031-02 from" in title
+    assert title.endswith(f"at prices of 2031-02 ({tmp_path / 'prices.json'}):")
     found = re.search(r"([\d.]+) GB, 86 class B requests", read)  # one for each image, three for each shard, and 20
     assert found
     assert float(found[1]) == pytest.approx(sum(sizes) / 1e9, rel=0.01)
@@ -95,7 +96,10 @@ def test_a_dry_run_of_broken_images_gives_no_estimate(tmp_path: Path, convert: C
         ({"dataflow_vcpu_hour": "cheap"}, "dataflow_vcpu_hour is 'cheap'; it must be a number from 0"),
         ({"storage_gb_month": -1}, "storage_gb_month is -1; it must be a number from 0"),
         ({"date": 2025}, "date is 2025; it must be a text"),
-        ({"vcpu": 1}, "vcpu"),
+        (
+            {"vcpu": 1},
+            "must be a JSON object with the date of the prices and any of date, currency, dataflow_vcpu_hour",
+        ),
     ],
 )
 def test_a_table_that_cannot_be_used_is_one_line(tmp_path: Path, changed: dict[str, Any], says: str) -> None:
@@ -107,8 +111,13 @@ def test_a_missing_or_broken_table_is_refused_before_the_run(tmp_path: Path, con
     raw = write_images(tmp_path / "raw", labelled(2))
     result = convert(raw, tmp_path / "out", "--dry_run", "--prices", tmp_path / "none.json")
     assert (result.code, result.error) == (2, f"error: --prices {tmp_path / 'none.json'} does not exist")
-    for content in (b"{", b"[1]", b"\xff"):
+    for content in (b"{", b"[1]", b"\xff", b'{"dataflow_vcpu_hour": 1}'):
         (tmp_path / "prices.json").write_bytes(content)
         result = convert(raw, tmp_path / "out", "--dry_run", "--prices", tmp_path / "prices.json")
         assert result.code == 2
         assert "prices.json" in result.error
+
+
+def test_what_a_table_leaves_out_stays_as_it_is(tmp_path: Path) -> None:
+    prices, ours = costs.read_prices(str(table(tmp_path, dataflow_vcpu_hour=1))), costs.read_prices("")
+    assert prices == replace(ours, date="2030-01", dataflow_vcpu_hour=1)
