@@ -215,3 +215,12 @@ def test_the_graph_does_not_grow_with_the_number_of_inputs(tmp_path: Path) -> No
     assert few.components.transforms.keys() == many.components.transforms.keys()
     assert len(few.components.transforms) > 50
     assert abs(few.ByteSize() - many.ByteSize()) <= 8
+
+
+def test_a_dry_run_for_dataflow_is_done_here_and_writes_nothing(raw: Path, bucket: Bucket, convert: Convert) -> None:
+    before = bucket.names()
+    done = convert(f"{bucket.uri}/raw", f"{bucket.uri}/out", *dataflow(bucket), "--dry_run")
+    assert done.code == 0, done.err
+    assert "inputs: 30 listed = 30 to convert" in done.out
+    assert "images per CPU second: measured on 28 of these images, on this machine" in done.out
+    assert bucket.names() == before
