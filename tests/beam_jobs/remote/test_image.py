@@ -10,7 +10,7 @@ from tests.beam_jobs.remote.dockerfile import copied, steps
 from tests.conftest import ROOT
 
 # Flags without a value cannot be parameters, and the second decoder is not in the image.
-NO_PARAMETERS = {"help", "debug", "dicom_decoder"}
+NO_PARAMETERS = {"help", "debug", "dicom_decoder", "prices"}  # "prices": for --dry_run, which a template does not do
 
 
 def pins(lock: str) -> set[tuple[str, str]]:
