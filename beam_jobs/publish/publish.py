@@ -12,7 +12,7 @@ from beam_jobs.passing import status
 from beam_jobs.publish.gate import account, gate, quarantine_lines
 from beam_jobs.publish.page.page import dataset_page
 from beam_jobs.publish.preview import contact_sheet, preview_images
-from beam_jobs.publish.releases import Release, announce, check_turn, claim, published_by_another
+from beam_jobs.publish.releases import Release, announce, check_launched, check_turn, claim, published_by_another
 from beam_jobs.reading.manifest import read_manifest
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
@@ -80,6 +80,7 @@ def _write(
         return  # a runner that loses contact with a worker repeats this step
     # Check before the announcement too, because it would name the winner's shards as replaced.
     check_turn(old, config, release)
+    check_launched(config, release)
     claim(config, release)  # the job of a template has no launcher to do this
     announce(manifest, quarantine, old, config, release)
     # A run that publishes after this check finds our announcement, and one that published before is found by it.
