@@ -30,8 +30,9 @@ class RemoteJob:
         try:
             if self.flink:
                 return self._end_on_flink(seconds)
-            if self.server:
-                return self._ended(job_api.cancel(self.server, self.name) == "CANCELLED")
+            if self.server and job_api.cancel(self.server, self.name) == "CANCELLED":
+                # Flink goes on all the same, but such a job publishes nothing (releases.check_launched).
+                return Ended(f"{self.server} was told to cancel the job {self.name}")
         except KeyboardInterrupt:  # again
             return Ended(f"the job {self.name} is being cancelled")
         except OSError as error:
@@ -54,9 +55,7 @@ class RemoteJob:
         while job and job.state not in flink_rest.ENDED:
             time.sleep(_PAUSE_SECONDS)
             job = flink_rest.job_named(self.flink, self.name)
-        return self._ended(job is None or job.state == "CANCELED")
-
-    def _ended(self, cancelled: bool) -> Ended:
+        cancelled = job is None or job.state == "CANCELED"
         return Ended(f"the job {self.name} was cancelled") if cancelled else Ended()
 
 

@@ -15,6 +15,7 @@ from beam_jobs.publish.preview import contact_sheet, preview_images
 from beam_jobs.publish.releases import (
     Release,
     announce,
+    check_launched,
     check_turn,
     keep_claim,
     published_by_another,
@@ -91,6 +92,7 @@ def put_in_place(
         return  # a runner that loses contact with a worker repeats this step
     # Check before the announcement too, because it would name the winner's shards as replaced.
     check_turn(old, config, release)
+    check_launched(config, release)
     keep_claim(config, release)  # the job of a template has no launcher to make it
     announce(manifest, quarantine, old, config, release)
     # A run that publishes after this check finds our announcement, and one that published before is found by it.

@@ -5,6 +5,7 @@ own work folder, `_work/r1` for the first. The whole protocol is:
 
     _work/r1/settings.json   made first, create-only: the settings of every run that works on this release (the job of a
                              Dataflow template, which has no launcher, makes it when it publishes)
+    _work/r1/launch-ID       made by each launcher, and deleted if it ends its job, which then publishes nothing
     _work/r1/SHARD.SHA       finished shards, named by their content, so that no run changes what another run wrote
     _work/r1/release.json    made before anything moves into place, create-only: a hash of all that will be published
     manifest.json            written last, only over the manifest of the previous release
@@ -16,7 +17,7 @@ if no shard is finished.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from beam_jobs.reading.manifest import manifest_text
 from beam_jobs.settings.config import ConvertConfig
@@ -34,11 +35,13 @@ _OURS = "announced-"  # followed by the name of a launch that would publish what
 @dataclass(frozen=True)
 class Release:
     """One publication of the folder, and its folder of unfinished work. The names of a later release's shards contain its
-    number, so that the shards of the previous release stay readable until the manifest changes."""
+    number, so that the shards of the previous release stay readable until the manifest changes. `launched`: a launcher
+    waits for the job (none waits for the job of a Dataflow template)."""
 
     revision: int
     prefix: str
     work: str
+    launched: bool = True
 
 
 def release_of(config: ConvertConfig, revision: int) -> Release:
@@ -85,7 +88,7 @@ def _launches(release: Release) -> list[str]:
 def unclaimed(config: ConvertConfig) -> Release:
     """The release of a job that may start later. The job itself claims it when it publishes. Raises UsageError if `begin`
     would."""
-    release = _next_release(config, _published(config))
+    release = replace(_next_release(config, _published(config)), launched=False)
     _check_claim(config, release)
     return release
 
@@ -211,6 +214,12 @@ def check_turn(published: Published | None, config: ConvertConfig, release: Rele
     """Raises JobFailed if the release is no longer the next one."""
     if (published.revision if published else 0) != release.revision - 1:
         raise published_by_another(config)
+
+
+def check_launched(config: ConvertConfig, release: Release) -> None:
+    """Raises JobFailed if the launcher has ended the job: not every engine does what it is told."""
+    if release.launched and not storage.exists(_launch_file(config, release)):
+        raise JobFailed(f"the command that launched this job was ended, so it publishes nothing in {config.output}")
 
 
 def announce(

@@ -135,6 +135,17 @@ def test_a_run_fails_if_another_one_is_publishing_other_images(tmp_path: Path, r
     assert not (tmp_path / "out/manifest.json").exists()
 
 
+def test_a_job_that_goes_on_after_its_launcher_has_ended_it_publishes_nothing(tmp_path: Path, raw: Path) -> None:
+    made = config(raw, tmp_path / "out")
+    release = releases.begin(made)
+    assert release
+    assert not releases.abandon(made, release)
+    (tmp_path / "status").mkdir()
+    with pytest.raises(JobFailed, match="the command that launched this job was ended, so it publishes nothing in"):
+        run(made, release, str(tmp_path / "status"), PipelineOptions([]))
+    assert not (tmp_path / "out/manifest.json").exists()
+
+
 def test_several_threads_can_delete_a_folder_at_once(tmp_path: Path) -> None:
     for n in range(300):
         storage.write_bytes(str(tmp_path / f"work/{n}"), b"x")
