@@ -87,7 +87,7 @@ def put_in_place(
     quarantine = quarantine_lines(results).encode()
     target = storage.join(config.output, MANIFEST)
     before = storage.stat(target, MANIFEST)
-    old = read_published(config)
+    old = read_published(config) if before else None
     if old and old.to_json() == manifest.to_json():
         return  # a runner that loses contact with a worker repeats this step
     # Check before the announcement too, because it would name the winner's shards as replaced.

@@ -201,7 +201,7 @@ class ForwardingHandler(BaseHTTPRequestHandler):
             self._reset()
             return
         if isinstance(fault, int):
-            self.send_error(fault)
+            self._refuse(fault)
             return
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}
         local = http.client.HTTPConnection(self.server.local, timeout=_IDLE_SECONDS)
@@ -211,7 +211,7 @@ class ForwardingHandler(BaseHTTPRequestHandler):
             content = response.read()
         traffic.answered.append((request, response.status))
         if fault == LOST:
-            self.send_error(503)
+            self._refuse(503)
             return
         self.send_response_only(response.status, response.reason)
         for name, value in response.getheaders():
@@ -241,6 +241,12 @@ class ForwardingHandler(BaseHTTPRequestHandler):
             self.rfile.readline()
         self.rfile.readline()
         return b"".join(chunks)
+
+    def _refuse(self, status: int) -> None:
+        """Answers with a status and keeps the connection, as Google's servers do."""
+        self.send_response_only(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def _reset(self) -> None:
         """Ends the connection with RST."""
