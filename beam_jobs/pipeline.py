@@ -168,7 +168,12 @@ def run(
             pipeline = beam.Pipeline(runner=local_runner(options, status_folder) if here else None, options=options)
             (define or define_pipeline)(pipeline, for_workers, release, status_folder)
             result = pipeline.run()
-            result.wait_until_finish()
+            try:
+                result.wait_until_finish()
+            except KeyboardInterrupt:
+                if on_dataflow(options):  # jobs on other engines are ended by the process that starts this one
+                    result.cancel()
+                raise
         return counters.counted(result)
     except Exception as error:
         # Better than the runner's error, which adds words of its own.
