@@ -22,7 +22,7 @@ def equipped(config: ConvertConfig, status_folder: str, options: PipelineOptions
         return
     from beam_jobs.remote import shipping  # a local run does not wait for it
 
-    places = [getattr(config, name) for name in _PLACES]
+    places = [getattr(config, name, "") for name in _PLACES]  # only predictions have a model
     in_buckets = any(storage.is_shared(place) for place in (*places, config.output))
     tfio = config.dicom_decoder == "tfio"
     extras = (*config.worker_extras, *(["gcp"] if in_buckets else ()), *(["tfio"] if tfio else ()))
