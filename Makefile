@@ -141,7 +141,8 @@ test-workers: setup ## Make environments for workers, from the Dockerfile and fr
 
 test-jax: $(JAX)/ready ## Train, evaluate and predict with JAX, without TensorFlow, in .venv-jax
 	@# The networks are the same layers with every backend, and JAX takes minutes to compile the largest on a CPU.
-	@KERAS_BACKEND=jax $(JAX)/bin/python -m pytest -p no:cacheprovider tests/training tests/benchmarks/test_gpu.py \
+	@KERAS_BACKEND=jax $(JAX)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal -p no:cacheprovider \
+	  tests/training tests/benchmarks/test_gpu.py \
 	  --ignore tests/training/models/test_networks.py $(ARGS)
 
 $(JAX)/ready: requirements-jax.lock
@@ -204,7 +205,7 @@ lock: setup ## Pin the newest dependencies that fit setup.py
 	@# What an image for workers holds (Dockerfile): the same versions, for what a worker needs.
 	@$(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py --extra gcp --extra dicom --extra predict --constraint requirements-cpu.lock \
 	  --universal --python-version 3.10 --generate-hashes --no-annotate --no-header -o requirements-worker.lock
-	@printf 'pytest\nfake-gcs-server-python-wrapper\ntrustme\n' | $(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py - --extra jax --extra gcp \
+	@printf 'pytest\npytest-xdist\nfake-gcs-server-python-wrapper\ntrustme\n' | $(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py - --extra jax --extra gcp \
 	  --universal --python-version 3.10 --generate-hashes --no-annotate --no-header -o requirements-jax.lock
 	@printf 'pytest\nfake-gcs-server-python-wrapper\ntrustme\n' | $(RUN_PYTHON) -m uv pip compile --quiet --upgrade setup.py - --extra tfio --universal \
 	  --python-version 3.10 --generate-hashes --no-annotate --no-header -o requirements-tfio.lock
