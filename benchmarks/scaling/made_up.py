@@ -14,7 +14,7 @@ import apache_beam as beam
 import numpy as np
 
 from beam_jobs.elements import Plan, Quarantined, Reference, ShardResult
-from beam_jobs.passing.blocks import Block, blocks
+from beam_jobs.passing.blocks import Block
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
 from beam_jobs.write.image_counts import empty_table, packed
@@ -38,14 +38,14 @@ def place_of(images: int) -> str:
 
 
 def list_prefixes(root: str) -> list[tuple[str, bool]]:
-    """Like listing.list_prefixes: the parts of the archive."""
+    """Like prefixes.list_prefixes: the parts of the archive."""
     return [(f"{root}/site{part:03}", True) for part in range(_PARTS)]
 
 
-def list_prefix(part: tuple[str, bool], root: str) -> Iterator[Block[File]]:
-    """Like listing.list_prefix: the files of one part, in blocks."""
+def list_part(part: tuple[str, bool], root: str) -> Iterator[File]:
+    """Like prefixes._begun: the files of one part."""
     number, images = int(part[0][-3:]), int(root.rsplit("/", 1)[1])
-    yield from blocks(file_of(each, root) for each in range(number * images // _PARTS, (number + 1) * images // _PARTS))
+    return (file_of(each, root) for each in range(number * images // _PARTS, (number + 1) * images // _PARTS))
 
 
 def file_of(number: int, root: str) -> File:

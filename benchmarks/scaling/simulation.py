@@ -20,7 +20,7 @@ from unittest.mock import patch
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_jobs import pipeline
-from beam_jobs.discover import listing
+from beam_jobs.discover import listing, prefixes
 from beam_jobs.elements import Plan, ShardResult
 from beam_jobs.publish import publish as publish_step
 from beam_jobs.publish import releases
@@ -47,7 +47,7 @@ def plan(images: int, folder: Path) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         for module, name, stand_in in (
             (listing, "list_prefixes", made_up.list_prefixes),
-            (listing, "list_prefix", made_up.list_prefix),
+            (prefixes, "_begun", made_up.list_part),
             (shards, "WriteShards", made_up.Shards),
             (publish_step, "publish", _gather),
         ):
