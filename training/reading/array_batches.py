@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from training.reading.arrays import Chunk, Indices, windows
-from training.reading.buffers import Bytes
+from training.reading.files import Bytes
 from training.reading.records import Split, arrays_of
 
 CACHE_BYTES = 2 << 30
-# Of images that NumPy gathers at a time: many small ones would compete with the consumer for Python's lock.
-GATHERED_BYTES = 4 << 20
 AHEAD = 2  # batches that are made, or copied to the device, before they are used
+
+_ALIGNMENT = 64  # bytes
 
 _Item = TypeVar("_Item")
 Batch = tuple[np.ndarray[Any, Any], ...]
@@ -50,45 +50,43 @@ def numpy_batches(
 
     def made() -> Generator[Batch, None, None]:
         numbers = count(first_epoch) if epochs is None else range(first_epoch, first_epoch + epochs)
-        kept = kept_arrays(split, cache_bytes)
-        for columns, stack in batched_rows(split, kept, batch_size, seed, numbers, class_weights):
-            for rows in stack:
-                batch = _taken(columns, rows)
+        ways = _kept_batches if split.image_bytes <= cache_bytes else streamed_batches
+        for stacked in ways(split, batch_size, seed, numbers, class_weights):
+            for batch in zip(*stacked, strict=True):
                 yield batch if devices == 1 else _padded(batch, devices)
 
     return _ahead(made(), AHEAD, first_step)
 
 
-def kept_arrays(split: Split, cache_bytes: int) -> tuple[Bytes, Indices] | None:
-    """The `split_arrays` of a split whose images take at most `cache_bytes`; None for others. Raises DamagedShard."""
-    return split_arrays(split) if split.image_bytes <= cache_bytes else None
+def streamed_batches(
+    split: Split, batch_size: int, seed: int | None, epochs: Iterable[int], class_weights: Sequence[float] | None = None
+) -> Generator[Batch, None, None]:
+    """The batches of each of `epochs`, as numpy_batches describes them, stacked: images are [batches, batch, height, width,
+    channels]. An epoch's last batch, if it is smaller, comes by itself. The split is read in each epoch."""
+    for chunks in arrays_of(split).epochs(seed, epochs):
+        for chunk in whole_batches(chunks, batch_size):
+            target, weights = targets(split, chunk.labels, class_weights)
+            columns = (chunk.images, target) if weights is None else (chunk.images, target, weights)
+            yield from _stacked(columns, batch_size)
 
 
-def batched_rows(
-    split: Split,
-    kept: tuple[Bytes, Indices] | None,
-    batch_size: int,
-    seed: int | None,
-    epochs: Iterable[int],
-    class_weights: Sequence[float] | None = None,
-) -> Generator[tuple[Batch, Indices], None, None]:
-    """The batches of each of `epochs`, as numpy_batches describes them, without the copy that makes a batch: arrays of
-    examples, and the rows of each batch in them, int64 [batches, batch]. An epoch's last batch, if it is smaller, comes by
-    itself. A split of which nothing is kept (see kept_arrays) is read in each epoch."""
-    if kept:
-        whole = _columns(split, *kept, class_weights)
-        windows = ((whole, epoch_rows(split, seed, epoch), True) for epoch in epochs)
-    else:
-        windows = (
-            (_columns(split, chunk.images, chunk.labels, class_weights), rows, ends)
-            for chunk, rows, ends in arrays_of(split).epochs(seed, epochs)
-        )
-    yield from whole_batches(windows, batch_size)
-
-
-def _columns(split: Split, images: Bytes, labels: Indices, class_weights: Sequence[float] | None) -> Batch:
+def _kept_batches(
+    split: Split, batch_size: int, seed: int | None, epochs: Iterable[int], class_weights: Sequence[float] | None = None
+) -> Generator[Batch, None, None]:
+    """As streamed_batches, from a split that is kept in memory."""
+    images, labels = split_arrays(split)
     target, weights = targets(split, labels, class_weights)
-    return (images, target) if weights is None else (images, target, weights)
+    columns = (images, target) if weights is None else (images, target, weights)
+    for stacked in stacked_rows(split, batch_size, seed, epochs):
+        for some in stacked:
+            yield tuple(column[some][np.newaxis] for column in columns)
+
+
+def stacked_rows(split: Split, batch_size: int, seed: int | None, epochs: Iterable[int]) -> Iterator[Indices]:
+    """The rows of `split_arrays` in each batch, int64 [batches, batch]; stacked as by streamed_batches."""
+    for epoch in epochs:
+        for (rows,) in _stacked((epoch_rows(split, seed, epoch),), batch_size):
+            yield rows
 
 
 def targets(
@@ -97,6 +95,15 @@ def targets(
     """Labels for Keras, float32 [examples, label_width or 1], and the weights of their classes, float32 [examples]."""
     weights = None if class_weights is None else np.asarray(class_weights, np.float32)[labels]
     return labels.astype(np.float32).reshape(-1, split.label_width or 1), weights
+
+
+def _stacked(columns: Batch, batch_size: int) -> Iterator[Batch]:
+    """Whole batches as one array of each column, and then what is left."""
+    whole = len(columns[0]) // batch_size * batch_size
+    if whole:
+        yield tuple(column[:whole].reshape(-1, batch_size, *column.shape[1:]) for column in columns)
+    if whole < len(columns[0]):
+        yield tuple(column[np.newaxis, whole:] for column in columns)
 
 
 def padding(examples: int, devices: int) -> tuple[Indices, npt.NDArray[np.float32]]:
@@ -117,45 +124,51 @@ def _padded(batch: Batch, devices: int) -> Batch:
 def identified_batches(split: Split, batch_size: int) -> Iterator[Chunk]:
     """Every example once, as stored, in chunks of `batch_size`; the last holds what is left. A model compiles once for each
     size of a batch, so no other chunk may be smaller."""
-    for columns, stack in whole_batches(arrays_of(split).epochs(None, [0]), batch_size):
-        for rows in stack:
-            yield Chunk(*columns).taken(rows)
+    for chunk in whole_batches(arrays_of(split).chunks(None, 0), batch_size):
+        for at in range(0, len(chunk.ids), batch_size):
+            yield chunk.part(at, at + batch_size)
 
 
-def whole_batches(
-    windows: Iterable[tuple[Batch, Indices, bool]], batch_size: int
-) -> Generator[tuple[Batch, Indices], None, None]:
-    """Columns of examples, each with the rows of whole batches in them, int64 [batches, batch], from columns with the rows
-    of a window, and whether an epoch ends with it; its last batch holds what is left. Only a batch of several windows is a
-    copy."""
-    left: list[Batch] = []
-    missing = 0  # from the batch that `left` begins
-    for columns, rows, ends in windows:
-        if left:
-            left.append(_taken(columns, rows[:missing]))
-            missing, rows = max(0, missing - len(rows)), rows[missing:]
-            if not missing or ends:
-                batch = tuple(np.concatenate(parts) for parts in zip(*left, strict=True))
-                yield batch, np.arange(len(batch[0]))[np.newaxis]
-                left = []
-        whole = len(rows) // batch_size * batch_size
-        if whole:
-            yield columns, rows[:whole].reshape(-1, batch_size)
-        if whole < len(rows) and ends:
-            yield columns, rows[np.newaxis, whole:]
-        elif whole < len(rows):
-            left, missing = [_taken(columns, rows[whole:])], batch_size - len(rows) + whole
-
-
-def _taken(columns: Batch, rows: Indices) -> Batch:
-    return tuple(column[rows] for column in columns)
+def whole_batches(chunks: Iterable[Chunk], batch_size: int) -> Iterator[Chunk]:
+    """The examples of `chunks` in multiples of `batch_size`; the last chunk holds what is left. Only a batch of several
+    chunks is a copy."""
+    left: list[Chunk] = []
+    missing = batch_size  # from the batch that `left` begins
+    for chunk in chunks:
+        start = min(missing, len(chunk.ids)) if left else 0
+        if start:
+            left.append(chunk.part(0, start))
+            missing -= start
+            if missing:
+                continue
+            yield Chunk.joined(left)
+        end = start + (len(chunk.ids) - start) // batch_size * batch_size
+        if end > start:
+            yield chunk.part(start, end)
+        left, missing = [chunk.part(end, None)] if end < len(chunk.ids) else [], batch_size - len(chunk.ids) + end
+    if left:
+        yield Chunk.joined(left)
 
 
 def split_arrays(split: Split) -> tuple[Bytes, Indices]:
     """All images, uint8 [examples, height, width, channels], and labels, int64 [examples] or [examples, label_width], as
     stored. Raises DamagedShard."""
-    found = arrays_of(split).whole()
-    return found.images, found.labels
+    images = _aligned((split.examples, *split.shape))
+    labels = np.empty((split.examples,) if split.label_width is None else (split.examples, split.label_width), np.int64)
+    at = 0
+    for chunk in arrays_of(split).chunks(None, 0):
+        end = at + len(chunk.images)
+        images[at:end], labels[at:end] = chunk.images, chunk.labels
+        at = end
+    return images, labels
+
+
+def _aligned(shape: tuple[int, ...]) -> Bytes:
+    """An array that TensorFlow can use without a copy."""
+    size = int(np.prod(shape))
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].reshape(shape)
 
 
 def epoch_rows(split: Split, seed: int | None, epoch: int) -> Indices:

@@ -1,13 +1,14 @@
 """The examples of a split in the order of an epoch, from shards as matrices of bytes, without TensorFlow.
 
 The order is a function of the seed, the epoch and the size of a window: the shards are shuffled and cut into windows, and
-the records of a window are shuffled together. A split that fits into one window is shuffled as a whole. A window is read
-while the one before is used. Each holds about half of READ_AHEAD_BYTES, and up to a shard more, as it holds whole shards;
-there are up to four: one that is read, and three that the consumer and TensorFlow use or have not given back.
+the records of a window are shuffled together. A split that fits into one window is shuffled as a whole. While one window is
+used, the next one is read, so two are held: READ_AHEAD_BYTES, and up to a shard more each, as a window holds whole shards.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -15,34 +16,42 @@ import numpy.typing as npt
 
 from schemas.dataset import Shard
 from schemas.example import ID_LENGTH
-from training.reading.buffers import Buffers, Bytes
+from training.reading.files import Bytes
 from training.reading.shards import Rows
 
 READ_AHEAD_BYTES = 64 << 20
 STORED_BYTES = 16 << 20  # of a window that is not shuffled, at most: enough to read ahead
-READ_AT_ONCE = 16  # shards of a bucket
-LOCAL_AT_ONCE = 4  # each takes new memory of its size, which costs more than the wait for a disk
+# Of images that are gathered at a time. The first chunk is small, so that the first batch comes soon; each is twice as large
+# as the one before. Many small ones would compete with the consumer for Python's lock.
+FIRST_CHUNK_BYTES, CHUNK_BYTES = 4 << 20, 32 << 20
+READ_AT_ONCE = 16  # shards
 
 Indices = npt.NDArray[np.int64]
+_Begun = tuple[int, "Window", Bytes, list[Future[None]]]
 
 
 class Chunk(NamedTuple):
-    """Examples: images uint8 [chunk, height, width, channels], labels int64 [chunk] or [chunk, label_width], ids and groups
-    (patients) bytes [chunk] of ID_LENGTH characters."""
+    """Examples in the order of an epoch: images uint8 [chunk, height, width, channels], labels int64 [chunk] or [chunk,
+    label_width], ids and groups (patients) bytes [chunk] of ID_LENGTH characters."""
 
     images: Bytes
     labels: npt.NDArray[np.int64]
     ids: npt.NDArray[np.bytes_]
     groups: npt.NDArray[np.bytes_]
 
-    def taken(self, rows: Indices) -> "Chunk":
-        """The examples in `rows`, in that order."""
-        return Chunk(self.images[rows], self.labels[rows], self.ids[rows], self.groups[rows])
+    def part(self, start: int, end: int | None) -> "Chunk":
+        """The examples from `start` to `end`."""
+        return Chunk(self.images[start:end], self.labels[start:end], self.ids[start:end], self.groups[start:end])
+
+    @staticmethod
+    def joined(parts: "Sequence[Chunk]") -> "Chunk":
+        """The examples of all parts; without copying if there is one."""
+        return parts[0] if len(parts) == 1 else Chunk(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 class Arrays:
     """The shards of a split. `shape` and `label_width`: of an example. `rows`: reads and checks a shard.
-    `read_ahead_bytes`: of two windows. `at_once`: how many shards are read at a time."""
+    `read_ahead_bytes`: of the shards that are held at a time."""
 
     def __init__(
         self,
@@ -51,83 +60,81 @@ class Arrays:
         label_width: int | None,
         rows: Rows,
         read_ahead_bytes: int = READ_AHEAD_BYTES,
-        at_once: int = LOCAL_AT_ONCE,
     ) -> None:
         self._shards, self._shape, self._label_width, self._rows = shards, shape, label_width, rows
-        self._read_ahead_bytes, self._at_once = read_ahead_bytes, at_once
-        self._of_shards, self._of_windows = Buffers(), Buffers()
-
-    def whole(self) -> Chunk:
-        """All examples, as stored. Raises DamagedShard."""
-        with ThreadPoolExecutor(self._at_once, "shard") as pool:
-            return self._begun(tuple(range(len(self._shards))), pool).finished()
+        self._read_ahead_bytes = read_ahead_bytes
+        self._total_bytes = sum(shard.examples for shard in shards) * rows.row.bytes
+        self._spare: list[Bytes] = []  # a new buffer costs as much as filling it
 
     def chunks(self, seed: int | None, epoch: int) -> Iterator[Chunk]:
-        """All examples once, one window after another: in the order of (seed, epoch), or as stored without a seed. Raises
-        DamagedShard."""
-        for chunk, rows, _ in self.epochs(seed, [epoch]):
-            yield chunk if seed is None else chunk.taken(rows)
+        """All examples once: in the order of (seed, epoch), or as stored without a seed. Raises DamagedShard."""
+        return (chunk for _, chunk in self._chunks(seed, [epoch]))
 
-    def epochs(self, seed: int | None, epochs: Iterable[int]) -> Iterator[tuple[Chunk, Indices, bool]]:
-        """The windows of one epoch after another: their examples as stored, the rows in the order of the epoch, and whether
-        the epoch ends with the window. While one is used, the next one is read. Raises DamagedShard."""
+    def epochs(self, seed: int | None, epochs: Iterable[int]) -> Iterator[Iterator[Chunk]]:
+        """The chunks of one epoch after another. The first window of an epoch is read while the last one of the epoch
+        before is used, so take all chunks of an epoch before the next."""
+        for _, found in groupby(self._chunks(seed, epochs), key=itemgetter(0)):
+            yield (chunk for _, chunk in found)
+
+    def _chunks(self, seed: int | None, epochs: Iterable[int]) -> Iterator[tuple[int, Chunk]]:
+        """The chunks, each with the position of its epoch in `epochs`."""
+        size, most = (
+            max(1, some // int(np.prod(self._shape))) for some in (min(FIRST_CHUNK_BYTES, CHUNK_BYTES), CHUNK_BYTES)
+        )
         plan = (
             (position, window)
             for position, epoch in enumerate(epochs)
             for window in windows(self._shards, seed, epoch, self._read_ahead_bytes)
         )
-        with ThreadPoolExecutor(self._at_once, "shard") as pool:
-            following = next(plan, None)
-            reading = self._begun(following[1].shards, pool) if following else None
-            while following and reading:
-                (position, window), chunk = following, reading.finished()
-                following = next(plan, None)
-                reading = self._begun(following[1].shards, pool) if following else None
-                yield chunk, window.rows, following is None or following[0] != position
+        with ThreadPoolExecutor(READ_AT_ONCE, "shard") as pool:
+            following = self._begun(next(plan, None), pool)
+            while following:
+                position, window, buffer, parts = following
+                for part in parts:
+                    part.result()
+                following = self._begun(next(plan, None), pool)
+                matrix = buffer[: self._bytes(window)].reshape(-1, self._rows.row.bytes)
+                at = 0
+                while at < len(window.rows):
+                    yield position, self._gathered(matrix, window.rows[at : at + size])
+                    at, size = at + size, min(2 * size, most)
+                self._spare.append(buffer)
 
-    def _begun(self, shards: Sequence[int], pool: ThreadPoolExecutor) -> "_Reading":
-        """Space for the examples of some shards, and what fills it."""
+    def _bytes(self, window: "Window") -> int:
+        return sum(self._shard_bytes(index) for index in window.shards)
+
+    def _shard_bytes(self, index: int) -> int:
+        return self._shards[index].examples * self._rows.row.bytes
+
+    def _begun(self, planned: "tuple[int, Window] | None", pool: ThreadPoolExecutor) -> "_Begun | None":
+        """A buffer, and what fills it with the shards of the window."""
+        if planned is None:
+            return None
+        position, window = planned
+        buffer = self._spare.pop() if self._spare else np.empty(0, np.uint8)
+        if len(buffer) < self._bytes(window):
+            # Long enough for the windows of every epoch, which differ by less than a shard.
+            longest = max(shard.examples for shard in self._shards) * self._rows.row.bytes
+            buffer = np.empty(min(self._total_bytes, self._bytes(window) + longest), np.uint8)
+        parts, start = [], 0
+        for index in window.shards:
+            end = start + self._shard_bytes(index)
+            parts.append(pool.submit(self._rows.fill, self._shards[index], buffer[start:end]))
+            start = end
+        return position, window, buffer, parts
+
+    def _gathered(self, matrix: Bytes, rows: Indices) -> Chunk:
         row, width = self._rows.row, self._label_width or 1
-        pixels = int(np.prod(self._shape))
-        examples = [self._shards[index].examples for index in shards]
-        # Long enough for the windows of every epoch, which differ by less than a shard.
-        longest = sum(examples) + max((shard.examples for shard in self._shards), default=0)
-        longest = min(longest, sum(shard.examples for shard in self._shards))
-        images = self._of_windows.take(sum(examples) * pixels, longest * pixels).reshape(-1, pixels)
-        labels = np.empty((len(images), width), row.label_type)
-        names = np.empty((2, len(images)), f"S{ID_LENGTH}")
-        columns = (
-            (images, row.image),
-            (labels.view(np.uint8), row.label),
-            (names[0][:, np.newaxis].view(np.uint8), row.id),
-            (names[1][:, np.newaxis].view(np.uint8), row.group),
+        label_end = row.label + width * np.dtype(row.label_type).itemsize
+        images = matrix[rows, row.image : row.image + int(np.prod(self._shape))]
+        labels = matrix[rows, row.label : label_end].view(row.label_type).astype(np.int64)
+        # Ids and groups are near each other, and one gather is faster than two.
+        first = min(row.id, row.group)
+        names = matrix[rows, first : max(row.id, row.group) + ID_LENGTH]
+        ids, groups = (
+            names[:, at - first : at - first + ID_LENGTH].view(f"S{ID_LENGTH}")[:, 0] for at in (row.id, row.group)
         )
-
-        def fill(shard: Shard, start: int) -> None:
-            size = shard.examples * row.bytes
-            buffer = self._of_shards.take(size)
-            self._rows.fill(shard, buffer)
-            matrix = buffer.reshape(-1, row.bytes)
-            for column, at in columns:
-                column[start : start + len(matrix)] = matrix[:, at : at + column.shape[1]]
-
-        starts = np.cumsum([0, *examples])
-        parts = [pool.submit(fill, self._shards[index], start) for index, start in zip(shards, starts, strict=False)]
-        return _Reading(parts, images.reshape(-1, *self._shape), labels if self._label_width else labels[:, 0], names)
-
-
-class _Reading(NamedTuple):
-    """Examples that `parts` fill in."""
-
-    parts: list[Future[None]]
-    images: Bytes
-    labels: npt.NDArray[np.integer]
-    names: npt.NDArray[np.bytes_]
-
-    def finished(self) -> Chunk:
-        for part in self.parts:
-            part.result()
-        return Chunk(self.images, self.labels.astype(np.int64), *self.names)
+        return Chunk(images.reshape(-1, *self._shape), labels if self._label_width else labels[:, 0], ids, groups)
 
 
 class Window(NamedTuple):

@@ -13,8 +13,7 @@ import uuid
 from pathlib import Path
 
 from schemas.errors import one_line
-from training.reading.buffers import Bytes
-from training.reading.files import message
+from training.reading.files import Bytes, message
 
 LIMIT_BYTES = 64 << 30
 _ABANDONED_SECONDS = 24 * 3600  # unfinished files of processes that were killed

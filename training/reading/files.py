@@ -11,13 +11,17 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from training.reading.buckets.tensorflow_settings import configure
-from training.reading.buffers import Bytes
 
 # A bucket is asked up to nine times within 40 seconds. TensorFlow's own waits have up to a second of jitter each, and
 # neither client asks again for all that can go wrong.
 ATTEMPTS = 9
 FIRST_WAIT, LONGEST_WAIT = 0.2, 16.0  # seconds
+
+Bytes = npt.NDArray[np.uint8]
 
 
 class Found(NamedTuple):

@@ -5,15 +5,23 @@
 The order of the examples depends only on the seed and the epoch, and every example comes exactly once per epoch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, repeat
 
 import tensorflow as tf
 
-from training.reading.array_batches import AHEAD, CACHE_BYTES, Batch, batched_rows, kept_arrays, padding
+from training.reading.array_batches import (
+    AHEAD,
+    CACHE_BYTES,
+    Batch,
+    padding,
+    split_arrays,
+    stacked_rows,
+    streamed_batches,
+    targets,
+)
 from training.reading.arrays import Indices
-from training.reading.buffers import Bytes
 from training.reading.ending import ending_with_the_process
 from training.reading.records import Split, naming_damaged_shards
 
@@ -50,9 +58,8 @@ def batches(
     Endless, and with the count given to Keras by its steps_per_epoch, because a dataset on a GPU has no cardinality:
     the op that asserts one has a CPU kernel only and would fetch every batch back (tensorflow/tensorflow#56508).
     """
-    with naming_damaged_shards([split]):
-        kept = kept_arrays(split, cache_bytes)
-    found = _gathered(split, kept, batch_size, order, class_weights)
+    source = _from_memory if split.image_bytes <= cache_bytes else _from_shards
+    found = source(split, batch_size, order, class_weights)
     if order is not None and order.first_step:
         found = found.skip(order.first_step)
     if devices > 1:  # the strategy copies to each
@@ -60,36 +67,40 @@ def batches(
     return _to_device(found.prefetch(tf.data.AUTOTUNE))
 
 
-def _gathered(
-    split: Split,
-    kept: tuple[Bytes, Indices] | None,
-    batch_size: int,
-    order: Order | None,
-    class_weights: Sequence[float] | None,
+def _from_memory(
+    split: Split, batch_size: int, order: Order | None, class_weights: Sequence[float] | None
 ) -> tf.data.Dataset:
-    """The batches, each gathered by TensorFlow from the arrays of a window, or of a split that is kept in memory. TensorFlow
-    shares the memory of the images with NumPy."""
+    """The batches of a split that is kept in memory as tensors."""
+    with naming_damaged_shards([split]), tf.device("CPU"):
+        images, labels = split_arrays(split)
+        target, weights = targets(split, labels, class_weights)
+        columns = [tf.experimental.dlpack.from_dlpack(images.__dlpack__())]  # shares the memory
+        columns += [tf.constant(column) for column in (target, weights) if column is not None]
 
-    def windows() -> Iterator[tuple[Batch, Indices]]:
-        seed, epochs = (None, repeat(0)) if order is None else (order.seed, count(order.first_epoch))
-        found = batched_rows(split, kept, batch_size, seed, epochs, class_weights)
-        return ending_with_the_process(found)
+    def rows() -> Iterator[Indices]:
+        return ending_with_the_process(stacked_rows(split, batch_size, *_seed_and_epochs(order)))
 
-    image = tf.TensorSpec([None, *split.shape], tf.uint8)
-    target, weight = tf.TensorSpec([None, split.label_width or 1]), tf.TensorSpec([None])
-    columns = (image, target) if class_weights is None else (image, target, weight)
-    found = tf.data.Dataset.from_generator(windows, output_signature=(columns, tf.TensorSpec([None, None], tf.int64)))
-    found = found.flat_map(_as_it_is(_with_each_batch))
-    return found.map(_as_it_is(_batch), num_parallel_calls=2)
+    found = tf.data.Dataset.from_generator(rows, output_signature=tf.TensorSpec([None, None], tf.int64)).unbatch()
+    return found.map(_as_it_is(lambda some: tuple(tf.gather(column, some) for column in columns)), num_parallel_calls=2)
 
 
-def _with_each_batch(columns: tuple[tf.Tensor, ...], rows: tf.Tensor) -> tf.data.Dataset:
-    each = tf.data.Dataset.from_tensor_slices(rows)
-    return tf.data.Dataset.zip((tf.data.Dataset.from_tensors(columns).repeat(), each))
+def _from_shards(
+    split: Split, batch_size: int, order: Order | None, class_weights: Sequence[float] | None
+) -> tf.data.Dataset:
+    """The batches of a split that is read again in each epoch."""
+
+    def stacked() -> Iterator[Batch]:
+        return ending_with_the_process(streamed_batches(split, batch_size, *_seed_and_epochs(order), class_weights))
+
+    image = tf.TensorSpec([None, None, *split.shape], tf.uint8)
+    target, weight = tf.TensorSpec([None, None, split.label_width or 1]), tf.TensorSpec([None, None])
+    signature = (image, target) if class_weights is None else (image, target, weight)
+    return tf.data.Dataset.from_generator(stacked, output_signature=signature).prefetch(1).unbatch()
 
 
-def _batch(columns: tuple[tf.Tensor, ...], rows: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    return tuple(tf.gather(column, rows) for column in columns)
+def _seed_and_epochs(order: Order | None) -> tuple[int | None, Iterable[int]]:
+    """The seed and the numbers of the epochs, from the first on."""
+    return (None, repeat(0)) if order is None else (order.seed, count(order.first_epoch))
 
 
 def _padded(batch: tuple[tf.Tensor, ...], devices: int) -> tuple[tf.Tensor, ...]:

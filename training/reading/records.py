@@ -18,13 +18,13 @@ from schemas.dataset import MANIFEST, Manifest, Shard
 from schemas.errors import JobFailed, UsageError
 from schemas.example import DamagedRecord, decode_example, layout_of, read_records
 from training.reading import files
-from training.reading.arrays import LOCAL_AT_ONCE, READ_AHEAD_BYTES, READ_AT_ONCE, Arrays
-from training.reading.buffers import Bytes
+from training.reading.arrays import READ_AHEAD_BYTES, Arrays
 from training.reading.disk_cache import DiskCache
 from training.reading.shards import ArrayRows, CachedRows, DamagedShard, ParsedRows, PatientRows, Rows
 from training.task import task_of
 
 LEAKAGE = "leakage.json"
+READ_AT_ONCE = 16  # shards open at a time
 READ_BYTES = 8 << 20  # of each
 _CHECK_BYTES = 256 << 20  # of shards that are checked at a time
 
@@ -135,8 +135,7 @@ def arrays_of(split: Split) -> Arrays:
     else:
         rows = ParsedRows(split.shape, split.label_width, lambda shard: files.read(split.path(shard)))
         rows = PatientRows(rows) if remote else rows
-    at_once = READ_AT_ONCE if remote else LOCAL_AT_ONCE
-    return Arrays(split.shards, split.shape, split.label_width, rows, split.read_ahead_bytes, at_once)
+    return Arrays(split.shards, split.shape, split.label_width, rows, split.read_ahead_bytes)
 
 
 def unlisted_shards(folder: str, manifest: Manifest) -> list[str]:
@@ -230,7 +229,7 @@ def _fault(split: Split, shard: Shard) -> str | None:
     return _other_records(split, shard, content) or _other_checksum(shard, content)
 
 
-def _other_checksum(shard: Shard, content: bytes | Bytes) -> str | None:
+def _other_checksum(shard: Shard, content: bytes | files.Bytes) -> str | None:
     if hashlib.sha256(content if isinstance(content, bytes) else content.data).hexdigest() != shard.sha256:
         return f"{shard.file} has a different SHA-256"
     return (

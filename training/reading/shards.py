@@ -16,9 +16,8 @@ import numpy as np
 
 from schemas.dataset import Shard
 from schemas.example import FRAME_BYTES, ID_LENGTH, DamagedRecord, decode_example, layout_of, read_records
-from training.reading.buffers import Bytes
 from training.reading.disk_cache import DiskCache
-from training.reading.files import ATTEMPTS, Found, message, wait
+from training.reading.files import ATTEMPTS, Bytes, Found, message, wait
 
 
 class DamagedShard(ValueError):

@@ -47,14 +47,15 @@ def test_the_order_is_the_same_in_every_release() -> None:
     assert (window.shards, window.rows.tolist()) == ((1, 0), [4, 5, 2, 7, 0, 6, 3, 1])
 
 
-def test_chunks_hold_what_was_written(make_dataset: Callable[..., DataSet]) -> None:
+def test_chunks_hold_what_was_written(make_dataset: Callable[..., DataSet], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "CHUNK_BYTES", 500)
     data = make_dataset(
         examples={"train": 50}, size=8, shards=7, classes=("A", "B"), label=lambda n: (n % 2, n % 3 and UNCERTAIN)
     )
     written = {example.id: example for example in data.examples["train"]}
     found = arrays_of(open_split(str(data.folder), data.manifest, "train", read_ahead_bytes=6000))
     chunks = list(found.chunks(0, 0))
-    assert len(chunks) > 1
+    assert all(len(chunk.ids) <= 7 for chunk in chunks)
     for chunk in chunks:
         for pixels, label, name, group in zip(*chunk, strict=True):
             example = written.pop(name.decode())
@@ -68,16 +69,18 @@ def test_epochs_follow_each_other(make_dataset: Callable[..., DataSet]) -> None:
     data = make_dataset(examples={"train": 30}, size=8, shards=5)
     found = arrays_of(open_split(str(data.folder), data.manifest, "train", read_ahead_bytes=4000))
     assert len(list(arrays.windows(data.manifest.splits["train"], 3, 0, 4000))) > 1
-    windows = found.epochs(3, (4, 5, 4))
-    for epoch in (4, 5, 4):
-        ids = []
-        ends = False
-        while not ends:
-            chunk, rows, ends = next(windows)
-            ids += chunk.taken(rows).ids.tolist()
+    for epoch, chunks in zip((4, 5, 4), found.epochs(3, (4, 5, 4)), strict=True):
+        ids = [name for chunk in chunks for name in chunk.ids]
         assert ids == [name for chunk in found.chunks(3, epoch) for name in chunk.ids]
         assert len(set(ids)) == 30
-    assert not list(windows)
+
+
+def test_the_first_chunk_is_small(make_dataset: Callable[..., DataSet], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "FIRST_CHUNK_BYTES", 2 * 64)
+    monkeypatch.setattr(arrays, "CHUNK_BYTES", 10 * 64)
+    data = make_dataset(examples={"train": 40}, size=8)
+    found = arrays_of(open_split(str(data.folder), data.manifest, "train"))
+    assert [len(chunk.ids) for chunk in found.chunks(0, 0)] == [2, 4, 8, 10, 10, 6]
 
 
 def test_shards_of_earlier_releases_hold_the_same(dataset: DataSet) -> None:

@@ -9,7 +9,7 @@ from schemas.dataset import Shard
 from schemas.errors import JobFailed
 from tests.training.conftest import DataSet
 from training.reading import files
-from training.reading.buffers import Bytes
+from training.reading.files import Bytes
 from training.reading.records import arrays_of, naming_damaged_shards, open_split
 from training.reading.shards import DamagedShard, PatientRows, Row
 
