@@ -63,10 +63,10 @@ convert: setup ## INPUT=DIR|gs://... OUTPUT=DIR|gs://... [RUNNER=FlinkRunner FLI
 	FLINK_MASTER=HOST:8081 | RUNNER=DataflowRunner PROJECT=... REGION=...] [ARGS=...]" >&2; exit 2; }
 	@$(RUN_PYTHON) -m beam_jobs.convert --input "$(INPUT)" --output "$(OUTPUT)" $(ENGINE) $(ARGS)
 
-predict: setup ## MODEL=FILE|gs://... INPUT=DIR|gs://... OUTPUT=DIR|gs://... [ARGS=...]: an exported model scores raw images
+predict: setup ## MODEL=FILE|gs://... INPUT=DIR|gs://... OUTPUT=DIR|gs://... [RUNNER=... as for convert] [ARGS=...]: an exported model scores raw images
 	@test -n "$(MODEL)" -a -n "$(INPUT)" -a -n "$(OUTPUT)" || \
-	  { echo "usage: make predict MODEL=... INPUT=... OUTPUT=... [ARGS=...]" >&2; exit 2; }
-	@$(RUN_PYTHON) -m beam_jobs.predict --model "$(MODEL)" --input "$(INPUT)" --output "$(OUTPUT)" $(ARGS)
+	  { echo "usage: make predict MODEL=... INPUT=... OUTPUT=... [RUNNER=...] [ARGS=...]" >&2; exit 2; }
+	@$(RUN_PYTHON) -m beam_jobs.predict --model "$(MODEL)" --input "$(INPUT)" --output "$(OUTPUT)" $(ENGINE) $(ARGS)
 
 train: setup ## DATA=DIR|gs://... [RECIPE=model3] [RUN=runs/RECIPE] [ARGS=...]: TFRecords -> a trained model
 	@test -n "$(DATA)" || { echo "usage: make train DATA=... [RECIPE=model3] [RUN=...] [ARGS=...]" >&2; exit 2; }

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from schemas.errors import ending_when_interrupted, run_command
 
 if TYPE_CHECKING:
+    from beam_jobs.engines.remote import RemoteJob
     from beam_jobs.settings.config import ConvertConfig
 
 
@@ -55,17 +56,13 @@ def launch(
 ) -> None:
     """Loads Beam, then the `job`, a function of the config, Beam's options and whether to debug, and runs it, in a child
     process if it is `supervised`. flags: of the command `module`; they have `debug` and `detach`."""
-    remote = None
     with ending_when_interrupted():
         from beam_jobs.decoding.decoder import pool
         from beam_jobs.local import supervise
         from beam_jobs.local.lean_beam import load_beam
         from beam_jobs.settings.beam_flags import runs_on_dataflow, uses_processes
 
-        if flags.detach or not config.local:  # a local job starts without what this loads
-            from beam_jobs.engines.remote import remote_job
-
-            remote = remote_job(beam_flags, config, flags.detach)
+    remote = _remote_job(config, beam_flags, flags.detach)
 
     def run() -> None:
         if config.local and not config.dry_run and not uses_processes(beam_flags):
@@ -87,6 +84,15 @@ def launch(
     if supervised and supervise.can_supervise() and not runs_on_dataflow(beam_flags):
         sys.exit(supervise.run_in_child(run, config, argv, *([remote.end] if remote else [])))
     run()
+
+
+def _remote_job(config: "ConvertConfig", beam_flags: list[str], detach: bool) -> "RemoteJob | None":
+    if config.local and not detach:  # a local job starts without what this loads
+        return None
+    with ending_when_interrupted():
+        from beam_jobs.engines.remote import remote_job
+
+    return remote_job(beam_flags, config, detach)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from beam_jobs.engines import failures, flink_rest
 from beam_jobs.passing import status
 from beam_jobs.storage import storage
 from schemas.errors import RadrecordsError, one_line
-from schemas.shard_name import ShardName
+from schemas.shard_name import ScoresName, ShardName
 
 _LOOK_SECONDS = 2
 _LINE_SECONDS = 15  # between two lines about shards
@@ -80,7 +80,7 @@ class Progress:
         done, total = len(finished_shards(self.work)), self._shards()
         if done > self._done:
             images = self._images() * done // total
-            self._say(f"converted: {done:,} of {total:,} shards (about {images:,} of {self._images():,} images)")
+            self._say(f"finished: {done:,} of {total:,} shards (about {images:,} of {self._images():,} images)")
         self._done = done
         self._next_line = time.monotonic() + max(_LINE_SECONDS, _SHARE * (time.monotonic() - begun))
 
@@ -111,4 +111,4 @@ class Progress:
 def finished_shards(work: str) -> set[str]:
     """The names of the shards that are marked as finished in the folder `work`."""
     files = (file.path for file in storage.list_files(work, work, recursive=False) if file.path.endswith(".json"))
-    return {str(name) for name in map(ShardName.parse, files) if name}
+    return {str(name) for file in files if (name := ShardName.parse(file) or ScoresName.parse(file))}

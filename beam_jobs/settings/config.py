@@ -131,12 +131,7 @@ class ConvertConfig:
         for flag in ("limit", "shards", "threads", "decoders"):
             if getattr(self, flag) < 0:
                 raise UsageError(f"--{flag} {getattr(self, flag)}: must be at least 1")
-        if not LEAST_MEMORY <= self.decoder_memory <= 1 << 20:
-            raise UsageError(f"--decoder_memory {self.decoder_memory}: must be from {LEAST_MEMORY} to {1 << 20} MiB")
-        if not 0 < self.decode_timeout <= 86_400:
-            raise UsageError(f"--decode_timeout {self.decode_timeout:g}: must be above 0 and at most 86400 seconds")
-        if self.dicom_decoder not in DICOM_DECODERS:
-            raise UsageError(f"--dicom_decoder {self.dicom_decoder!r}: must be one of {', '.join(DICOM_DECODERS)}")
+        self._check_decoding()
         if self.shards > 99_999:
             raise UsageError(f"--shards {self.shards}: must be at most 99999")
         if self.output == self.input or self.output.startswith(self.input.rstrip("/") + "/"):
@@ -149,6 +144,14 @@ class ConvertConfig:
             raise UsageError(
                 f"--near_duplicates_of {self.output} is also --output; give the new version a folder of its own"
             )
+
+    def _check_decoding(self) -> None:
+        if not LEAST_MEMORY <= self.decoder_memory <= 1 << 20:
+            raise UsageError(f"--decoder_memory {self.decoder_memory}: must be from {LEAST_MEMORY} to {1 << 20} MiB")
+        if not 0 < self.decode_timeout <= 86_400:
+            raise UsageError(f"--decode_timeout {self.decode_timeout:g}: must be above 0 and at most 86400 seconds")
+        if self.dicom_decoder not in DICOM_DECODERS:
+            raise UsageError(f"--dicom_decoder {self.dicom_decoder!r}: must be one of {', '.join(DICOM_DECODERS)}")
 
     def _check_classes(self) -> None:
         given = f"--classes {','.join(self.classes)}"

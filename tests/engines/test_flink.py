@@ -187,6 +187,6 @@ def test_a_flink_inside_the_job_server_gives_the_bytes_of_a_local_run(
     flags = ("--preset", "kermany", "--shards", "3")
     result = on_flink.run(sample, tmp_path / "1.0.0", *flags, "--flink_master=[local]")
     assert result.code == 0, result.err
-    assert [line for line in result.err.splitlines() if not line.startswith(("planned: ", "converted: "))] == []
+    assert [line for line in result.err.splitlines() if not line.startswith(("planned: ", "finished: "))] == []
     assert files_of(tmp_path / "1.0.0") == locally(sample, *flags)
     assert json.loads(files_of(tmp_path / "1.0.0")["manifest.json"])["inputs"]["written"] > 100

@@ -26,7 +26,7 @@ def test_prism_gives_the_bytes_of_a_local_run(
 ) -> None:
     result = finish(start(sample, tmp_path / "1.0.0", *FLAGS, *engine))
     assert result.code == 0, result.err
-    assert not [line for line in result.err.splitlines() if not line.startswith(("planned: ", "converted: "))]
+    assert not [line for line in result.err.splitlines() if not line.startswith(("planned: ", "finished: "))]
     assert files_of(tmp_path / "1.0.0") == locally(sample, *FLAGS)
 
 

@@ -86,9 +86,7 @@ def _train(
         )
         for split in splits
     ]
-    check_shards(all_splits(config.data, manifest), config.verify_data)
-    for name in unlisted_shards(config.data, manifest):
-        print(f"warning: {config.data}: {name} is not in the manifest and is not read", file=sys.stderr)
+    _check_files(config, manifest)
     keras.utils.set_random_seed(config.seed)
     previous = _previous(config)
     run = _planned(config, manifest, hardware, previous)
@@ -99,16 +97,23 @@ def _train(
         run_folder.prepare_run(config.output, run, config.resume, config.overwrite)
         copy.publish()  # from here on, another command that had begun or read the same run fails
         compile_model(model, config.recipe, task, manifest, run.compute["dtype"], jit(config.jit))
-        if members:
-            if not _only_chooses(config, previous):
-                _train_members(members, after_epoch)
-            put_together(model, members, config.output)
-            measured = validated(model, splits[1], config.recipe.batch_size, hardware.devices)
-        elif not _only_chooses(config, previous):
+        trains = not _only_chooses(config, previous)
+        if trains and members:
+            _train_members(members, after_epoch)
+        elif trains:
             Epochs(model, config, manifest, splits, hardware, cache, kept).run()
-    run = _finish(config, replace(run, best=measured if members else None), *splits)
+        if members:
+            put_together(model, members, config.output)
+            run = replace(run, best=validated(model, splits[1], config.recipe.batch_size, hardware.devices))
+    run = _finish(config, run, *splits)
     copy.publish()
     return run
+
+
+def _check_files(config: TrainConfig, manifest: Manifest) -> None:
+    check_shards(all_splits(config.data, manifest), config.verify_data)
+    for name in unlisted_shards(config.data, manifest):
+        print(f"warning: {config.data}: {name} is not in the manifest and is not read", file=sys.stderr)
 
 
 def _train_members(members: Sequence[TrainConfig], after_epoch: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from beam_jobs.engines import worker
-from beam_jobs.engines.progress import Progress
+from beam_jobs.engines.progress import Progress, finished_shards
 from beam_jobs.passing import status
 from schemas.errors import JobFailed, run_command
 from tests.conftest import ROOT, Result, labelled, write_images
@@ -66,8 +66,15 @@ def test_progress_says_what_is_planned_and_how_many_shards_are_finished(tmp_path
     progress.look()
     assert said.getvalue().splitlines() == [
         "planned: 2,000 images in 4 shards",
-        "converted: 2 of 4 shards (about 1,000 of 2,000 images)",
+        "finished: 2 of 4 shards (about 1,000 of 2,000 images)",
     ]
+
+
+def test_shards_of_scores_are_counted_too(tmp_path: Path) -> None:
+    for name in ("scores-00000-of-00003.jsonl", "scores-00002-of-00003.parquet"):
+        (tmp_path / f"{name}.0123456789abcdef.json").touch()
+        (tmp_path / f"{name}.fedcba9876543210").touch()
+    assert finished_shards(str(tmp_path)) == {"scores-00000-of-00003.jsonl", "scores-00002-of-00003.parquet"}
 
 
 def test_an_error_that_a_worker_recorded_is_the_error_of_the_job(tmp_path: Path) -> None:
