@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -30,6 +31,7 @@ from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.settings.pickles import without_paths
 from beam_jobs.settings.runners import check_places, local_runner, on_dataflow
 from beam_jobs.storage import storage
+from beam_jobs.storage.parallel import begun
 from beam_jobs.write import reuse, shards, trial
 from schemas.dataset import Manifest, Published
 from schemas.errors import JobFailed
@@ -106,7 +108,7 @@ def run_and_publish(
 ) -> tuple[Published, counters.Counted | None]:
     """Runs the job that `define` adds and returns the published manifest, and what Beam counted, if it did. Raises
     RadrecordsError if it fails; nothing is published then."""
-    release, counted = releases.begin(config), None  # None: the runner does not tell
+    release, counted = releases.next_release(config), None  # None: the runner does not tell
     try:
         if release is None:  # published already
             counted = counters.Counted({}, {})
@@ -115,11 +117,14 @@ def run_and_publish(
                 scratch_folder() as status_folder,
                 status.quiet_workers(quiet) as terminal,
                 status.ProgressBar(status_folder, terminal, config.doing),
+                # While the pipeline is put together, because three requests of a bucket take longer than that.
+                begun(partial(releases.enter, config, release), storage.reads_at_once(config.output)) as entered,
             ):
-                counted = run(config, release, status_folder, options, define)
+                counted = run(config, release, status_folder, options, define, entered)
         else:
             from beam_jobs.engines import running  # takes a tenth of a second, which a local run should not wait
 
+            releases.enter(config, release)
             status_folder = status_folder_of(release)
             with running.prepared(options, release.work, status_folder, debug=not quiet):
                 counted = run(config, release, status_folder, options, define)
@@ -155,9 +160,11 @@ def run(
     status_folder: str,
     options: PipelineOptions,
     define: Define | None = None,
+    entered: Callable[[], None] = lambda: None,
 ) -> counters.Counted | None:
     """Runs the pipeline of `define`, by default the conversion, to its end and returns what Beam counted, if the runner
-    tells. Raises the error that a worker recorded in `status_folder`, or else the runner's."""
+    tells. It starts when `entered` returns. Raises the error that a worker recorded in `status_folder`, or else the
+    runner's."""
     here = config.local or release is None
     try:
         with (
@@ -167,6 +174,7 @@ def run(
         ):
             pipeline = beam.Pipeline(runner=local_runner(options, status_folder) if here else None, options=options)
             (define or define_pipeline)(pipeline, for_workers, release, status_folder)
+            entered()
             result = pipeline.run()
             try:
                 result.wait_until_finish()

@@ -1,6 +1,7 @@
 """Fixtures and helpers for all tests: small images on disk, and commands run as a user runs them."""
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,13 @@ from schemas.errors import run_command
 ROOT = Path(__file__).parent.parent
 
 pytest_plugins = ("tests.gcs.fixtures",)
+
+
+def pytest_configure() -> None:
+    """What a shell without job control starts in the background ignores SIGINT; the commands that tests interrupt must
+    not."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

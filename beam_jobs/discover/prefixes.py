@@ -12,7 +12,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_jobs.passing.blocks import Block, blocks
 from beam_jobs.storage import storage
-from beam_jobs.storage.parallel import each
+from beam_jobs.storage.parallel import begun, each
 from schemas.source import File
 
 _MOST_PREFIXES = 1_000  # a folder per patient would make millions
@@ -22,13 +22,18 @@ _PAGE = 1_000  # files of a listing that one request to a bucket names
 
 def list_prefixes(root: str, depth: int = 2, most: int = _MOST_PREFIXES) -> list[tuple[str, bool]]:
     """Divides `root` into at most `most` + 1 (folder, recursive) parts, which workers list in parallel. Together the
-    parts hold every file exactly once."""
+    parts hold every file exactly once. It is one part if one request lists it."""
+    at_once = storage.reads_at_once(root)
+    with begun(partial(storage.in_one_page, root), at_once) as small:
+        below = {root: storage.subfolders(root, root)}
+        if small():
+            return [(root, True)]
     above: list[str] = []
     whole: list[str] = []
     parts = [root]
-    at_once = storage.reads_at_once(root)
-    for _ in range(depth):
-        below = dict(zip(parts, each(partial(storage.subfolders, root=root), parts, at_once), strict=True))
+    for level in range(depth):
+        if level:
+            below = dict(zip(parts, each(partial(storage.subfolders, root=root), parts, at_once), strict=True))
         deeper = [folder for folders in below.values() for folder in folders]
         if len(above) + len(whole) + len(deeper) > most:
             break

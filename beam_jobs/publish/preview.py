@@ -1,14 +1,15 @@
 """Contact sheets of the records, for people."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from beam_jobs.reading.shards import read_examples
-from schemas.dataset import Manifest
+from schemas.dataset import Manifest, Shard
 from schemas.labels import positives
 
 _MOST_COLUMNS, _LEAST_WIDTH, _GAP, _TITLE_HEIGHT = 12, 400, 2, 22
@@ -17,12 +18,15 @@ _MOST_SIDE = 256  # in pixels; large tensors are reduced to this
 _PREVIEW_EXAMPLES = 24  # of each class
 
 
-def preview_images(manifest: Manifest, folder: str) -> dict[str, list[npt.NDArray[np.uint8]]]:
-    """The first examples of each class in the first split, as the shards hold them."""
+def preview_images(
+    manifest: Manifest, folder: str, opened: Callable[[Shard], BinaryIO]
+) -> dict[str, list[npt.NDArray[np.uint8]]]:
+    """The first examples of each class in the first split, as the shards hold them. `opened` opens a shard that is, or will
+    be, in `folder`."""
     split = next(iter(manifest.splits))
     found: dict[str, list[npt.NDArray[np.uint8]]] = {name: [] for name in manifest.classes}
     wanted = dict(zip(manifest.classes, manifest.label_counts(split), strict=True))
-    for example in read_examples(folder, manifest, split):
+    for example in read_examples(folder, manifest, split, opened):
         for index in positives(example.label):
             block = found[manifest.classes[index]]
             if len(block) < _PREVIEW_EXAMPLES:

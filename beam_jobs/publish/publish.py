@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, BinaryIO
 
 from beam_jobs.elements import Plan, ShardResult
 from beam_jobs.leakage import report
@@ -15,19 +16,23 @@ from beam_jobs.publish.preview import contact_sheet, preview_images
 from beam_jobs.publish.releases import (
     Release,
     announce,
-    check_launched,
+    check_next,
     check_turn,
-    keep_claim,
+    claim,
+    is_claimed,
+    is_launched,
     published_by_another,
     read_published,
+    sign,
 )
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
-from beam_jobs.storage.parallel import each
+from beam_jobs.storage.parallel import begun, together
 from beam_jobs.write import reuse
 from beam_jobs.write.image_counts import PAGE
 from beam_jobs.write.shards import shard_in_work
-from schemas.dataset import MANIFEST, Manifest, Published
+from schemas.dataset import MANIFEST, Manifest, Published, Shard
+from schemas.errors import JobFailed
 from schemas.interchange import interchange_files
 
 
@@ -65,13 +70,20 @@ def read_leakage(folder: str) -> Mapping[str, Any]:
 def _companions(
     manifest: Manifest, results: list[ShardResult], leaks: Mapping[str, Any], config: ConvertConfig, release: Release
 ) -> Iterator[tuple[str, bytes]]:
-    """The names and contents of the files beside the manifest and the shards, which are in place."""
+    """The names and contents of the files beside the manifest and the shards, which may be in place already."""
+
+    def opened(shard: Shard) -> BinaryIO:
+        try:
+            return storage.open_binary(shard_in_work(release.work, shard))
+        except FileNotFoundError:  # moved, by an interrupted run or another that publishes the same
+            return storage.open_binary(storage.join(config.output, shard.file))
+
     for name, text in interchange_files(manifest, release.prefix).items():
         yield name, text.encode()
     yield LEAKAGE, f"{json.dumps(leaks, indent=1)}\n".encode()
     yield reuse.REUSE, reuse.reuse_json(config.fingerprint(), results).encode()
     yield reuse.QUARANTINE, quarantine_lines(results).encode()
-    yield "preview.png", contact_sheet(preview_images(manifest, config.output))
+    yield "preview.png", contact_sheet(preview_images(manifest, config.output, opened))
     yield PAGE, dataset_page(manifest, results, leaks).encode()
 
 
@@ -82,24 +94,43 @@ def put_in_place(
     config: ConvertConfig,
     release: Release,
 ) -> None:
-    """Moves the finished shards into place and writes the `companions`, which may read the shards there, and, last, the
-    manifest. Raises JobFailed if another run publishes something else."""
+    """Moves the finished shards into place and writes the `companions` beside them and, last, the manifest. Raises
+    JobFailed if another run publishes something else.
+
+    In a bucket each request takes tens of milliseconds, so those that need not wait for each other do not: the companions
+    are made while the folder is checked.
+    """
     quarantine = quarantine_lines(results).encode()
     target = storage.join(config.output, MANIFEST)
-    before = storage.stat(target, MANIFEST)
-    old = read_published(config) if before else None
-    if old and old.to_json() == manifest.to_json():
-        return  # a runner that loses contact with a worker repeats this step
-    # Check before the announcement too, because it would name the winner's shards as replaced.
-    check_turn(old, config, release)
-    check_launched(config, release)
-    keep_claim(config, release)  # the job of a template has no launcher to make it
-    announce(manifest, quarantine, old, config, release)
-    # A run that publishes after this check finds our announcement, and one that published before is found by it.
-    check_turn(read_published(config), config, release)
     at_once = storage.reads_at_once(config.output)
-    each(lambda result: _move(result, config, release), results, at_once)
-    each(lambda companion: _write(companion, config, release), companions(), at_once)
+    with begun(lambda: list(companions()), at_once) as made:
+        before, launched, claimed = together(
+            [
+                partial(storage.stat, target, MANIFEST),
+                partial(is_launched, config, release),
+                partial(is_claimed, config, release),
+            ],
+            at_once,
+        )
+        old = read_published(config) if before else None
+        if old and old.to_json() == manifest.to_json():
+            return  # a runner that loses contact with a worker repeats this step
+        # Check before the announcement too, because it would name the winner's shards as replaced.
+        check_next(old, config, release)
+        if not launched:  # not every engine does what it is told
+            raise JobFailed(f"the command that launched this job was ended, so it publishes nothing in {config.output}")
+        if not claimed:  # the job of a template has no launcher to make the claim
+            claim(config, release)
+        announce(manifest, quarantine, old, config, release)
+        # A run that publishes after this check finds our announcement, and one that published before is found by it.
+        together([partial(sign, config, release), partial(check_turn, config, release)], at_once)
+        moves = [partial(_move, result, config, release) for result in results]
+        try:
+            files = made()
+        except JobFailed:  # another run, which publishes the same, has moved a shard while it was read
+            together(moves, at_once)
+            moves, files = [], list(companions())
+        together([*moves, *(partial(_write, file, config, release) for file in files)], at_once)
     try:
         storage.write_bytes(
             target, manifest.to_json().encode(), over=before.version if before else 0, staging=release.work

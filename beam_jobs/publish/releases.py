@@ -50,10 +50,9 @@ def release_of(config: ConvertConfig, revision: int) -> Release:
     return Release(revision, prefix, storage.join(config.work, f"r{revision}"))
 
 
-def begin(config: ConvertConfig) -> Release | None:
-    """Claims the next release of the output folder for these settings. None if an earlier run of the same command
-    published and was stopped during its clean-up, which this call finishes. Raises UsageError if a data set is already
-    published there, or if the folder holds an unfinished conversion with other settings."""
+def next_release(config: ConvertConfig) -> Release | None:
+    """The next release of the output folder, for `enter`. None if an earlier run of the same command published and was
+    stopped during its clean-up, which this call finishes. Raises UsageError if a data set is already published there."""
     published = _published(config)
     if published:
         last = release_of(config, published.revision)
@@ -61,15 +60,20 @@ def begin(config: ConvertConfig) -> Release | None:
         tidy(config, last)
         if stopped_late and not config.overwrite:  # --overwrite asks for a new conversion
             return None
-    release = _next_release(config, published)
+    return _after(config, published)
+
+
+def enter(config: ConvertConfig, release: Release) -> None:
+    """Claims the release for these settings, and notes that this launch works on it. Raises UsageError if the folder holds
+    an unfinished conversion with other settings, or cannot be written."""
     try:
         claim(config, release)
         storage.write_bytes(_launch_file(config, release), b"")
-        keep_claim(config, release)  # the last other launch may have ended and deleted the folder
+        if not is_claimed(config, release):  # the last other launch has ended and deleted the folder
+            claim(config, release)
     except OSError as error:
         storage.delete_if_empty(release.work, config.work)
         raise UsageError(f"--output {config.output} cannot be written: {error.strerror or error}") from error
-    return release
 
 
 def _launch_file(config: ConvertConfig, release: Release) -> str:
@@ -86,9 +90,9 @@ def _launches(release: Release) -> list[str]:
 
 
 def unclaimed(config: ConvertConfig) -> Release:
-    """The release of a job that may start later. The job itself claims it when it publishes. Raises UsageError if `begin`
-    would."""
-    release = replace(_next_release(config, _published(config)), launched=False)
+    """The release of a job that may start later. The job itself claims it when it publishes. Raises UsageError
+    where `next_release` or `enter` would."""
+    release = replace(_after(config, _published(config)), launched=False)
     _check_claim(config, release)
     return release
 
@@ -107,7 +111,7 @@ def _published(config: ConvertConfig) -> Published | None:
         raise UsageError(f"--output: {error}; give a new version folder, or delete that file first") from error
 
 
-def _next_release(config: ConvertConfig, published: Published | None) -> Release:
+def _after(config: ConvertConfig, published: Published | None) -> Release:
     if published and not config.overwrite:
         raise UsageError(
             f"--output {config.output} already holds {config.published}; give a new version folder, or --overwrite"
@@ -127,10 +131,9 @@ def claim(config: ConvertConfig, release: Release) -> None:
         _check_claim(config, release)
 
 
-def keep_claim(config: ConvertConfig, release: Release) -> None:
-    """The same as `claim`, with one request less if the release is claimed already, as it should be."""
-    if _read(storage.join(release.work, _CLAIM)) != _claim_of(config):
-        claim(config, release)
+def is_claimed(config: ConvertConfig, release: Release) -> bool:
+    """Whether the release is claimed for these settings."""
+    return _read(storage.join(release.work, _CLAIM)) == _claim_of(config)
 
 
 def _check_claim(config: ConvertConfig, release: Release) -> None:
@@ -210,16 +213,20 @@ def published_by_another(config: ConvertConfig) -> JobFailed:
     return JobFailed(f"{config.output} was published by another run in the meantime; this run changed nothing")
 
 
-def check_turn(published: Published | None, config: ConvertConfig, release: Release) -> None:
+def check_turn(config: ConvertConfig, release: Release) -> None:
     """Raises JobFailed if the release is no longer the next one."""
+    check_next(read_published(config), config, release)
+
+
+def check_next(published: Published | None, config: ConvertConfig, release: Release) -> None:
+    """Raises JobFailed if the release does not follow what is `published`."""
     if (published.revision if published else 0) != release.revision - 1:
         raise published_by_another(config)
 
 
-def check_launched(config: ConvertConfig, release: Release) -> None:
-    """Raises JobFailed if the launcher has ended the job: not every engine does what it is told."""
-    if release.launched and not storage.exists(_launch_file(config, release)):
-        raise JobFailed(f"the command that launched this job was ended, so it publishes nothing in {config.output}")
+def is_launched(config: ConvertConfig, release: Release) -> bool:
+    """Whether nobody has ended the job: its launcher goes on, or it has none."""
+    return not release.launched or storage.exists(_launch_file(config, release))
 
 
 def announce(
@@ -241,4 +248,8 @@ def announce(
                 f"another run is publishing other images in {config.output}; this run changed nothing. If no run is active, "
                 f"one was stopped while publishing and the images have changed since: delete {config.work} and run again"
             ) from None
+
+
+def sign(config: ConvertConfig, release: Release) -> None:
+    """Notes that this launch announced the same content; see `is_ours`."""
     storage.write_bytes(storage.join(release.work, _OURS + config.launch), b"")

@@ -2,13 +2,13 @@
 should hold."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import google_crc32c
 
 from beam_jobs.storage import storage
-from schemas.dataset import Manifest
+from schemas.dataset import Manifest, Shard
 from schemas.errors import JobFailed
 from schemas.example import DamagedRecord, Example, decode_example, read_records
 
@@ -51,12 +51,15 @@ class ShardReader:
             pass
 
 
-def read_examples(folder: str, manifest: Manifest, split: str) -> Iterator[Example]:
-    """The examples of a split in the order of its shards. Raises JobFailed, naming the shard, if one is damaged."""
+def read_examples(
+    folder: str, manifest: Manifest, split: str, opened: Callable[[Shard], BinaryIO] | None = None
+) -> Iterator[Example]:
+    """The examples of a split in the order of its shards, which `opened` opens, if they may be elsewhere than in `folder`.
+    Raises JobFailed, naming the shard, if one is missing or damaged."""
     for shard in manifest.shards(split):
         path = storage.join(folder, shard.file)
         try:
-            with storage.open_binary(path) as file:
+            with opened(shard) if opened else storage.open_binary(path) as file:
                 for _, example in ShardReader(file, manifest.shape).records():
                     yield example
         except (FileNotFoundError, DamagedRecord) as error:

@@ -25,7 +25,7 @@ SHUFFLED_BYTES = 2_500  # per image: references, and signatures for the search f
 _LISTED_AT_ONCE = 1_000  # names in one page of a listing
 _PER_SHARD_A = 3  # the shard, its mark, and its copy into place
 _PER_SHARD_B = 3  # looks for a finished shard
-_OTHERS_A, _OTHERS_B = 30, 20  # claims, reports, the files beside the shards, and the folders of the listing
+_OTHERS_A, _OTHERS_B = 20, 20  # claims, reports, and the files beside the shards
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,13 @@ class Bucket:
                 pass
             return sorted(f"gs://{bucket}/{name.rstrip('/')}" for name in pages.prefixes)
 
+    def in_one_page(self, folder: str) -> bool:
+        bucket, prefix = split(folder)
+        with plain_errors(folder):
+            found = client().list_blobs(bucket, prefix=as_prefix(prefix), fields="nextPageToken", retry=patience())
+            next(found.pages, None)
+            return found.next_page_token is None
+
     def list_files(self, folder: str, root: str, recursive: bool) -> Iterator[File]:
         bucket, prefix = split(folder)
         skip = len(as_prefix(split(root)[1]))

@@ -39,6 +39,9 @@ class LocalFiles:
         except OSError as error:
             raise JobFailed(f"cannot read or write {folder}: {error.strerror}") from error
 
+    def in_one_page(self, folder: str) -> bool:
+        return False
+
     def list_files(self, folder: str, root: str, recursive: bool) -> Iterator[File]:
         for local in _walk(folder, recursive, _above(folder, root)):
             yield _file_of(local, local.removeprefix(root.rstrip("/") + "/"))

@@ -1,9 +1,10 @@
 """Requests at the same time: each takes tens of milliseconds, of which this process works for two."""
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from beam_jobs.storage.client import MOST_REQUESTS
 
@@ -30,6 +31,22 @@ def each(ask: Callable[[Item], Result], items: Iterable[Item], at_once: int) -> 
             call.cancel()
         wait(calls)
         raise
+
+
+def together(calls: Sequence[Callable[[], Any]], at_once: int) -> list[Any]:
+    """What the calls return, in order. They run as those of `each`."""
+    return each(lambda call: call(), calls, at_once)
+
+
+@contextlib.contextmanager
+def begun(call: Callable[[], Result], at_once: int) -> Iterator[Callable[[], Result]]:
+    """Runs `call` on a thread of its own while the block runs, which has ended when the block has. Yields a function that
+    waits for it and gives its result, or raises its exception. With `at_once` 1, that function runs it."""
+    if at_once == 1:
+        yield call
+        return
+    with ThreadPoolExecutor(1, "begun") as thread:
+        yield thread.submit(call).result
 
 
 @functools.cache

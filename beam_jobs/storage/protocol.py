@@ -38,6 +38,9 @@ class Storage(Protocol):
         """The folders directly inside `folder`, sorted, without links back to it or to a folder above it, up to
         `root`."""
 
+    def in_one_page(self, folder: str) -> bool:
+        """Whether one request lists all files in `folder`. Always false on a disk."""
+
     def list_files(self, folder: str, root: str, recursive: bool) -> Iterator[File]:
         """Every file in `folder`, with its path relative to `root`. Bucket "folders" made as empty objects end in `/`."""
 

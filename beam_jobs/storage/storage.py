@@ -59,6 +59,11 @@ def subfolders(folder: str, root: str) -> list[str]:
     return _of(folder).subfolders(folder, root)
 
 
+def in_one_page(folder: str) -> bool:
+    """Whether one request lists all files in `folder`. Always false on a disk."""
+    return _of(folder).in_one_page(folder)
+
+
 def list_files(folder: str, root: str, recursive: bool = True) -> Iterator[File]:
     """Every file in `folder`, with its path relative to `root`. Bucket "folders" made as empty objects end in `/`."""
     return _of(folder).list_files(folder, root, recursive)

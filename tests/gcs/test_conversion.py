@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow
@@ -11,11 +12,13 @@ import pyarrow.parquet
 import pytest
 
 from beam_jobs import show, verify
+from beam_jobs.discover.prefixes import list_prefix, list_prefixes
 from beam_jobs.storage import storage
 from schemas.dataset import Manifest
 from tests.beam_jobs.published_sets import mimic
 from tests.conftest import Result, files_of, labelled, write_images
 from tests.gcs.bucket import Bucket
+from tests.gcs.front import Fault, Request, Traffic, no_faults
 from tests.gcs.tls_front import TlsFront
 
 Convert = Callable[..., Result]
@@ -50,6 +53,47 @@ def test_bucket_to_bucket_gives_the_same_data_set_as_disk_to_disk(
     assert json.loads(remote["quarantine.jsonl"])["uri"] == f"{bucket.uri}/raw/train/NORMAL/broken.jpeg"
     assert command(verify.main, f"{bucket.uri}/out/1.0.0/").code == 0
     assert command(show.main, f"{bucket.uri}/out/1.0.0", "--count", 2).code == 0
+
+
+@pytest.mark.parametrize("count", [1_000, 1_001])
+def test_a_folder_is_one_part_of_the_listing_if_one_request_lists_it(bucket: Bucket, count: int) -> None:
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(lambda n: bucket.write({f"raw/{'AB'[n % 2]}/{n}.png": b"x"}), range(count)))
+    root = f"{bucket.uri}/raw"
+    parts = list_prefixes(root)
+    listed = [file.path for part in parts for block in list_prefix(part, root) for file in block]
+    assert sorted(listed) == sorted(f"{'AB'[n % 2]}/{n}.png" for n in range(count))
+    assert parts == [(root, True)] if count == 1_000 else [(root, False), (f"{root}/A", True), (f"{root}/B", True)]
+
+
+def first_train_shard_moves_away(request: Request) -> Fault:
+    """Its content is gone when it is read in the work folder."""
+    read = request.reads or ""
+    return 404 if "/_work/" in read and "train.tfrecord-00000" in read and not read.endswith(".json") else None
+
+
+def test_shards_that_were_moved_already_give_the_same_files(
+    raw: Path, bucket: Bucket, convert: Convert, front: Traffic
+) -> None:
+    """By a run that was stopped while it published, and by another run while their first images are read."""
+    bucket.upload_folder(raw, "raw")
+
+    def publish(number: int) -> Result:
+        return convert(f"{bucket.uri}/raw", f"{bucket.uri}/{number}/1.0.0", "--shards", 2)
+
+    assert publish(0).code == 0
+    front.faults = lambda request: 403 if "train.tfrecord-00001" in request.target.partition("/copyTo/")[2] else None
+    assert publish(1).code == 1
+    assert any(name.startswith("1/1.0.0/cxr-train.tfrecord-00000") for name in bucket.names())
+    front.faults = no_faults
+    assert publish(1).code == 0
+    front.faults = first_train_shard_moves_away
+    assert publish(2).code == 0
+    undisturbed, *others = (
+        {name.partition("/")[2]: bucket.read(name) for name in bucket.names() if name.startswith(f"{number}/")}
+        for number in range(3)
+    )
+    assert others == [undisturbed, undisturbed]
 
 
 def test_a_csv_in_a_bucket_is_read(raw: Path, bucket: Bucket, convert: Convert) -> None:

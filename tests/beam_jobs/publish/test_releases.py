@@ -58,15 +58,23 @@ def test_the_next_command_deletes_leftovers_of_a_published_release(tmp_path: Pat
     assert not (tmp_path / "out/_work").exists()
 
 
+def begun(settings: ConvertConfig) -> releases.Release | None:
+    """The release in which a launch with these settings works from now on."""
+    release = releases.next_release(settings)
+    if release:
+        releases.enter(settings, release)
+    return release
+
+
 def test_an_overtaken_run_changes_neither_the_published_release_nor_the_next_one(
     tmp_path: Path, raw: Path, convert: Convert
 ) -> None:
     slow = config(raw, tmp_path / "out")
-    release = releases.begin(slow)
+    release = begun(slow)
     assert release
     assert convert(raw, tmp_path / "out").code == 0
     next_settings = config(raw, tmp_path / "out", "--overwrite", "--image_size", "32")
-    following = releases.begin(next_settings)
+    following = begun(next_settings)
     assert following
     (tmp_path / "out/_work/r1").mkdir()
     (tmp_path / "out/_work/r1/cxr-train.tfrecord-00000-of-00001.0123").write_bytes(b"late")
@@ -82,7 +90,7 @@ def test_an_overtaken_run_with_other_images_deletes_nothing_that_was_published(
 ) -> None:
     raw, folder = write_images(tmp_path / "raw", labelled(6, "train", "test"), side=8), tmp_path / "told"
     slow = config(raw, tmp_path / "out")
-    release = releases.begin(slow)
+    release = begun(slow)
     assert convert(raw, tmp_path / "out").code == 0
     published = files_of(tmp_path / "out")
     shutil.rmtree(raw / "test")  # the slow run would publish no test split, but it must not delete the published one
@@ -96,7 +104,7 @@ def test_an_overtaken_run_with_other_images_deletes_nothing_that_was_published(
 
 def test_publishing_twice_has_the_same_result_as_publishing_once(tmp_path: Path, raw: Path) -> None:
     made = config(raw, tmp_path / "out")
-    release = releases.begin(made)
+    release = begun(made)
     assert release
     (tmp_path / "told").mkdir()
     run(made, release, str(tmp_path / "told"), PipelineOptions([]))
@@ -112,11 +120,11 @@ def test_an_interrupt_keeps_published_files_and_finished_shards(tmp_path: Path, 
     for _ in range(2):  # first before it has started, then before a shard is finished
         assert releases.after_interrupt(first) == nothing
         assert not (tmp_path / "out").exists()
-        assert releases.begin(first)
+        assert begun(first)
     assert convert(raw, tmp_path / "out").code == 0
     published = files_of(tmp_path / "out")
     assert releases.after_interrupt(first) == f"interrupted; {tmp_path}/out holds a published data set"
-    assert releases.begin(second)
+    assert begun(second)
     shard = tmp_path / "out/_work/r2/cxr-r2-train.tfrecord-00000-of-00002.0123"
     shard.write_bytes(b"finished")
     assert releases.after_interrupt(second) == nothing
@@ -137,7 +145,7 @@ def test_a_run_fails_if_another_one_is_publishing_other_images(tmp_path: Path, r
 
 def test_a_job_that_goes_on_after_its_launcher_has_ended_it_publishes_nothing(tmp_path: Path, raw: Path) -> None:
     made = config(raw, tmp_path / "out")
-    release = releases.begin(made)
+    release = begun(made)
     assert release
     assert not releases.abandon(made, release)
     (tmp_path / "status").mkdir()
@@ -172,9 +180,9 @@ def test_a_launch_that_ends_early_keeps_the_work_of_an_identical_launch(tmp_path
         releases.abandon(settings, release) if end == "failure" else releases.after_interrupt(settings)
 
     first, second, third = (config(raw, tmp_path / "out") for _ in range(3))
-    release = releases.begin(first)
+    release = begun(first)
     assert release
-    assert releases.begin(second) == release
+    assert begun(second) == release
     (Path(release.work) / ".0123.tmp").write_bytes(b"half a shard")
     before = set(files_of(Path(release.work)))
     stop(third, release)  # it had not started
@@ -203,7 +211,7 @@ def test_the_same_overwrite_command_reads_the_images_again_after_a_kill(
 ) -> None:
     assert convert(raw, tmp_path / "out").code == 0
     killed = config(raw, tmp_path / "out", "--overwrite")
-    release = releases.begin(killed)
+    release = begun(killed)
     assert release
     run(killed, release, str(tmp_path), PipelineOptions([]))  # and was killed before it cleaned up
     assert manifest_of(tmp_path / "out")["revision"] == 2

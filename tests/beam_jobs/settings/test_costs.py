@@ -51,7 +51,7 @@ def test_the_estimate_is_the_sum_of_amounts_times_prices(tmp_path: Path) -> None
     hours = 1_000_000 / 100 / 3600
     amounts = {
         "read": (1_000_000 + 300 + 20) * 1 / 1000,
-        "list, write": (1_001 + 300 + 30) * 10 / 1000,
+        "list, write": (1_001 + 300 + 20) * 10 / 1000,
         "convert": hours * (1 + 5 * 0.1 + 10 * 0.01),
         "shuffle": 1_000_000 * costs.SHUFFLED_BYTES / 1e9 * 2,
     }

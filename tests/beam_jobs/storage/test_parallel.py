@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from beam_jobs.settings.config import ConvertConfig
-from beam_jobs.storage.parallel import each
+from beam_jobs.storage.parallel import begun, each
 from beam_jobs.write.images import batches_at_once
 
 
@@ -61,3 +61,23 @@ def test_a_bucket_gets_several_requests_for_each_batch(threads: int, local: int,
     config = partial(ConvertConfig, output="/out", threads=threads, decoders=2)
     assert batches_at_once(config("/in")) == local
     assert batches_at_once(config("gs://bucket/in")) == in_bucket
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_call_that_has_begun_gives_its_result_or_its_error(at_once: int) -> None:
+    with begun(lambda: 7, at_once) as seven, begun(lambda: 1 // 0, at_once) as failed, begun(lambda: 1 // 0, at_once):
+        assert seven() == 7
+        with pytest.raises(ZeroDivisionError):
+            failed()
+
+
+def test_a_block_ends_after_the_call_that_it_has_begun() -> None:
+    go_on, ended = threading.Event(), []
+
+    def slow() -> None:
+        go_on.wait(30)
+        ended.append(True)
+
+    with begun(slow, 2):
+        threading.Timer(0.1, go_on.set).start()
+    assert ended == [True]
