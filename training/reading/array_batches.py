@@ -9,14 +9,12 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from training.reading.arrays import Chunk, Indices, windows
+from training.reading.arrays import Chunk, Indices, Memory, windows
 from training.reading.files import Bytes
 from training.reading.records import Split, arrays_of
 
 CACHE_BYTES = 2 << 30
 AHEAD = 2  # batches that are made, or copied to the device, before they are used
-
-_ALIGNMENT = 64  # bytes
 
 _Item = TypeVar("_Item")
 Batch = tuple[np.ndarray[Any, Any], ...]
@@ -63,7 +61,7 @@ def streamed_batches(
 ) -> Generator[Batch, None, None]:
     """The batches of each of `epochs`, as numpy_batches describes them, stacked: images are [batches, batch, height, width,
     channels]. An epoch's last batch, if it is smaller, comes by itself. The split is read in each epoch."""
-    for chunks in arrays_of(split).epochs(seed, epochs):
+    for chunks in arrays_of(split).epochs(seed, epochs, batch_size):
         for chunk in whole_batches(chunks, batch_size):
             target, weights = targets(split, chunk.labels, class_weights)
             columns = (chunk.images, target) if weights is None else (chunk.images, target, weights)
@@ -124,7 +122,7 @@ def _padded(batch: Batch, devices: int) -> Batch:
 def identified_batches(split: Split, batch_size: int) -> Iterator[Chunk]:
     """Every example once, as stored, in chunks of `batch_size`; the last holds what is left. A model compiles once for each
     size of a batch, so no other chunk may be smaller."""
-    for chunk in whole_batches(arrays_of(split).chunks(None, 0), batch_size):
+    for chunk in whole_batches(arrays_of(split).chunks(None, 0, batch_size), batch_size):
         for at in range(0, len(chunk.ids), batch_size):
             yield chunk.part(at, at + batch_size)
 
@@ -132,6 +130,7 @@ def identified_batches(split: Split, batch_size: int) -> Iterator[Chunk]:
 def whole_batches(chunks: Iterable[Chunk], batch_size: int) -> Iterator[Chunk]:
     """The examples of `chunks` in multiples of `batch_size`; the last chunk holds what is left. Only a batch of several
     chunks is a copy."""
+    memory = Memory()
     left: list[Chunk] = []
     missing = batch_size  # from the batch that `left` begins
     for chunk in chunks:
@@ -141,19 +140,19 @@ def whole_batches(chunks: Iterable[Chunk], batch_size: int) -> Iterator[Chunk]:
             missing -= start
             if missing:
                 continue
-            yield Chunk.joined(left)
+            yield Chunk.joined(left, memory)
         end = start + (len(chunk.ids) - start) // batch_size * batch_size
         if end > start:
             yield chunk.part(start, end)
         left, missing = [chunk.part(end, None)] if end < len(chunk.ids) else [], batch_size - len(chunk.ids) + end
     if left:
-        yield Chunk.joined(left)
+        yield Chunk.joined(left, memory)
 
 
 def split_arrays(split: Split) -> tuple[Bytes, Indices]:
     """All images, uint8 [examples, height, width, channels], and labels, int64 [examples] or [examples, label_width], as
     stored. Raises DamagedShard."""
-    images = _aligned((split.examples, *split.shape))
+    images = Memory().array(split.examples, *split.shape)
     labels = np.empty((split.examples,) if split.label_width is None else (split.examples, split.label_width), np.int64)
     at = 0
     for chunk in arrays_of(split).chunks(None, 0):
@@ -161,14 +160,6 @@ def split_arrays(split: Split) -> tuple[Bytes, Indices]:
         images[at:end], labels[at:end] = chunk.images, chunk.labels
         at = end
     return images, labels
-
-
-def _aligned(shape: tuple[int, ...]) -> Bytes:
-    """An array that TensorFlow can use without a copy."""
-    size = int(np.prod(shape))
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].reshape(shape)
 
 
 def epoch_rows(split: Split, seed: int | None, epoch: int) -> Indices:

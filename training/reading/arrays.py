@@ -5,6 +5,7 @@ the records of a window are shuffled together. A split that fits into one window
 used, the next one is read, so two are held: READ_AHEAD_BYTES, and up to a shard more each, as a window holds whole shards.
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
@@ -23,8 +24,10 @@ READ_AHEAD_BYTES = 64 << 20
 STORED_BYTES = 16 << 20  # of a window that is not shuffled, at most: enough to read ahead
 # Of images that are gathered at a time. The first chunk is small, so that the first batch comes soon; each is twice as large
 # as the one before. Many small ones would compete with the consumer for Python's lock.
-FIRST_CHUNK_BYTES, CHUNK_BYTES = 4 << 20, 32 << 20
+FIRST_CHUNK_BYTES, CHUNK_BYTES = 4 << 20, 16 << 20
 READ_AT_ONCE = 16  # shards
+_TAKEN_BYTES = 512 << 10  # of rows that are copied at a time; a processor keeps so many near itself
+_ALIGNMENT = 64  # bytes; TensorFlow uses such an array without a copy
 
 Indices = npt.NDArray[np.int64]
 _Begun = tuple[int, "Window", Bytes, list[Future[None]]]
@@ -44,9 +47,13 @@ class Chunk(NamedTuple):
         return Chunk(self.images[start:end], self.labels[start:end], self.ids[start:end], self.groups[start:end])
 
     @staticmethod
-    def joined(parts: "Sequence[Chunk]") -> "Chunk":
-        """The examples of all parts; without copying if there is one."""
-        return parts[0] if len(parts) == 1 else Chunk(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    def joined(parts: "Sequence[Chunk]", memory: "Memory") -> "Chunk":
+        """The examples of all parts; without copying if there is one. Otherwise the images are in `memory`."""
+        if len(parts) == 1:
+            return parts[0]
+        images, *others = zip(*parts, strict=True)
+        into = memory.array(sum(map(len, images)), *images[0].shape[1:])
+        return Chunk(np.concatenate(images, out=into), *map(np.concatenate, others))
 
 
 class Arrays:
@@ -65,21 +72,24 @@ class Arrays:
         self._read_ahead_bytes = read_ahead_bytes
         self._total_bytes = sum(shard.examples for shard in shards) * rows.row.bytes
         self._spare: list[Bytes] = []  # a new buffer costs as much as filling it
+        self._memory = Memory()
 
-    def chunks(self, seed: int | None, epoch: int) -> Iterator[Chunk]:
-        """All examples once: in the order of (seed, epoch), or as stored without a seed. Raises DamagedShard."""
-        return (chunk for _, chunk in self._chunks(seed, [epoch]))
+    def chunks(self, seed: int | None, epoch: int, batch_size: int = 1) -> Iterator[Chunk]:
+        """All examples once: in the order of (seed, epoch), or as stored without a seed. Chunks end with a batch of the
+        epoch, except at the end of a window. Raises DamagedShard."""
+        return (chunk for _, chunk in self._chunks(seed, [epoch], batch_size))
 
-    def epochs(self, seed: int | None, epochs: Iterable[int]) -> Iterator[Iterator[Chunk]]:
+    def epochs(self, seed: int | None, epochs: Iterable[int], batch_size: int = 1) -> Iterator[Iterator[Chunk]]:
         """The chunks of one epoch after another. The first window of an epoch is read while the last one of the epoch
         before is used, so take all chunks of an epoch before the next."""
-        for _, found in groupby(self._chunks(seed, epochs), key=itemgetter(0)):
+        for _, found in groupby(self._chunks(seed, epochs, batch_size), key=itemgetter(0)):
             yield (chunk for _, chunk in found)
 
-    def _chunks(self, seed: int | None, epochs: Iterable[int]) -> Iterator[tuple[int, Chunk]]:
+    def _chunks(self, seed: int | None, epochs: Iterable[int], batch_size: int) -> Iterator[tuple[int, Chunk]]:
         """The chunks, each with the position of its epoch in `epochs`."""
         size, most = (
-            max(1, some // int(np.prod(self._shape))) for some in (min(FIRST_CHUNK_BYTES, CHUNK_BYTES), CHUNK_BYTES)
+            max(batch_size, some // int(np.prod(self._shape)))
+            for some in (min(FIRST_CHUNK_BYTES, CHUNK_BYTES), CHUNK_BYTES)
         )
         plan = (
             (position, window)
@@ -88,16 +98,20 @@ class Arrays:
         )
         with ThreadPoolExecutor(READ_AT_ONCE, "shard") as pool:
             following = self._begun(next(plan, None), pool)
+            last, done = -1, 0  # the epoch, and its examples so far
             while following:
                 position, window, buffer, parts = following
+                last, done = position, done if position == last else 0
                 for part in parts:
                     part.result()
                 following = self._begun(next(plan, None), pool)
                 matrix = buffer[: self._bytes(window)].reshape(-1, self._rows.row.bytes)
                 at = 0
                 while at < len(window.rows):
-                    yield position, self._gathered(matrix, window.rows[at : at + size])
-                    at, size = at + size, min(2 * size, most)
+                    end = at + size - (done + at + size) % batch_size
+                    yield position, self._gathered(matrix, window.rows[at:end])
+                    at, size = end, min(2 * size, most)
+                done += len(window.rows)
                 self._spare.append(buffer)
 
     def _bytes(self, window: "Window") -> int:
@@ -126,15 +140,54 @@ class Arrays:
     def _gathered(self, matrix: Bytes, rows: Indices) -> Chunk:
         row, width = self._rows.row, self._label_width or 1
         label_end = row.label + width * np.dtype(row.label_type).itemsize
-        images = matrix[rows, row.image : row.image + int(np.prod(self._shape))]
-        labels = matrix[rows, row.label : label_end].view(row.label_type).astype(np.int64)
-        # Ids and groups are near each other, and one gather is faster than two.
-        first = min(row.id, row.group)
-        names = matrix[rows, first : max(row.id, row.group) + ID_LENGTH]
-        ids, groups = (
-            names[:, at - first : at - first + ID_LENGTH].view(f"S{ID_LENGTH}")[:, 0] for at in (row.id, row.group)
+        size = int(np.prod(self._shape))
+        columns = (
+            (row.image, row.image + size),
+            (row.label, label_end),
+            (row.id, row.id + ID_LENGTH),
+            (row.group, row.group + ID_LENGTH),
         )
-        return Chunk(images.reshape(-1, *self._shape), labels if self._label_width else labels[:, 0], ids, groups)
+        images = self._memory.array(len(rows), size)
+        labels = np.empty((len(rows), label_end - row.label), np.uint8)
+        ids, groups = (np.empty((len(rows), ID_LENGTH), np.uint8) for _ in range(2))
+        # Whole rows, because NumPy can only take these into memory that is there, and then their parts.
+        at_once = max(1, _TAKEN_BYTES // row.bytes)
+        taken = np.empty((min(at_once, len(rows)), row.bytes), np.uint8)
+        for start in range(0, len(rows), at_once):
+            some = rows[start : start + at_once]
+            # "clip" skips a copy that NumPy makes in case that a row is missing; there is none.
+            part = matrix.take(some, axis=0, out=taken[: len(some)], mode="clip")
+            for column, (first, end) in zip((images, labels, ids, groups), columns, strict=True):
+                column[start : start + len(some)] = part[:, first:end]
+        numbers = labels.view(row.label_type).astype(np.int64)
+        return Chunk(
+            images.reshape(-1, *self._shape),
+            numbers if self._label_width else numbers[:, 0],
+            *(names.view(f"S{ID_LENGTH}")[:, 0] for names in (ids, groups)),
+        )
+
+
+class Memory:
+    """Arrays in memory that is used again when nothing refers to them any more, because to touch new memory for the first
+    time costs more than to fill it."""
+
+    def __init__(self) -> None:
+        self._taken: list[Bytes] = []
+
+    def array(self, *shape: int) -> Bytes:
+        """An array with any content, which TensorFlow can use without a copy. Call it on one thread."""
+        size = int(np.prod(shape))
+        needed = size + _ALIGNMENT
+        # Every part of an array refers to the whole. Here, `_taken` and the argument do.
+        unused = [index for index in range(len(self._taken)) if sys.getrefcount(self._taken[index]) == 2]
+        memory = next((self._taken[index] for index in unused if len(self._taken[index]) >= needed), None)
+        if memory is None:
+            for index in reversed(unused):  # too small
+                del self._taken[index]
+            memory = np.empty(needed, np.uint8)
+            self._taken.append(memory)
+        start = -memory.ctypes.data % _ALIGNMENT
+        return memory[start : start + size].reshape(shape)
 
 
 class Window(NamedTuple):

@@ -83,6 +83,38 @@ def test_the_first_chunk_is_small(make_dataset: Callable[..., DataSet], monkeypa
     assert [len(chunk.ids) for chunk in found.chunks(0, 0)] == [2, 4, 8, 10, 10, 6]
 
 
+def test_chunks_end_with_a_batch_of_the_epoch(
+    make_dataset: Callable[..., DataSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrays, "CHUNK_BYTES", 10 * 64)
+    data = make_dataset(examples={"train": 100}, size=8, shards=8)
+    split = open_split(str(data.folder), data.manifest, "train", read_ahead_bytes=8000)
+    ends_of_windows = np.cumsum([len(window.rows) for window in arrays.windows(split.shards, 1, 0, 8000)])
+    assert len(ends_of_windows) > 2
+    for batch_size in (4, 10, 33):
+        ends = np.cumsum([len(chunk.ids) for chunk in arrays_of(split).chunks(1, 0, batch_size)])
+        assert ends[-1] == 100
+        assert all(end % batch_size == 0 or end in ends_of_windows for end in ends)
+
+
+def test_memory_is_used_again_only_when_nothing_refers_to_it() -> None:
+    memory = arrays.Memory()
+    first = memory.array(10, 4)
+    assert first.shape == (10, 4)
+    assert first.ctypes.data % 64 == 0
+    part, place = first[3:].reshape(-1), first.ctypes.data
+    first[:] = 7
+    del first
+    memory.array(10, 4)[:] = 8
+    assert set(part) == {7}
+    del part
+    again = memory.array(10, 4), memory.array(10, 4)
+    assert place in [array.ctypes.data for array in again]
+    assert not np.shares_memory(*again)
+    larger = memory.array(1000)
+    assert not any(np.shares_memory(larger, array) for array in again)
+
+
 def test_shards_of_earlier_releases_hold_the_same(dataset: DataSet) -> None:
     split = open_split(str(dataset.folder), open_dataset(str(dataset.folder)), "train")
     (expected,) = arrays_of(split).chunks(0, 0)

@@ -94,6 +94,13 @@ def test_the_order_does_not_depend_on_what_is_kept_in_memory(dataset: DataSet) -
         assert [dataset.index_of(pixels) for pixels in images] == numbers
 
 
+def test_streamed_batches_are_parts_of_the_memory_that_was_filled(dataset: DataSet) -> None:
+    """Copies would take new memory for each batch, which takes longer than to read it."""
+    found = [images for images, _ in batches(split_of(dataset), BATCH, order(0), None, STREAMED).take(2)]
+    first, second = (np.from_dlpack(images) for images in found)
+    assert second.ctypes.data - first.ctypes.data == first.nbytes
+
+
 def test_the_last_batch_holds_what_is_left(dataset: DataSet) -> None:
     sizes = [len(images) for images, _ in batches(split_of(dataset), BATCH, order(0)).take(5)]
     assert sizes == [20, 20, 20, 20, 16]
