@@ -42,8 +42,9 @@ def plan(images: int, folder: Path) -> dict[str, Any]:
     """Runs all steps up to the plan, sorts the references into shards without pixels, and gathers their results in
     `folder`. Gives {images, shards, plan_seconds, sort_seconds, cpu_seconds, start_bytes, peak_bytes, shuffled_bytes}."""
     config = config_of(images, folder)
-    release = releases.begin(config)
+    release = releases.next_release(config)
     assert release
+    releases.enter(config, release)
     with contextlib.ExitStack() as stack:
         for module, name, stand_in in (
             (listing, "list_prefixes", made_up.list_prefixes),

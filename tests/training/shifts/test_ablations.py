@@ -1,0 +1,33 @@
+"""The benchmark of variants of the recipe `best`: the table is that of the suite, and what is there is not trained again."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import ablations
+from tests.training.conftest import DataSet
+from training.models.recipes import MODEL1
+
+BRIEF = "model3, as the paper has it"
+
+
+def test_the_table_shows_what_the_suite_measured(
+    dataset: DataSet, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ablations.VARIANTS, BRIEF, MODEL1)  # the quickest to train
+    flags = ["--data", str(dataset.folder), "--runs", str(tmp_path / "runs"), "--epochs", "1", "--variants", BRIEF]
+    ablations.main(flags)
+    (suite,) = tmp_path.glob("runs/*/shift.json")
+    content, written = json.loads(suite.read_text()), suite.stat().st_mtime_ns
+    mean, worst = (content["summary"]["corruption"][which] for which in ("mean", "worst"))
+    capsys.readouterr()
+    ablations.main([*flags, "--output", str(tmp_path)])
+    assert suite.stat().st_mtime_ns == written
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith(f"| {BRIEF} |"))
+    assert f"| {mean['auroc']:.3f} ({worst['auroc']:.3f}) |" in row
+    assert f"| {mean['sensitivity']:.3f} / {mean['specificity']:.3f} |" in row
+    assert row in (tmp_path / "ablations.md").read_text()
+    (variant,) = json.loads((tmp_path / "ablations.json").read_text())["variants"].values()
+    assert variant["recipe"] == content["recipe"]
+    assert variant["mean"] == mean
