@@ -35,7 +35,7 @@ def test_an_address_without_flink_is_refused(tmp_path: Path, convert: Convert, m
         port = silent.getsockname()[1]
         result = convert(raw, tmp_path / "out", "--runner=FlinkRunner", f"--flink_master={master.format(port)}")
     assert result.code == 2
-    assert f"--flink_master http://localhost:{port}: no Flink answers there (" in result.error
+    assert f"--flink_master localhost:{port}: no Flink answers there (" in result.error
     assert not (tmp_path / "out").exists()
 
 
