@@ -96,14 +96,9 @@ def _from_shards(
     target, weight = tf.TensorSpec([None, None, split.label_width or 1]), tf.TensorSpec([None, None])
     signature = (image, target) if class_weights is None else (image, target, weight)
     found = tf.data.Dataset.from_generator(stacked, output_signature=signature).prefetch(1)
-    return found.flat_map(_as_it_is(_unstacked))
-
-
-def _unstacked(*columns: tf.Tensor) -> tf.data.Dataset:
-    """The batches of stacked ones. Unlike those of Dataset.unbatch, they are parts of the same memory: TensorFlow would take
-    new memory for each, and to touch that for the first time takes longer than everything else here."""
-    numbers = tf.data.Dataset.range(tf.shape(columns[0], tf.int64)[0])
-    return numbers.map(_as_it_is(lambda number: tuple(column[number] for column in columns)))
+    # Unlike those of Dataset.unbatch, these batches are parts of the same memory. TensorFlow would take new memory for each,
+    # and to touch that for the first time takes longer than everything else here.
+    return found.flat_map(_as_it_is(lambda *columns: tf.data.Dataset.from_tensor_slices(columns)))
 
 
 def _seed_and_epochs(order: Order | None) -> tuple[int | None, Iterable[int]]:
