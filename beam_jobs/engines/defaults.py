@@ -32,8 +32,8 @@ def complete(options: PipelineOptions, job: RemoteJob) -> None:
         cluster = flink_rest.cluster(job.flink)
     except OSError as error:
         raise UsageError(
-            f"--flink_master {job.flink.removeprefix('http://')}: no Flink answers there ({flink_rest.reason(error)}); give the "
-            "host and port of its web page"
+            f"--flink_master {job.flink.removeprefix('http://')}: no Flink answers there ({flink_rest.reason(error)}); "
+            "give the host and port of its web page"
         ) from error
     options.view_as(FlinkRunnerOptions).flink_master = job.flink
     _choose_version(options, cluster.version)

@@ -100,30 +100,11 @@ def put_in_place(
     In a bucket each request takes tens of milliseconds, so those that need not wait for each other do not: the companions
     are made while the folder is checked.
     """
-    quarantine = quarantine_lines(results).encode()
-    target = storage.join(config.output, MANIFEST)
     at_once = storage.reads_at_once(config.output)
     with begun(lambda: list(companions()), at_once) as made:
-        before, launched, claimed = together(
-            [
-                partial(storage.stat, target, MANIFEST),
-                partial(is_launched, config, release),
-                partial(is_claimed, config, release),
-            ],
-            at_once,
-        )
-        old = read_published(config) if before else None
-        if old and old.to_json() == manifest.to_json():
-            return  # a runner that loses contact with a worker repeats this step
-        # Check before the announcement too, because it would name the winner's shards as replaced.
-        check_next(old, config, release)
-        if not launched:  # not every engine does what it is told
-            raise JobFailed(f"the command that launched this job was ended, so it publishes nothing in {config.output}")
-        if not claimed:  # the job of a template has no launcher to make the claim
-            claim(config, release)
-        announce(manifest, quarantine, old, config, release)
-        # A run that publishes after this check finds our announcement, and one that published before is found by it.
-        together([partial(sign, config, release), partial(check_turn, config, release)], at_once)
+        over = _our_turn(manifest, results, config, release)
+        if over is None:
+            return
         moves = [partial(_move, result, config, release) for result in results]
         try:
             files = made()
@@ -132,14 +113,40 @@ def put_in_place(
             moves, files = [], list(companions())
         together([*moves, *(partial(_write, file, config, release) for file in files)], at_once)
     try:
-        storage.write_bytes(
-            target, manifest.to_json().encode(), over=before.version if before else 0, staging=release.work
-        )
+        storage.write_bytes(_place_of(config), manifest.to_json().encode(), over=over, staging=release.work)
     except storage.AlreadyExistsError as error:
         now = read_published(config)
         # An equal manifest is ours: a retried upload finds what the first attempt wrote.
         if now is None or now.to_json() != manifest.to_json():
             raise published_by_another(config) from error
+
+
+def _our_turn(manifest: Published, results: list[ShardResult], config: ConvertConfig, release: Release) -> int | None:
+    """Checks that this run may publish, and announces what. The version of the manifest to replace, 0 without one; None if
+    the same is published already. Raises JobFailed if another run publishes something else, or the launcher has ended."""
+    at_once = storage.reads_at_once(config.output)
+    looks: list[Callable[[], Any]] = [
+        partial(storage.stat, _place_of(config), MANIFEST),
+        *(partial(look, config, release) for look in (is_launched, is_claimed)),
+    ]
+    before, launched, claimed = together(looks, at_once)
+    old = read_published(config) if before else None
+    if old and old.to_json() == manifest.to_json():
+        return None  # a runner that loses contact with a worker repeats this step
+    # Check before the announcement too, because it would name the winner's shards as replaced.
+    check_next(old, config, release)
+    if not launched:  # not every engine does what it is told
+        raise JobFailed(f"the command that launched this job was ended, so it publishes nothing in {config.output}")
+    if not claimed:  # the job of a template has no launcher to make the claim
+        claim(config, release)
+    announce(manifest, quarantine_lines(results).encode(), old, config, release)
+    # A run that publishes after this check finds our announcement, and one that published before is found by it.
+    together([partial(sign, config, release), partial(check_turn, config, release)], at_once)
+    return before.version if before else 0
+
+
+def _place_of(config: ConvertConfig) -> str:
+    return storage.join(config.output, MANIFEST)
 
 
 def _move(result: ShardResult, config: ConvertConfig, release: Release) -> None:
