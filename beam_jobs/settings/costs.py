@@ -21,7 +21,7 @@ from typing import Any
 from beam_jobs.storage import storage
 from schemas.errors import UsageError
 
-SHUFFLED_BYTES = 2_500  # per image: references, and signatures for the search for near-duplicates (benchmarks/scale.py)
+SHUFFLED_BYTES = 2_800  # per image: references, and signatures for the search for near-duplicates (benchmarks/scale.py)
 _LISTED_AT_ONCE = 1_000  # names in one page of a listing
 _PER_SHARD_A = 3  # the shard, its mark, and its copy into place
 _PER_SHARD_B = 3  # looks for a finished shard
