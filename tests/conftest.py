@@ -1,6 +1,7 @@
 """Fixtures and helpers for all tests: small images on disk, and commands run as a user runs them."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -21,7 +22,8 @@ pytest_plugins = ("tests.gcs.fixtures",)
 
 def pytest_configure() -> None:
     """What a shell without job control starts in the background ignores SIGINT; the commands that tests interrupt must
-    not."""
+    not. TensorFlow computes here as in the commands (training/loading.py), so that results can be compared bit for bit."""
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

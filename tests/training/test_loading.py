@@ -39,6 +39,7 @@ def test_debug_and_the_users_own_level_show_what_tensorflow_logs() -> None:
     shown = "oneDNN" if sys.platform == "linux" else ""
     assert shown in said("predict", "--debug")
     assert shown in said("predict", TF_CPP_MIN_LOG_LEVEL="0")
+    assert "oneDNN" not in said("predict", "--debug", TF_ENABLE_ONEDNN_OPTS="0")
 
 
 def test_what_was_written_is_shown_where_loading_fails() -> None:
