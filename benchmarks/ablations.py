@@ -65,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     print(table(found))
     if flags.output:
+        flags.output.mkdir(parents=True, exist_ok=True)
         result = {
             "machine": {"cpu": cpu_name(), "cores": os.cpu_count()},
             "versions": {package: version(package) for package in ("radrecords", "tensorflow-cpu", "keras")},
