@@ -2,7 +2,7 @@
 
 Trains variants of the recipe, each with one part left out or changed, and measures them on the corruptions of the shift
 suite (training.shift). All train for the same few epochs, so the figures are lower than those of the whole recipe; compare
-them with each other. The data set is read, never its test split.
+them with each other. The test split is never read.
 
 A variant that FOLDER holds already is not trained again, so several of these commands can share the work. The table shows
 all that FOLDER holds.
@@ -11,6 +11,7 @@ all that FOLDER holds.
 import argparse
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reading import cpu_name
-from tests.conftest import ROOT
+from schemas.errors import run_command
 from training.config import ShiftConfig
 from training.loading import quiet_loading
 from training.models.recipes import BEST, BEST_EPOCH, CONSTANT, MODEL3, Recipe
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, metavar="NAME")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--output", type=Path, help=f"folder of the table, such as {ROOT.name}/benchmarks/results")
+    parser.add_argument("--output", type=Path, help="folder for the table")
     flags = parser.parse_args(arguments)
     for name in flags.variants:
         folder = flags.runs / _folder_name(name)
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         flags.output.mkdir(parents=True, exist_ok=True)
         result = {
             "machine": {"cpu": cpu_name(), "cores": os.cpu_count()},
-            "versions": {package: version(package) for package in ("radrecords", "tensorflow-cpu", "keras")},
+            "versions": {package: version(package) for package in ("radrecords", "keras")},
             "variants": {name: _figures(content) for name, content in found.items()},
         }
         (flags.output / "ablations.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -117,4 +118,4 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

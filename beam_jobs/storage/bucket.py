@@ -19,6 +19,7 @@ from beam_jobs.storage.protocol import AlreadyExistsError, ChangedSinceListing
 from schemas.source import File
 
 _READ_AT_ONCE = 4 << 20  # bytes of a file that is read in parts; the client's default is 40 MiB
+_PAGE = 1_000  # names; as many as one request lists
 _DELETED_AT_ONCE = 1_000  # objects whose names are held
 
 
@@ -52,7 +53,9 @@ class Bucket:
     def in_one_page(self, folder: str) -> bool:
         bucket, prefix = split(folder)
         with plain_errors(folder):
-            found = client().list_blobs(bucket, prefix=as_prefix(prefix), fields="nextPageToken", retry=patience())
+            found = client().list_blobs(
+                bucket, prefix=as_prefix(prefix), page_size=_PAGE, fields="nextPageToken", retry=patience()
+            )
             next(found.pages, None)
             return found.next_page_token is None
 
