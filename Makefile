@@ -140,8 +140,11 @@ test-workers: setup ## Make environments for workers, from the Dockerfile and fr
 	@$(RUN_PYTHON) -m pytest -m workers tests/beam_jobs/remote $(ARGS)
 
 test-jax: $(JAX)/ready ## Train, evaluate and predict with JAX, without TensorFlow, in .venv-jax
-	@# The networks are the same layers with every backend, and JAX takes minutes to compile the largest on a CPU.
-	@KERAS_BACKEND=jax $(JAX)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal -p no:cacheprovider \
+	@# The networks are the same layers with every backend, and JAX takes minutes to compile the largest on a CPU. The tests
+	@# train the same small models many times, so what is compiled is kept until they end.
+	@compiled=$$(mktemp -d) && trap 'rm -rf "$$compiled"' EXIT && \
+	  KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR="$$compiled" JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
+	  $(JAX)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal -p no:cacheprovider \
 	  tests/training tests/benchmarks/test_gpu.py \
 	  --ignore tests/training/models/test_networks.py $(ARGS)
 

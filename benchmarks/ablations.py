@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         flags.output.mkdir(parents=True, exist_ok=True)
         result = {
             "machine": {"cpu": cpu_name(), "cores": os.cpu_count()},
-            "versions": {package: version(package) for package in ("radrecords", "keras")},
+            "versions": {package: version(package) for package in ("keras", "numpy")},
             "variants": {name: _figures(content) for name, content in found.items()},
         }
         (flags.output / "ablations.json").write_text(json.dumps(result, indent=1) + "\n")
