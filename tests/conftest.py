@@ -105,7 +105,7 @@ def children_of(process: int) -> list[int]:
     return [child for child in running if b"schemas.decoders.child" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
-def convert_command(raw: Path, output: Path, *flags: object) -> list[str]:
+def convert_command(raw: Path | str, output: Path | str, *flags: object) -> list[str]:
     """The command line of a conversion in a process of its own."""
     words = (sys.executable, "-m", "beam_jobs.convert", "--input", raw, "--output", output, *flags)
     return [str(word) for word in words]

@@ -32,12 +32,12 @@ class OnFlink:
     cluster: Cluster
     job_server: Path
 
-    def start(self, raw: Path, output: Path, *flags: object) -> Launch:
+    def start(self, raw: Path | str, output: Path | str, *flags: object) -> Launch:
         """Starts a conversion with the flags that a user gives."""
         jar = f"--flink_job_server_jar={self.job_server}"
         return start(raw, output, "--runner=FlinkRunner", f"--flink_master={self.cluster.master}", jar, *flags)
 
-    def run(self, raw: Path, output: Path, *flags: object) -> Result:
+    def run(self, raw: Path | str, output: Path | str, *flags: object) -> Result:
         """A conversion from its start to its end."""
         return finish(self.start(raw, output, *flags))
 

@@ -11,7 +11,7 @@ PATIENCE_SECONDS = 240
 Launch = subprocess.Popen[str]
 
 
-def start(raw: Path, output: Path, *flags: object) -> Launch:
+def start(raw: Path | str, output: Path | str, *flags: object) -> Launch:
     """Starts a conversion, in a session of its own, so that all of its processes can be found."""
     return subprocess.Popen(
         convert_command(raw, output, *flags),

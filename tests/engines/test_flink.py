@@ -17,12 +17,15 @@ from tests.conftest import ROOT, Result, files_of, labelled, manifest_of, write_
 from tests.engines.cluster import free_port
 from tests.engines.conftest import PAGE, OnFlink
 from tests.engines.launched import finish, interrupt, start
+from tests.gcs.bucket import Bucket
 from tests.schemas.image_files import GOOD, REJECTED
 from tests.schemas.pictures import picture, variant
 
 pytestmark = pytest.mark.flink
 
 Locally = Callable[..., dict[str, bytes]]
+WORKER = "--environment_options=process_command=radrecords-worker"  # beside other options, Beam wants it
+BUCKET_VARIABLES = ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT", "NO_GCE_CHECK")
 AGAIN = "nothing was published; run the same command again to continue"
 
 
@@ -58,6 +61,23 @@ def test_a_detached_job_goes_on_and_gives_the_bytes_of_a_local_run(
     assert files_of(output) == locally(sample, *flags)
 
 
+def test_from_bucket_to_bucket_gives_the_records_of_a_local_run(
+    on_flink: OnFlink, sample: Path, bucket: Bucket, locally: Locally
+) -> None:
+    bucket.upload_folder(sample, "raw")
+    flags = ("--preset", "kermany", "--shards", "3")
+    # Where the workers find the local bucket; a real one needs no variables.
+    variables = ",".join(f"{name}={os.environ[name]}" for name in BUCKET_VARIABLES)
+    local_bucket = (f"--environment_options=process_variables={variables}", WORKER)
+    result = on_flink.run(f"{bucket.uri}/raw", f"{bucket.uri}/out/1.0.0", *flags, *local_bucket)
+    assert result.code == 0, result.err
+    remote = {name.removeprefix("out/1.0.0/"): bucket.read(name) for name in bucket.names() if name.startswith("out/")}
+    local = locally(sample, *flags)
+    assert remote.keys() == local.keys()
+    # These files hold URIs and the versions of objects.
+    assert {name for name in local if local[name] != remote[name]} <= {"manifest.json", "reuse.json"}
+
+
 def test_an_interrupt_cancels_the_job(on_flink: OnFlink, sample: Path, tmp_path: Path) -> None:
     launch = on_flink.start(sample, tmp_path / "1.0.0", "--preset", "kermany")
     name = on_flink.wait_for_job(launch)
@@ -91,9 +111,8 @@ def test_hostile_files_fail_the_gate_and_then_give_the_bytes_of_a_local_run(
     (tmp_path / "standin/tests/beam_jobs").mkdir(parents=True)
     shutil.copy(ROOT / "tests/beam_jobs/standin_words.py", tmp_path / "standin/tests/beam_jobs")
     standin = f"--environment_options=process_variables=PYTHONPATH={tmp_path / 'standin'}"
-    worker = "--environment_options=process_command=radrecords-worker"
 
-    refused = on_flink.run(raw, output, *flags, standin, worker)
+    refused = on_flink.run(raw, output, *flags, standin, WORKER)
     assert refused.code == 1
     assert "images were rejected (" in refused.err.splitlines()[-1]
     assert "1 decoder_crashed" in refused.err

@@ -13,19 +13,20 @@ from tests.test_package import PACKAGES, build
 
 VENV = ROOT / ".venv-flink"
 LOCK = ROOT / "requirements-cpu.lock"
+EXTRAS = "dicom,gcp"
 NOT_A_PIN = re.compile(r"^\s|^#|^-")
 
 
 def worker_environment(temporary: Path) -> Path:
     """The folder of the venv, with the present code. Its dependencies are installed once for each lock file."""
     wheel = build("wheel", _unpacked_sdist(temporary), temporary)
-    pinned = VENV / f"pinned-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]}"
+    pinned = VENV / f"pinned-{hashlib.sha256(EXTRAS.encode() + LOCK.read_bytes()).hexdigest()[:12]}"
     if not pinned.exists():
         shutil.rmtree(VENV, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
         constraints = temporary / "constraints.txt"
         constraints.write_text(_pins())
-        _pip("install", "-c", constraints, f"{wheel}[dicom]")
+        _pip("install", "-c", constraints, f"{wheel}[{EXTRAS}]")
         pinned.touch()
     _pip("install", "--no-deps", "--no-index", "--force-reinstall", wheel)
     return VENV
