@@ -23,8 +23,8 @@ from schemas.errors import run_command
 from training.config import ShiftConfig
 from training.loading import quiet_loading
 from training.models.recipes import BEST, BEST_EPOCH, CONSTANT, MODEL3, Recipe
-from training.shifts.figures import CORRUPTION, UNCHANGED
-from training.shifts.plan import ALL_CORRUPTIONS
+
+# What imports Keras is imported under quiet_loading, which sets TensorFlow up as in training.train.
 
 EPOCHS = 8
 _BASE = replace(BEST, epochs=EPOCHS)
@@ -82,6 +82,7 @@ def _folder_name(variant: str) -> str:
 
 def _measure(recipe: Recipe, data: str, folder: Path, seeds: int) -> None:
     with quiet_loading():
+        from training.shifts.plan import ALL_CORRUPTIONS
         from training.shifts.suite import run_suite
 
     run_suite(ShiftConfig(data, str(folder), recipe, seeds=seeds, only=(ALL_CORRUPTIONS,), resume=True))
@@ -89,9 +90,12 @@ def _measure(recipe: Recipe, data: str, folder: Path, seeds: int) -> None:
 
 def _figures(content: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe, and the figures of the unchanged images and of the corruptions."""
+    with quiet_loading():
+        from training.shifts.figures import CORRUPTION, UNCHANGED
+
     (unchanged,) = (proxy["mean"] for proxy in content["proxies"] if proxy["kind"] == UNCHANGED)
     kept = {"recipe": content["recipe"], "seeds": content["seeds"], "data": content["data"]}
-    return {**kept, UNCHANGED: unchanged, **content["summary"][CORRUPTION]}
+    return {**kept, "unchanged": unchanged, **content["summary"][CORRUPTION]}
 
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> str:
@@ -110,7 +114,7 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
         figures = _figures(content)
         mean, worst = figures["mean"], figures["worst"]
         lines.append(
-            f"| {name} | {figures[UNCHANGED]['auroc']:.3f} | {mean['auroc']:.3f} ({worst['auroc']:.3f}) | "
+            f"| {name} | {figures['unchanged']['auroc']:.3f} | {mean['auroc']:.3f} ({worst['auroc']:.3f}) | "
             f"{mean['balanced_accuracy']:.3f} ({worst['balanced_accuracy']:.3f}) | "
             f"{mean['sensitivity']:.3f} / {mean['specificity']:.3f} |"
         )

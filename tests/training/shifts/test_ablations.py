@@ -1,15 +1,24 @@
 """The benchmark of variants of the recipe `best`: the table is that of the suite, and what is there is not trained again."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks import ablations
+from tests.conftest import ROOT
 from tests.training.conftest import DataSet
 from training.models.recipes import MODEL1
 
 BRIEF = "model3, as the paper has it"
+
+
+def test_it_does_not_load_keras_before_it_is_set_up() -> None:
+    """Without oneDNN, which training/loading.py switches on, some processors train at a third of the speed."""
+    code = "import sys, benchmarks.ablations; sys.exit('keras' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_the_table_shows_what_the_suite_measured(
