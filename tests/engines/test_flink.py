@@ -24,7 +24,7 @@ from tests.schemas.pictures import picture, variant
 pytestmark = pytest.mark.flink
 
 Locally = Callable[..., dict[str, bytes]]
-WORKER = "--environment_options=process_command=radrecords-worker"  # beside other options, Beam wants it
+WORKER = "--environment_options=process_command=radrecords-worker"  # our default, unless other options are given
 BUCKET_VARIABLES = ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT", "NO_GCE_CHECK")
 AGAIN = "nothing was published; run the same command again to continue"
 

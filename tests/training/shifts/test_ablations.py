@@ -16,7 +16,7 @@ BRIEF = "model3, as the paper has it"
 
 
 def test_it_does_not_load_keras_before_it_is_set_up() -> None:
-    """Without oneDNN, which training/loading.py switches on, some processors train at a third of the speed."""
+    """Without oneDNN, which training/loading.py switches on, some processors train at less than half the speed."""
     code = "import sys, benchmarks.ablations; sys.exit('keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
