@@ -1,15 +1,16 @@
 """Batches as NumPy arrays, without TensorFlow, and the arrays of a whole split; in the order of input_pipeline.py."""
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from training.reading.arrays import Chunk, Indices, Memory, windows
+from training.reading.arrays import CHUNK_BYTES, Chunk, Indices, Memory, windows
 from training.reading.files import Bytes
 from training.reading.records import Split, arrays_of
 
@@ -48,51 +49,56 @@ def numpy_batches(
 
     def made() -> Generator[Batch, None, None]:
         numbers = count(first_epoch) if epochs is None else range(first_epoch, first_epoch + epochs)
-        ways = _kept_batches if split.image_bytes <= cache_bytes else streamed_batches
-        for stacked in ways(split, batch_size, seed, numbers, class_weights):
+        for stacked in stacked_batches(split, batch_size, class_weights, cache_bytes)(seed, numbers):
             for batch in zip(*stacked, strict=True):
                 yield batch if devices == 1 else _padded(batch, devices)
 
     return _ahead(made(), AHEAD, first_step)
 
 
-def streamed_batches(
-    split: Split, batch_size: int, seed: int | None, epochs: Iterable[int], class_weights: Sequence[float] | None = None
+def stacked_batches(
+    split: Split, batch_size: int, class_weights: Sequence[float] | None = None, cache_bytes: int = CACHE_BYTES
+) -> Callable[[int | None, Iterable[int]], Generator[Batch, None, None]]:
+    """What gives the batches of epochs, as numpy_batches describes them, stacked: images are [batches, batch, height, width,
+    channels]. An epoch's last batch, if it is smaller, comes by itself. Call it with the seed and the numbers of the epochs.
+
+    A split whose images take at most `cache_bytes` is read here, once. Others are read in each epoch.
+    """
+    if split.image_bytes > cache_bytes:
+        return partial(_streamed_batches, split, batch_size, class_weights)
+    images, labels = split_arrays(split)
+    return partial(_kept_batches, split, batch_size, images, targets(split, labels, class_weights))
+
+
+def _streamed_batches(
+    split: Split, batch_size: int, class_weights: Sequence[float] | None, seed: int | None, epochs: Iterable[int]
 ) -> Generator[Batch, None, None]:
-    """The batches of each of `epochs`, as numpy_batches describes them, stacked: images are [batches, batch, height, width,
-    channels]. An epoch's last batch, if it is smaller, comes by itself. The split is read in each epoch."""
     for chunks in arrays_of(split).epochs(seed, epochs, batch_size):
         for chunk in whole_batches(chunks, batch_size):
-            target, weights = targets(split, chunk.labels, class_weights)
-            columns = (chunk.images, target) if weights is None else (chunk.images, target, weights)
-            yield from _stacked(columns, batch_size)
+            yield from _stacked((chunk.images, *targets(split, chunk.labels, class_weights)), batch_size)
 
 
 def _kept_batches(
-    split: Split, batch_size: int, seed: int | None, epochs: Iterable[int], class_weights: Sequence[float] | None = None
+    split: Split, batch_size: int, images: Bytes, others: Batch, seed: int | None, epochs: Iterable[int]
 ) -> Generator[Batch, None, None]:
-    """As streamed_batches, from a split that is kept in memory."""
-    images, labels = split_arrays(split)
-    target, weights = targets(split, labels, class_weights)
-    columns = (images, target) if weights is None else (images, target, weights)
-    for stacked in stacked_rows(split, batch_size, seed, epochs):
-        for some in stacked:
-            yield tuple(column[some][np.newaxis] for column in columns)
-
-
-def stacked_rows(split: Split, batch_size: int, seed: int | None, epochs: Iterable[int]) -> Iterator[Indices]:
-    """The rows of `split_arrays` in each batch, int64 [batches, batch]; stacked as by streamed_batches."""
+    memory = Memory()
+    at_once = max(1, CHUNK_BYTES // (batch_size * images[0].nbytes)) * batch_size
     for epoch in epochs:
-        for (rows,) in _stacked((epoch_rows(split, seed, epoch),), batch_size):
-            yield rows
+        rows = epoch_rows(split, seed, epoch)
+        for start in range(0, len(rows), at_once):
+            some = rows[start : start + at_once]
+            # "clip" as in arrays.py
+            taken = images.take(some, axis=0, out=memory.array(len(some), *split.shape), mode="clip")
+            yield from _stacked((taken, *(column[some] for column in others)), batch_size)
 
 
 def targets(
     split: Split, labels: Indices, class_weights: Sequence[float] | None
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-    """Labels for Keras, float32 [examples, label_width or 1], and the weights of their classes, float32 [examples]."""
-    weights = None if class_weights is None else np.asarray(class_weights, np.float32)[labels]
-    return labels.astype(np.float32).reshape(-1, split.label_width or 1), weights
+) -> tuple[npt.NDArray[np.float32], ...]:
+    """Labels for Keras, float32 [examples, label_width or 1], and, with `class_weights`, the weight of each example's class,
+    float32 [examples]."""
+    target = labels.astype(np.float32).reshape(-1, split.label_width or 1)
+    return (target,) if class_weights is None else (target, np.asarray(class_weights, np.float32)[labels])
 
 
 def _stacked(columns: Batch, batch_size: int) -> Iterator[Batch]:

@@ -5,6 +5,8 @@ the records of a window are shuffled together. A split that fits into one window
 used, the next one is read, so two are held: READ_AHEAD_BYTES, and up to a shard more each, as a window holds whole shards.
 """
 
+import contextlib
+import mmap
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,7 +29,7 @@ STORED_BYTES = 16 << 20  # of a window that is not shuffled, at most: enough to 
 FIRST_CHUNK_BYTES, CHUNK_BYTES = 4 << 20, 16 << 20
 READ_AT_ONCE = 16  # shards
 _TAKEN_BYTES = 512 << 10  # of rows that are copied at a time; a processor keeps so many near itself
-_ALIGNMENT = 64  # bytes; TensorFlow uses such an array without a copy
+_ALIGNMENT = 2 << 20  # bytes: a large page; and TensorFlow uses an aligned array without a copy
 
 Indices = npt.NDArray[np.int64]
 _Begun = tuple[int, "Window", Bytes, list[Future[None]]]
@@ -73,6 +75,7 @@ class Arrays:
         self._total_bytes = sum(shard.examples for shard in shards) * rows.row.bytes
         self._spare: list[Bytes] = []  # a new buffer costs as much as filling it
         self._memory = Memory()
+        self._taken = np.empty((max(1, _TAKEN_BYTES // rows.row.bytes), rows.row.bytes), np.uint8)
 
     def chunks(self, seed: int | None, epoch: int, batch_size: int = 1) -> Iterator[Chunk]:
         """All examples once: in the order of (seed, epoch), or as stored without a seed. Chunks end with a batch of the
@@ -129,7 +132,7 @@ class Arrays:
         if len(buffer) < self._bytes(window):
             # Long enough for the windows of every epoch, which differ by less than a shard.
             longest = max(shard.examples for shard in self._shards) * self._rows.row.bytes
-            buffer = np.empty(min(self._total_bytes, self._bytes(window) + longest), np.uint8)
+            buffer = aligned_bytes(min(self._total_bytes, self._bytes(window) + longest))
         parts, start = [], 0
         for index in window.shards:
             end = start + self._shard_bytes(index)
@@ -151,12 +154,10 @@ class Arrays:
         labels = np.empty((len(rows), label_end - row.label), np.uint8)
         ids, groups = (np.empty((len(rows), ID_LENGTH), np.uint8) for _ in range(2))
         # Whole rows, because NumPy can only take these into memory that is there, and then their parts.
-        at_once = max(1, _TAKEN_BYTES // row.bytes)
-        taken = np.empty((min(at_once, len(rows)), row.bytes), np.uint8)
-        for start in range(0, len(rows), at_once):
-            some = rows[start : start + at_once]
+        for start in range(0, len(rows), len(self._taken)):
+            some = rows[start : start + len(self._taken)]
             # "clip" skips a copy that NumPy makes in case that a row is missing; there is none.
-            part = matrix.take(some, axis=0, out=taken[: len(some)], mode="clip")
+            part = matrix.take(some, axis=0, out=self._taken[: len(some)], mode="clip")
             for column, (first, end) in zip((images, labels, ids, groups), columns, strict=True):
                 column[start : start + len(some)] = part[:, first:end]
         numbers = labels.view(row.label_type).astype(np.int64)
@@ -177,17 +178,25 @@ class Memory:
     def array(self, *shape: int) -> Bytes:
         """An array with any content, which TensorFlow can use without a copy. Call it on one thread."""
         size = int(np.prod(shape))
-        needed = size + _ALIGNMENT
         # Every part of an array refers to the whole. Here, `_taken` and the argument do.
         unused = [index for index in range(len(self._taken)) if sys.getrefcount(self._taken[index]) == 2]
-        memory = next((self._taken[index] for index in unused if len(self._taken[index]) >= needed), None)
+        memory = next((self._taken[index] for index in unused if len(self._taken[index]) >= size), None)
         if memory is None:
             for index in reversed(unused):  # too small
                 del self._taken[index]
-            memory = np.empty(needed, np.uint8)
+            memory = aligned_bytes(size)
             self._taken.append(memory)
-        start = -memory.ctypes.data % _ALIGNMENT
-        return memory[start : start + size].reshape(shape)
+        return memory[:size].reshape(shape)
+
+
+def aligned_bytes(size: int) -> Bytes:
+    """uint8 [size] with any content, in large pages if the system has them: to touch small ones for the first time takes
+    longer than to fill them."""
+    pages = mmap.mmap(-1, size + _ALIGNMENT, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(AttributeError, OSError):  # not on every system
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    start = -np.frombuffer(pages, np.uint8).ctypes.data % _ALIGNMENT
+    return np.frombuffer(pages, np.uint8, size, start)
 
 
 class Window(NamedTuple):

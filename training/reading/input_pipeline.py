@@ -5,23 +5,13 @@
 The order of the examples depends only on the seed and the epoch, and every example comes exactly once per epoch.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, repeat
 
 import tensorflow as tf
 
-from training.reading.array_batches import (
-    AHEAD,
-    CACHE_BYTES,
-    Batch,
-    padding,
-    split_arrays,
-    stacked_rows,
-    streamed_batches,
-    targets,
-)
-from training.reading.arrays import Indices
+from training.reading.array_batches import AHEAD, CACHE_BYTES, Batch, padding, stacked_batches
 from training.reading.ending import ending_with_the_process
 from training.reading.records import Split, naming_damaged_shards
 
@@ -58,39 +48,12 @@ def batches(
     Endless, and with the count given to Keras by its steps_per_epoch, because a dataset on a GPU has no cardinality:
     the op that asserts one has a CPU kernel only and would fetch every batch back (tensorflow/tensorflow#56508).
     """
-    source = _from_memory if split.image_bytes <= cache_bytes else _from_shards
-    found = source(split, batch_size, order, class_weights)
-    if order is not None and order.first_step:
-        found = found.skip(order.first_step)
-    if devices > 1:  # the strategy copies to each
-        return found.map(_as_it_is(lambda *batch: _padded(batch, devices))).prefetch(tf.data.AUTOTUNE)
-    return _to_device(found.prefetch(tf.data.AUTOTUNE))
-
-
-def _from_memory(
-    split: Split, batch_size: int, order: Order | None, class_weights: Sequence[float] | None
-) -> tf.data.Dataset:
-    """The batches of a split that is kept in memory as tensors."""
-    with naming_damaged_shards([split]), tf.device("CPU"):
-        images, labels = split_arrays(split)
-        target, weights = targets(split, labels, class_weights)
-        columns = [tf.experimental.dlpack.from_dlpack(images.__dlpack__())]  # shares the memory
-        columns += [tf.constant(column) for column in (target, weights) if column is not None]
-
-    def rows() -> Iterator[Indices]:
-        return ending_with_the_process(stacked_rows(split, batch_size, *_seed_and_epochs(order)))
-
-    found = tf.data.Dataset.from_generator(rows, output_signature=tf.TensorSpec([None, None], tf.int64)).unbatch()
-    return found.map(_as_it_is(lambda some: tuple(tf.gather(column, some) for column in columns)), num_parallel_calls=2)
-
-
-def _from_shards(
-    split: Split, batch_size: int, order: Order | None, class_weights: Sequence[float] | None
-) -> tf.data.Dataset:
-    """The batches of a split that is read again in each epoch."""
+    with naming_damaged_shards([split]):
+        source = stacked_batches(split, batch_size, class_weights, cache_bytes)
 
     def stacked() -> Iterator[Batch]:
-        return ending_with_the_process(streamed_batches(split, batch_size, *_seed_and_epochs(order), class_weights))
+        seed, epochs = (None, repeat(0)) if order is None else (order.seed, count(order.first_epoch))
+        return ending_with_the_process(source(seed, epochs))
 
     image = tf.TensorSpec([None, None, *split.shape], tf.uint8)
     target, weight = tf.TensorSpec([None, None, split.label_width or 1]), tf.TensorSpec([None, None])
@@ -98,12 +61,12 @@ def _from_shards(
     found = tf.data.Dataset.from_generator(stacked, output_signature=signature).prefetch(1)
     # Unlike those of Dataset.unbatch, these batches are parts of the same memory. TensorFlow would take new memory for each,
     # and to touch that for the first time takes longer than everything else here.
-    return found.flat_map(_as_it_is(lambda *columns: tf.data.Dataset.from_tensor_slices(columns)))
-
-
-def _seed_and_epochs(order: Order | None) -> tuple[int | None, Iterable[int]]:
-    """The seed and the numbers of the epochs, from the first on."""
-    return (None, repeat(0)) if order is None else (order.seed, count(order.first_epoch))
+    found = found.flat_map(_as_it_is(lambda *columns: tf.data.Dataset.from_tensor_slices(columns)))
+    if order is not None and order.first_step:
+        found = found.skip(order.first_step)
+    if devices > 1:  # the strategy copies to each
+        return found.map(_as_it_is(lambda *batch: _padded(batch, devices))).prefetch(tf.data.AUTOTUNE)
+    return _to_device(found.prefetch(tf.data.AUTOTUNE))
 
 
 def _padded(batch: tuple[tf.Tensor, ...], devices: int) -> tuple[tf.Tensor, ...]:
