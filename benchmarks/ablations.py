@@ -4,8 +4,8 @@ Trains variants of the recipe, each with one part left out or changed, and measu
 suite (training.shift). All train for the same few epochs, so the figures are lower than those of the whole recipe; compare
 them with each other. The test split is never read.
 
-A variant that FOLDER holds already is not trained again, so several of these commands can share the work. The table shows
-all that FOLDER holds.
+A variant that FOLDER holds already is not trained again, so several of these commands can share the work. And variants that
+an ablations.json in --output holds are kept there, if they are of the same data, epochs and seeds.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from benchmarks.reading import cpu_name
 from schemas.errors import run_command
@@ -25,6 +25,8 @@ from training.loading import quiet_loading
 from training.models.recipes import BEST, BEST_EPOCH, CONSTANT, MODEL3, Recipe
 
 # What imports Keras is imported under quiet_loading, which sets TensorFlow up as in training.train.
+
+Figures = Mapping[str, Any]
 
 EPOCHS = 8
 _BASE = replace(BEST, epochs=EPOCHS)
@@ -57,20 +59,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     for name in flags.variants:
         folder = flags.runs / _folder_name(name)
-        if not (folder / "shift.json").exists():
+        if not _is_of(_suite(folder), name, flags):
             _measure(replace(VARIANTS[name], epochs=flags.epochs), flags.data, folder, flags.seeds)
-    found = {
-        name: json.loads((flags.runs / _folder_name(name) / "shift.json").read_text())
-        for name in VARIANTS
-        if (flags.runs / _folder_name(name) / "shift.json").exists()
-    }
+    earlier = flags.output and flags.output / "ablations.json"
+    before = json.loads(earlier.read_text())["variants"] if earlier and earlier.exists() else {}
+    every = {name: _suite(flags.runs / _folder_name(name)) or before.get(name) for name in VARIANTS}
+    found = {name: one for name, one in every.items() if _is_of(one, name, flags)}
+    data = found[flags.variants[0]]["data"]
+    found = {name: one for name, one in found.items() if one["data"] == data}
     print(table(found))
     if flags.output:
         flags.output.mkdir(parents=True, exist_ok=True)
         result = {
             "machine": {"cpu": cpu_name(), "cores": os.cpu_count()},
             "versions": {package: version(package) for package in ("keras", "numpy")},
-            "variants": {name: _figures(content) for name, content in found.items()},
+            "variants": found,
         }
         (flags.output / "ablations.json").write_text(json.dumps(result, indent=1) + "\n")
         (flags.output / "ablations.md").write_text(table(found))
@@ -78,6 +81,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _folder_name(variant: str) -> str:
     return variant.replace(" ", "-").replace(",", "")
+
+
+def _suite(folder: Path) -> Figures | None:
+    """The figures of a suite that has been run in the folder."""
+    file = folder / "shift.json"
+    return _figures(json.loads(file.read_text())) if file.exists() else None
+
+
+def _is_of(found: Figures | None, name: str, flags: argparse.Namespace) -> TypeGuard[Figures]:
+    """Whether these are figures of the variant `name`, with the epochs and seeds of `flags`."""
+    recipe = replace(VARIANTS[name], epochs=flags.epochs).to_json()
+    return found is not None and (found["recipe"], found["seeds"]) == (recipe, list(range(flags.seeds)))
 
 
 def _measure(recipe: Recipe, data: str, folder: Path, seeds: int) -> None:
@@ -88,8 +103,9 @@ def _measure(recipe: Recipe, data: str, folder: Path, seeds: int) -> None:
     run_suite(ShiftConfig(data, str(folder), recipe, seeds=seeds, only=(ALL_CORRUPTIONS,), resume=True))
 
 
-def _figures(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe, and the figures of the unchanged images and of the corruptions."""
+def _figures(content: Mapping[str, Any]) -> Figures:
+    """What ablations.json holds of a variant: the recipe, and the figures of the unchanged images and of the corruptions.
+    `content`: of shift.json."""
     with quiet_loading():
         from training.shifts.figures import CORRUPTION, UNCHANGED
 
@@ -98,8 +114,8 @@ def _figures(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, "unchanged": unchanged, **content["summary"][CORRUPTION]}
 
 
-def table(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown: a row for each variant. `found`: the content of its shift.json."""
+def table(found: Mapping[str, Figures]) -> str:
+    """Markdown: a row for each variant."""
     if not found:
         return "nothing was measured\n"
     first = next(iter(found.values()))
@@ -110,8 +126,7 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
         "| variant | AUROC, unchanged | AUROC, corruptions | balanced accuracy, corruptions | sensitivity / specificity |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for name, content in found.items():
-        figures = _figures(content)
+    for name, figures in found.items():
         mean, worst = figures["mean"], figures["worst"]
         lines.append(
             f"| {name} | {figures['unchanged']['auroc']:.3f} | {mean['auroc']:.3f} ({worst['auroc']:.3f}) | "

@@ -29,13 +29,14 @@ from training.reading.buckets.tensorflow_settings import SETTINGS
 
 # Ours has a process of its own, because it sets TensorFlow's client for gs:// as it needs it.
 _OURS, _TENSORFLOW = "ours", "tensorflow_peers"
+_EXAMPLES = 112_120  # as NIH ChestX-ray14 has
 _OTHERS = ("torch_peers", "grain_peers")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints images/s in the first and the second epoch; writes reading.json, reading.md and reading.png."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--examples", type=int, default=40_000)
+    parser.add_argument("--examples", type=int, default=_EXAMPLES)
     parser.add_argument("--shards", type=int, default=16)
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 1024])
     parser.add_argument("--rounds", type=int, default=5)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
-from benchmarks.readers.way import Arrays, Data, Epochs, Way, first_of, labelled_files
+from benchmarks.readers.way import Arrays, Data, Epochs, labelled_files, python_way
 
 PACKAGES = ("grain", "array-record")
 
@@ -44,4 +44,4 @@ def _arrays(batch: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]], _: Data)
     return batch
 
 
-WAYS = [Way("grain, ArrayRecord", _grain, _arrays, first_of)]
+WAYS = [python_way("grain, ArrayRecord", _grain, _arrays)]

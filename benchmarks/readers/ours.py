@@ -1,6 +1,5 @@
 """Ours, for each place where a split is kept between epochs."""
 
-import itertools
 import tempfile
 import weakref
 from collections.abc import Callable
@@ -9,9 +8,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from benchmarks.readers.figures import MEMORY, STREAMED
-from benchmarks.readers.way import Arrays, Data, Epochs, Way, first_of
+from benchmarks.readers.graph import tensorflow_way
+from benchmarks.readers.way import Arrays, Data, Epochs, in_epochs, python_way
 from training.reading.array_batches import numpy_batches
 from training.reading.disk_cache import DiskCache
 from training.reading.input_pipeline import Order, batches
@@ -40,12 +41,11 @@ def _of_earlier_releases(split: Split) -> Split:
     return replace(split, record_bytes=None, shards=tuple(replace(shard, crc32c="") for shard in split.shards))
 
 
-def _epochs(seen: Callable[[Split], Split], options: dict[str, Any], data: Data, folder: str, batch: int) -> Epochs:
+def _dataset(
+    seen: Callable[[Split], Split], options: dict[str, Any], _: Data, folder: str, batch: int
+) -> tf.data.Dataset:
     split = seen(open_split(folder, open_dataset(folder), "train"))
-    order = Order(0)
-    endless = iter(batches(split, batch, order, **options))
-    while True:
-        yield itertools.islice(endless, data.steps(batch))
+    return batches(split, batch, Order(0), **options)
 
 
 def _arrays(batch: tuple[Any, Any], _: Data) -> Arrays:
@@ -56,9 +56,7 @@ def _arrays(batch: tuple[Any, Any], _: Data) -> Arrays:
 def _numpy_epochs(cache_bytes: int, data: Data, folder: str, batch: int) -> Epochs:
     """As with JAX and torch."""
     split = open_split(folder, open_dataset(folder), "train")
-    endless = numpy_batches(split, batch, 0, cache_bytes=cache_bytes)
-    while True:
-        yield itertools.islice(endless, data.steps(batch))
+    return in_epochs(numpy_batches(split, batch, 0, cache_bytes=cache_bytes), data.steps(batch))
 
 
 # A line for each.
@@ -68,15 +66,14 @@ _OURS: dict[str, tuple[Callable[[Split], Split], dict[str, Any]]] = {
     "radrecords, streamed, older data set": (_of_earlier_releases, {"cache_bytes": 0}),
 }
 WAYS = [
-    *(Way(name, partial(_epochs, *how), _arrays, first_of, in_bucket=True) for name, how in _OURS.items()),
-    Way(
+    *(tensorflow_way(name, partial(_dataset, *how), _arrays, in_bucket=True) for name, how in _OURS.items()),
+    tensorflow_way(
         "radrecords, cached on disk",
-        partial(_epochs, _with_disk_cache, {"cache_bytes": 0}),
+        partial(_dataset, _with_disk_cache, {"cache_bytes": 0}),
         _arrays,
-        first_of,
         in_bucket=True,
         on_disk=False,
     ),
-    Way("radrecords, streamed, no TensorFlow", partial(_numpy_epochs, 0), _arrays, first_of),
-    Way("radrecords, in memory, no TensorFlow", partial(_numpy_epochs, 1 << 40), _arrays, first_of),
+    python_way("radrecords, streamed, no TensorFlow", partial(_numpy_epochs, 0), _arrays),
+    python_way("radrecords, in memory, no TensorFlow", partial(_numpy_epochs, 1 << 40), _arrays),
 ]

@@ -1,6 +1,5 @@
 """What TensorFlow itself offers. The limit: the raw records, with nothing done to them."""
 
-import itertools
 import json
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.readers.figures import LIMIT, TUTORIAL
-from benchmarks.readers.way import Arrays, Data, Epochs, Way, first_of
+from benchmarks.readers.graph import tensorflow_way
+from benchmarks.readers.way import Arrays, Data
 from schemas import example
 
 _SHUFFLED = 16_384  # examples at a time
@@ -29,19 +29,11 @@ def _shards(data: Data, folder: str) -> list[str]:
     return [f"{folder}/{shard['file']}" for shard in manifest["splits"]["train"]["shards"]]
 
 
-def _repeated(dataset: tf.data.Dataset, steps: int) -> Epochs:
-    """Epochs of a dataset that ends after `steps` batches, read ahead across their borders."""
-    endless = iter(dataset.repeat())
-    while True:
-        yield itertools.islice(endless, steps)
+def _limit(data: Data, folder: str, batch: int) -> tf.data.Dataset:
+    return tf.data.TFRecordDataset(_shards(data, folder)).batch(batch).repeat()
 
 
-def _limit(data: Data, folder: str, batch: int) -> Epochs:
-    records = tf.data.TFRecordDataset(_shards(data, folder))
-    return _repeated(records.batch(batch), data.steps(batch))
-
-
-def _tutorial(data: Data, folder: str, batch: int) -> Epochs:
+def _tutorial(data: Data, folder: str, batch: int) -> tf.data.Dataset:
     features = {
         example.IMAGE: tf.io.FixedLenFeature([], tf.string),
         example.LABEL: tf.io.FixedLenFeature([], tf.int64),
@@ -52,10 +44,10 @@ def _tutorial(data: Data, folder: str, batch: int) -> Epochs:
         return tf.reshape(tf.io.decode_raw(parsed[example.IMAGE], tf.uint8), data.shape), parsed[example.LABEL]
 
     images = tf.data.TFRecordDataset(_shards(data, folder)).shuffle(_SHUFFLED).map(parse, tf.data.AUTOTUNE)
-    return _repeated(images.batch(batch).prefetch(tf.data.AUTOTUNE), data.steps(batch))
+    return images.batch(batch).prefetch(tf.data.AUTOTUNE).repeat()
 
 
-def _keras(data: Data, _: str, batch: int) -> Epochs:
+def _keras(data: Data, _: str, batch: int) -> tf.data.Dataset:
     images = keras.utils.image_dataset_from_directory(
         data.png,
         color_mode="grayscale",
@@ -65,15 +57,15 @@ def _keras(data: Data, _: str, batch: int) -> Epochs:
         seed=0,
         verbose=False,
     )
-    return _repeated(images.prefetch(tf.data.AUTOTUNE), data.steps(batch))
+    return images.prefetch(tf.data.AUTOTUNE).repeat()
 
 
-def _tfds(data: Data, folder: str, batch: int) -> Epochs:
+def _tfds(_: Data, folder: str, batch: int) -> tf.data.Dataset:
     import tensorflow_datasets
 
     builder = tensorflow_datasets.builder_from_directory(folder)
     images = builder.as_dataset(split="train", shuffle_files=True, as_supervised=True).shuffle(_SHUFFLED)
-    return _repeated(images.batch(batch).prefetch(tf.data.AUTOTUNE), data.steps(batch))
+    return images.batch(batch).prefetch(tf.data.AUTOTUNE).repeat()
 
 
 def _records(batch: tf.Tensor, data: Data) -> Arrays:
@@ -90,8 +82,8 @@ def _arrays(batch: tuple[tf.Tensor, tf.Tensor], _: Data) -> Arrays:
 
 
 WAYS = [
-    Way(LIMIT, _limit, _records, len, in_bucket=True),
-    Way(TUTORIAL, _tutorial, _arrays, first_of, in_bucket=True),
-    Way("Keras image_dataset_from_directory, PNG", _keras, _arrays, first_of),
-    *([Way("TensorFlow Datasets", _tfds, _arrays, first_of, in_bucket=True)] if _TFDS else []),
+    tensorflow_way(LIMIT, _limit, _records, in_bucket=True),
+    tensorflow_way(TUTORIAL, _tutorial, _arrays, in_bucket=True),
+    tensorflow_way("Keras image_dataset_from_directory, PNG", _keras, _arrays),
+    *([tensorflow_way("TensorFlow Datasets", _tfds, _arrays, in_bucket=True)] if _TFDS else []),
 ]

@@ -11,7 +11,7 @@ import webdataset
 from PIL import Image
 from tfrecord.torch.dataset import MultiTFRecordDataset
 
-from benchmarks.readers.way import Arrays, Data, Epochs, Way, first_of, labelled_files
+from benchmarks.readers.way import Arrays, Data, Epochs, labelled_files, python_way
 
 _WORKERS = 2
 _SHUFFLED = 16_384 // _WORKERS  # examples at a time
@@ -97,7 +97,7 @@ def _arrays(batch: Any, _: Data) -> Arrays:
 
 
 WAYS = [
-    Way("PyTorch DataLoader, PNG", _pngs, _arrays, first_of),
-    Way("tfrecord with its index, DataLoader", _tfrecord, _arrays, first_of),
-    Way("webdataset, raw pixels", _webdataset, _arrays, first_of),
+    python_way("PyTorch DataLoader, PNG", _pngs, _arrays),
+    python_way("tfrecord with its index, DataLoader", _tfrecord, _arrays),
+    python_way("webdataset, raw pixels", _webdataset, _arrays),
 ]

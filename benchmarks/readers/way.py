@@ -1,7 +1,8 @@
 """A way to read, where the images are, and the contents of an epoch. Every environment loads this: it needs only NumPy."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sized
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,14 +41,14 @@ class Way(NamedTuple):
     """One way to read batches.
 
     epochs: opens the data in a folder (`Data.records` or `Data.bucket`) and gives batches of this size. arrays: the images,
-    uint8 [batch, ...], and the labels, integers [batch], of a batch. length: of a batch. in_bucket, on_disk: whether it
-    reads from gs:// and from the local disk.
+    uint8 [batch, ...], and the labels, integers [batch], of a batch. counts: reads in the same way, as training does, and
+    gives the number of examples of each epoch. in_bucket, on_disk: whether it reads from gs:// and from the local disk.
     """
 
     name: str
     epochs: Callable[[Data, str, int], Epochs]
     arrays: Callable[[Any, Data], Arrays]
-    length: Callable[[Any], int]
+    counts: Callable[[Data, str, int], Iterator[int]]
     in_bucket: bool = False
     on_disk: bool = True
 
@@ -82,6 +83,19 @@ def labelled_files(folder: str) -> list[tuple[str, int]]:
     return [(str(file), label) for label, path in enumerate(classes) for file in sorted(path.iterdir())]
 
 
-def first_of(batch: tuple[Sized, Sized]) -> int:
-    """The number of images of a pair of images and labels."""
-    return len(batch[0])
+def in_epochs(endless: Iterator[Any], steps: int) -> Epochs:
+    """The epochs of endless batches, `steps` of them each."""
+    while True:
+        yield itertools.islice(endless, steps)
+
+
+def python_way(
+    name: str, epochs: Callable[[Data, str, int], Epochs], arrays: Callable[[Any, Data], Arrays], **places: bool
+) -> Way:
+    """A Way whose batches, pairs of images and labels, are taken one by one from Python."""
+
+    def counts(data: Data, folder: str, batch: int) -> Iterator[int]:
+        for epoch in epochs(data, folder, batch):
+            yield sum(len(images) for images, _ in epoch)
+
+    return Way(name, epochs, arrays, counts, **places)

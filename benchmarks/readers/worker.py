@@ -45,23 +45,29 @@ def _questions() -> Iterator[tuple[Data, dict[str, Any]]]:
 def _read(way: Way, data: Data, folder: str, batch: int, checked: bool) -> dict[str, Any]:
     """Seconds and number of examples of two epochs and, if `checked`, their contents. The first epoch includes what the way
     does before its first batch."""
-    seconds, examples, contents = [], [], []
+    seconds: list[float] = []
+    examples: list[int] = []
+    contents: list[dict[str, Any]] = []
     start = time.perf_counter()
-    epochs = way.epochs(data, folder, batch)
+    counts = _checked(way, data, folder, batch, contents) if checked else way.counts(data, folder, batch)
     for _ in range(2):
-        found, read = Contents(), 0
-        for part in next(epochs):
-            read += way.length(part)
-            if checked:
-                found.add(*way.arrays(part, data))
+        examples.append(next(counts))
         now = time.perf_counter()
         seconds.append(now - start)
-        examples.append(read)
-        contents.append(found.as_json())
         start = now
-    del epochs, part
+    del counts
     _settle()
     return {"seconds": seconds, "examples": examples, **({"contents": contents} if checked else {})}
+
+
+def _checked(way: Way, data: Data, folder: str, batch: int, contents: list[dict[str, Any]]) -> Iterator[int]:
+    """As way.counts, and adds the contents of each epoch to `contents`."""
+    for epoch in way.epochs(data, folder, batch):
+        found = Contents()
+        for part in epoch:
+            found.add(*way.arrays(part, data))
+        contents.append(found.as_json())
+        yield found.examples
 
 
 def _settle() -> None:

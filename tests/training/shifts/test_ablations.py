@@ -40,3 +40,19 @@ def test_the_table_shows_what_the_suite_measured(
     (variant,) = json.loads((tmp_path / "ablations.json").read_text())["variants"].values()
     assert variant["recipe"] == content["recipe"]
     assert variant["mean"] == mean
+
+
+def test_variants_are_added_to_those_of_the_same_data_epochs_and_seeds(
+    dataset: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = list(ablations.VARIANTS)[:3]
+    monkeypatch.setattr(ablations, "VARIANTS", dict.fromkeys(names, MODEL1))
+
+    def variants(name: str, epochs: str) -> list[str]:
+        flags = ["--data", str(dataset.folder), "--runs", str(tmp_path / name), "--variants", name]
+        ablations.main([*flags, "--epochs", epochs, "--output", str(tmp_path)])
+        return list(json.loads((tmp_path / "ablations.json").read_text())["variants"])
+
+    assert variants(names[1], "1") == [names[1]]
+    assert variants(names[0], "1") == names[:2]
+    assert variants(names[2], "2") == names[2:]
