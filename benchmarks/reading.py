@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import platform
+import random
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ from training.reading.buckets.tensorflow_settings import SETTINGS
 
 # Ours has a process of its own, because it sets TensorFlow's client for gs:// as it needs it.
 _OURS, _TENSORFLOW = "ours", "tensorflow_peers"
+_PLACES = [DISK, BUCKET]
 _EXAMPLES = 112_120  # as NIH ChestX-ray14 has
 _OTHERS = ("torch_peers", "grain_peers")
 
@@ -39,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--examples", type=int, default=_EXAMPLES)
     parser.add_argument("--shards", type=int, default=16)
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 1024])
+    parser.add_argument("--places", nargs="+", default=_PLACES, choices=_PLACES, help="to read from")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--small", action="store_true", help="1,000 examples, batches of 64, one round, no --peers")
     parser.add_argument(
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "PyTorch, tfrecord, webdataset and grain are left out, because they are not installed: make bench-reading"
         )
     peers = flags.peers if flags.peers.exists() and not flags.small else None
-    result = _measured(flags.examples, flags.shards, flags.batch, flags.rounds, peers)
+    result = _measured(flags.examples, flags.shards, flags.places, flags.batch, flags.rounds, peers)
     print(table(result))
     output = flags.output or (None if flags.small else ROOT / "benchmarks/results")
     if output:
@@ -63,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         draw(result, output / "reading.png")
 
 
-def _measured(examples: int, shards: int, batches: Sequence[int], rounds: int, peers: Path | None) -> dict[str, Any]:
+def _measured(
+    examples: int, shards: int, places: Sequence[str], batches: Sequence[int], rounds: int, peers: Path | None
+) -> dict[str, Any]:
     """What reading.json holds: the machine, the versions, the data, and images/s of each way, place and size of a batch."""
     load = os.getloadavg()[0]
     with contextlib.ExitStack() as stack:
@@ -76,7 +81,7 @@ def _measured(examples: int, shards: int, batches: Sequence[int], rounds: int, p
             one.prepare(data)
         results: list[dict[str, Any]] = [
             {"way": way, "place": place, "batch": batch, "epoch_1": [], "epoch_2": []}
-            for place in (DISK, BUCKET)
+            for place in places
             for batch in batches
             for one in readers
             for way, (on_disk, in_bucket) in one.ways.items()
@@ -85,7 +90,8 @@ def _measured(examples: int, shards: int, batches: Sequence[int], rounds: int, p
         _check(readers, results, data)
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}", file=sys.stderr)
-            for result in results:
+            # In another order each time: a way is slower when its process, or the machine, has been idle.
+            for result in random.Random(number).sample(results, len(results)):
                 answer = _ask(readers, result, data, checked=False)
                 for epoch, seconds in zip(("epoch_1", "epoch_2"), answer["seconds"], strict=True):
                     result[epoch].append(round(examples / seconds, 1))

@@ -25,7 +25,7 @@ def table(measured: Measured) -> str:
         f"{measured['rounds']}; load of the machine before: {machine['load_before']}."
     ]
     columns = [(batch, epoch) for batch in _batches(measured) for epoch in EPOCHS]
-    for place in (DISK, BUCKET):
+    for place in _places(measured):
         heads = " | ".join(f"batch {batch}, {epoch.replace('_', ' ')}" for batch, epoch in columns)
         lines += ["", f"| {place} | {heads} |", f"| --- |{' ---: |' * len(columns)}"]
         for way in _ways(measured, place):
@@ -34,8 +34,9 @@ def table(measured: Measured) -> str:
                 for column in columns
             )
             lines.append(f"| {way} | {' | '.join(cells)} |")
-    lines += ["", "| target, from the local disk | at least | measured |", "| --- | ---: | ---: |"]
-    lines += [f"| {name} | {least} | {ratio:.2f} |" for name, least, ratio in _targets(measured)]
+    if DISK in _places(measured):
+        lines += ["", "| target, from the local disk | at least | measured |", "| --- | ---: | ---: |"]
+        lines += [f"| {name} | {least} | {ratio:.2f} |" for name, least, ratio in _targets(measured)]
     versions = ", ".join(f"{package} {version}" for package, version in measured["versions"].items())
     return "\n".join([*lines, "", f"Versions: {versions}.", ""])
 
@@ -57,14 +58,17 @@ def draw(measured: Measured, path: Path) -> None:
     from matplotlib.figure import Figure
 
     batches, machine, data = _batches(measured), measured["machine"], measured["data"]
-    heights = [len(_ways(measured, place)) for place in (DISK, BUCKET)]
+    places = _places(measured)
+    heights = [len(_ways(measured, place)) for place in places]
     figure = Figure((4.5 * len(batches) + 3, 2.2 + 0.42 * sum(heights)), layout="constrained")
     figure.suptitle(
         f"Reading shuffled batches (longer is faster)\n{data['examples']:,} images of "
         f"{'x'.join(map(str, data['shape']))}; {machine['cores']} cores; medians of {measured['rounds']}"
     )
-    panels = figure.subplots(2, len(batches), sharex="row", sharey="row", squeeze=False, height_ratios=heights)
-    for row, place in zip(panels, (DISK, BUCKET), strict=True):
+    panels = figure.subplots(
+        len(places), len(batches), sharex="row", sharey="row", squeeze=False, height_ratios=heights
+    )
+    for row, place in zip(panels, places, strict=True):
         for panel, batch in zip(row, batches, strict=True):
             _draw_bars(panel, measured, place, batch)
     for colour, epoch in zip(_OTHERS, EPOCHS, strict=True):
@@ -87,6 +91,10 @@ def _draw_bars(panel: Any, measured: Measured, place: str, batch: int) -> None:
     panel.set_title(f"{place}, batches of {batch}", loc="left", fontsize=10, fontweight="bold")
     panel.set_xlabel("thousand images/s")
     panel.spines[["top", "right"]].set_visible(False)
+
+
+def _places(measured: Measured) -> list[str]:
+    return list(dict.fromkeys(result["place"] for result in measured["results"]))
 
 
 def _batches(measured: Measured) -> list[int]:

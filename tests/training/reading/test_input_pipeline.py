@@ -94,9 +94,10 @@ def test_the_order_does_not_depend_on_what_is_kept_in_memory(dataset: DataSet) -
         assert [dataset.index_of(pixels) for pixels in images] == numbers
 
 
-def test_streamed_batches_are_parts_of_the_memory_that_was_filled(dataset: DataSet) -> None:
+@pytest.mark.parametrize("cache", [STREAMED, IN_MEMORY])
+def test_batches_are_parts_of_the_memory_that_was_filled(dataset: DataSet, cache: int) -> None:
     """Copies would take new memory for each batch, which takes longer than to read it."""
-    found = [images for images, _ in batches(split_of(dataset), BATCH, order(0), None, STREAMED).take(2)]
+    found = [images for images, _ in batches(split_of(dataset), BATCH, order(0), None, cache).take(2)]
     first, second = (np.from_dlpack(images) for images in found)
     assert second.ctypes.data - first.ctypes.data == first.nbytes
 
