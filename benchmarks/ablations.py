@@ -5,7 +5,7 @@ suite (training.shift). All train for the same few epochs, so the figures are lo
 them with each other. The test split is never read.
 
 A variant that FOLDER holds already is not trained again, so several of these commands can share the work. And variants that
-an ablations.json in --output holds are kept there, if they are of the same data, epochs and seeds.
+an ablations.json in --output holds stay in it, if they are of the same data, epochs and seeds.
 """
 
 import argparse
@@ -63,8 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _measure(replace(VARIANTS[name], epochs=flags.epochs), flags.data, folder, flags.seeds)
     earlier = flags.output and flags.output / "ablations.json"
     before = json.loads(earlier.read_text())["variants"] if earlier and earlier.exists() else {}
-    every = {name: _suite(flags.runs / _folder_name(name)) or before.get(name) for name in VARIANTS}
-    found = {name: one for name, one in every.items() if _is_of(one, name, flags)}
+    # A later one of the same name counts.
+    every = [(name, one) for name in VARIANTS for one in (before.get(name), _suite(flags.runs / _folder_name(name)))]
+    found = {name: one for name, one in every if _is_of(one, name, flags)}
     data = found[flags.variants[0]]["data"]
     found = {name: one for name, one in found.items() if one["data"] == data}
     print(table(found))

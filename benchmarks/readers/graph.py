@@ -1,5 +1,5 @@
-"""Reads a tf.data pipeline as Keras' `fit` does: inside a graph. To take batches from Python costs up to 0.3 ms for each,
-and the pipeline would wait."""
+"""Reads a tf.data pipeline as Keras' `fit` does: inside a graph. Python takes up to 0.3 ms for each batch, and the
+pipeline would wait."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

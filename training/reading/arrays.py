@@ -75,6 +75,7 @@ class Arrays:
         self._total_bytes = sum(shard.examples for shard in shards) * rows.row.bytes
         self._spare: list[Bytes] = []  # a new buffer costs as much as filling it
         self._memory = Memory()
+        # Of the one thread that takes the chunks, as `_memory` is.
         self._taken = np.empty((max(1, _TAKEN_BYTES // rows.row.bytes), rows.row.bytes), np.uint8)
 
     def chunks(self, seed: int | None, epoch: int, batch_size: int = 1) -> Iterator[Chunk]:
