@@ -42,7 +42,7 @@ _SECONDS = 3600  # no process takes longer
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table; writes training.json, training.md and training.png."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--examples", type=int, default=10_000, help="images of an epoch")
+    parser.add_argument("--examples", type=int, default=4_992, help="images of an epoch")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--small", action="store_true", help="few images, one round, all at once: says nothing of speed"

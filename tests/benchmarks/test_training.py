@@ -1,6 +1,7 @@
 """The benchmark of training compares what it says: the same batches, whole processes, and memory by the size of a set."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ from benchmarks.trainers.figures import (
 )
 from schemas.example import decode_example, read_records
 from tests.conftest import ROOT
+from training.loading import ONEDNN
 
 
 def test_a_small_run_measures_every_way_on_the_same_batches(tmp_path: Path) -> None:
@@ -56,6 +58,23 @@ def test_a_small_run_measures_every_way_on_the_same_batches(tmp_path: Path) -> N
     assert (tmp_path / "training.md").read_text().strip() in done.stdout
     with Image.open(tmp_path / "training.png") as plot:
         assert plot.width > 500
+
+
+def test_epochs_are_measured_with_tensorflow_as_the_command_sets_it_up() -> None:
+    program = f"""
+import os, sys
+found = []
+def seen(event, arguments):
+    if event == "import" and arguments[0] in ("keras", "tensorflow"):
+        found.append({ONEDNN!r} in os.environ)
+sys.addaudithook(seen)
+import benchmarks.trainers.epochs
+print(bool(found) and all(found))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != ONEDNN}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_the_table_gives_medians_in_a_round_and_compares_them_with_the_targets() -> None:
