@@ -105,7 +105,6 @@ def _measured(
         },
         "versions": {"python": platform.python_version(), **versions},
         "data": {"examples": examples, "shape": data.shape, "shards": data.shards},
-        "rounds": rounds,
         "results": results,
     }
 

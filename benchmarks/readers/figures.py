@@ -21,13 +21,17 @@ def table(measured: Measured) -> str:
     shape = "x".join(map(str, data["shape"]))
     lines = [
         f"Images/s; in brackets, as a multiple of the limit in the same epoch. {data['examples']:,} images of {shape} in "
-        f"{data['shards']} shards, {machine['cores']} cores ({machine['cpu']}, {machine['system']}), medians of "
-        f"{measured['rounds']}; load of the machine before: {machine['load_before']}."
+        f"{data['shards']} shards, {machine['cores']} cores ({machine['cpu']}, {machine['system']}); load of the machine "
+        f"before: {machine['load_before']}."
     ]
     columns = [(batch, epoch) for batch in _batches(measured) for epoch in EPOCHS]
     for place in _places(measured):
         heads = " | ".join(f"batch {batch}, {epoch.replace('_', ' ')}" for batch, epoch in columns)
-        lines += ["", f"| {place} | {heads} |", f"| --- |{' ---: |' * len(columns)}"]
+        lines += [
+            "",
+            f"| {place}, medians of {_rounds(measured, place)} | {heads} |",
+            f"| --- |{' ---: |' * len(columns)}",
+        ]
         for way in _ways(measured, place):
             cells = (
                 f"{_speed(measured, way, place, *column):,.0f} ({_ratio(measured, way, LIMIT, place, *column):.2f})"
@@ -63,7 +67,7 @@ def draw(measured: Measured, path: Path) -> None:
     figure = Figure((4.5 * len(batches) + 3, 2.2 + 0.42 * sum(heights)), layout="constrained")
     figure.suptitle(
         f"Reading shuffled batches (longer is faster)\n{data['examples']:,} images of "
-        f"{'x'.join(map(str, data['shape']))}; {machine['cores']} cores; medians of {measured['rounds']}"
+        f"{'x'.join(map(str, data['shape']))}; {machine['cores']} cores; medians"
     )
     panels = figure.subplots(
         len(places), len(batches), sharex="row", sharey="row", squeeze=False, height_ratios=heights
@@ -88,13 +92,19 @@ def _draw_bars(panel: Any, measured: Measured, place: str, batch: int) -> None:
     panel.set_yticks(range(len(ways)), ways)
     panel.set_ylim(len(ways) - 0.5, -0.5)  # the first way on top
     panel.margins(x=0.12)
-    panel.set_title(f"{place}, batches of {batch}", loc="left", fontsize=10, fontweight="bold")
+    panel.set_title(
+        f"{place}, batches of {batch}, {_rounds(measured, place)} rounds", loc="left", fontsize=10, fontweight="bold"
+    )
     panel.set_xlabel("thousand images/s")
     panel.spines[["top", "right"]].set_visible(False)
 
 
 def _places(measured: Measured) -> list[str]:
     return list(dict.fromkeys(result["place"] for result in measured["results"]))
+
+
+def _rounds(measured: Measured, place: str) -> int:
+    return next(len(result[EPOCHS[0]]) for result in measured["results"] if result["place"] == place)
 
 
 def _batches(measured: Measured) -> list[int]:

@@ -1,8 +1,8 @@
 """A process of benchmarks.training: epochs of model3 on the same batches, by where the images come from. Prints JSON.
 
 `python -m benchmarks.trainers.epochs FOLDER BUCKET ROUNDS`. Each way starts from the same weights and trains four epochs, of
-which the median of the last three counts. The ways take turns, in another order each round. Validation and the files of a run
-are left out, because Keras' fit on arrays has neither.
+which the median of the last three counts. The ways take turns, in another order each round. Validation and the files of a
+run are left out, because Keras' fit on arrays has neither.
 """
 
 import json

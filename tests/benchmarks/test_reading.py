@@ -71,7 +71,6 @@ def test_the_table_gives_medians_of_speeds_and_of_ratios_in_a_round() -> None:
         "machine": {"cpu": "a CPU", "cores": 2, "system": "Linux", "load_before": 0.1},
         "data": {"examples": 1000, "shape": [64, 64, 1], "shards": 4},
         "versions": {"python": "3.11"},
-        "rounds": 3,
         "results": [
             result(STREAMED, 900, 2000, 1000),
             result(MEMORY, 4000, 4000, 4000),
