@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import os
 import pickle
+import struct
 import threading
 import zlib
 from collections import defaultdict
@@ -30,6 +31,8 @@ BLOCK_ITEMS = 5_000  # about 5 MB while they are unpacked
 _PARTITIONS = 256
 _HELD_ITEMS = 20_000  # items that a step holds while it sorts them into blocks by key
 _SMALL_BYTES = 1_000  # packed blocks up to this size are not written to a file; the blocks of large sets are larger
+_PLACE = struct.Struct("QQ")  # offset and length in a file
+_InFile = tuple[str, bytes]  # a file, and the places in it that hold the items
 _appending = threading.Lock()
 _folder = ""  # where the blocks of this process wait
 
@@ -56,35 +59,37 @@ class Block(Generic[T]):
 
     def __init__(self, items: list[T], noise: bool = False) -> None:
         self._items: list[T] | None = items
-        self._packed: bytes | tuple[str, int, int] = b""
+        self._packed: bytes | _InFile = b""
         self._level = 0 if noise else 1
 
     def __class_getitem__(cls, item: Any) -> Any:
         return cls  # Beam compares the types of steps, and considers blocks of Any and of Sources different
 
     def __iter__(self) -> Iterator[T]:
-        return iter(_unpack(self._packed) if self._items is None else self._items)
+        return _unpacked(self._packed) if self._items is None else iter(self._items)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        if not self._packed:
-            self._packed = _pack(self._items, _folder, self._level)
+        if not self._packed and self._items is not None:
+            data = _pack(self._items, self._level)
+            self._packed = _written(data) if _folder and len(data) > _SMALL_BYTES else data
         return _packed_block, (self._packed,)
 
 
-def _packed_block(packed: bytes | tuple[str, int, int]) -> Block[Any]:
+def _packed_block(packed: bytes | _InFile) -> Block[Any]:
     block: Block[Any] = Block([])
     block._items, block._packed = None, packed
     return block
 
 
-def _pack(items: Any, folder: str, level: int) -> bytes | tuple[str, int, int]:
-    data = zlib.compress(pickle.dumps(items, pickle.HIGHEST_PROTOCOL), level)
-    if not folder or len(data) <= _SMALL_BYTES:
-        return data
-    path = os.path.join(folder, f"blocks-{os.getpid()}")
+def _pack(items: Any, level: int = 1) -> bytes:
+    return zlib.compress(pickle.dumps(items, pickle.HIGHEST_PROTOCOL), level)
+
+
+def _written(data: bytes) -> _InFile:
+    path = os.path.join(_folder, f"blocks-{os.getpid()}")
     try:
         with _appending, open(path, "ab") as file:
-            return path, file.tell(), file.write(data)
+            return path, _PLACE.pack(file.tell(), file.write(data))
     except OSError as error:
         raise JobFailed(
             f"cannot write {path}: {error.strerror}; nothing was published. Set TMPDIR to a folder with more space and run "
@@ -92,13 +97,19 @@ def _pack(items: Any, folder: str, level: int) -> bytes | tuple[str, int, int]:
         ) from error
 
 
-def _unpack(packed: bytes | tuple[str, int, int]) -> Any:
-    if not isinstance(packed, bytes):
-        path, offset, length = packed
-        with open(path, "rb") as file:
+def _unpacked(packed: bytes | _InFile) -> Iterator[Any]:
+    if isinstance(packed, bytes):
+        yield from _items_of(packed)
+        return
+    path, places = packed
+    with open(path, "rb") as file:
+        for offset, length in _PLACE.iter_unpack(places):
             file.seek(offset)
-            packed = file.read(length)
-    return pickle.loads(zlib.decompress(packed))  # noqa: S301 - written by this job, in its own folder
+            yield from _items_of(file.read(length))
+
+
+def _items_of(data: bytes) -> Any:
+    return pickle.loads(zlib.decompress(data))  # noqa: S301 - written by this job, in its own folder
 
 
 def blocks(items: Iterable[T], size: int = BLOCK_ITEMS) -> Iterator[Block[T]]:
@@ -132,8 +143,8 @@ def _partition(key: object) -> int:
 
 
 class SortByKey(beam.DoFn):
-    """Blocks -> (key, block). Holds up to `held` items before it passes them on, because many small blocks would cost
-    as much as single items."""
+    """Blocks -> (key, block). Holds up to `held` items, because many small blocks would cost as much as single items. More
+    are kept in a file if there is one, so that there is one block of each key; without a file, they are passed on."""
 
     def __init__(self, key: Callable[..., Hashable], held: int = _HELD_ITEMS) -> None:
         self._key, self._most = key, held
@@ -141,19 +152,34 @@ class SortByKey(beam.DoFn):
     def start_bundle(self) -> None:
         self._held: defaultdict[Hashable, list[Any]] = defaultdict(list)
         self._number = 0
+        self._kept: dict[Hashable, _InFile] = {}
 
     def process(self, block: Block[Any], *side: Any) -> Iterator[tuple[Hashable, Block[Any]]]:
         for item in block:
             self._held[self._key(item, *side)].append(item)
             self._number += 1
             if self._number >= self._most:
-                yield from self._sorted()
+                if _folder:
+                    self._keep()
+                else:
+                    yield from self._sorted()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        yield from map(GlobalWindows.windowed_value, self._sorted())
+        if self._kept:
+            self._keep()
+        kept = ((key, _packed_block(packed)) for key, packed in self._kept.items())
+        yield from map(GlobalWindows.windowed_value, itertools.chain(kept, self._sorted()))
+
+    def _keep(self) -> None:
+        for key, items in self._taken():
+            path, place = _written(_pack(items))
+            self._kept[key] = path, self._kept.get(key, ("", b""))[1] + place
 
     def _sorted(self) -> Iterator[tuple[Hashable, Block[Any]]]:
-        for key, items in self._held.items():
+        for key, items in self._taken():
             yield key, Block(items)
+
+    def _taken(self) -> Iterator[tuple[Hashable, list[Any]]]:
+        yield from self._held.items()
         self._held.clear()
         self._number = 0

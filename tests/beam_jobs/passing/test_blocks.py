@@ -46,15 +46,21 @@ def test_items_with_the_same_key_are_in_one_partition(tmp_path: Path, in_files: 
     assert sorted(itertools.chain.from_iterable(partitions)) == sorted(items)
 
 
-def test_sorting_turns_many_blocks_into_few() -> None:
-    sizes = (
+@pytest.mark.parametrize(("in_files", "sizes"), [(True, [500]), (False, [100] * 5)])
+def test_sorting_turns_many_blocks_into_few(tmp_path: Path, in_files: bool, sizes: list[int]) -> None:
+    by_divisor = (
         beam.Reshuffle()
-        | beam.ParDo(SortByKey(lambda item, divisor: item % divisor), 2)
+        | beam.ParDo(SortByKey(lambda item, divisor: item % divisor, held=200), 2)
         | beam.GroupByKey()
-        | beam.MapTuple(lambda key, some: (key, [len(list(block)) for block in some]))
+        | beam.MapTuple(lambda key, some: (key, [list(block) for block in some]))
     )
-    tiny = [Block(list(range(10))) for _ in range(100)]
-    assert sorted(output_of(sizes, tiny)) == [(0, [500]), (1, [500])]
+    tiny = [Block(list(range(10 * n, 10 * n + 10))) for n in range(100)]
+    with kept_in(str(tmp_path) if in_files else ""):
+        even, odd = sorted(output_of(by_divisor, tiny))
+    for remainder, (key, some) in enumerate((even, odd)):
+        assert key == remainder
+        assert list(map(len, some)) == sizes
+        assert sorted(itertools.chain.from_iterable(some)) == list(range(remainder, 1000, 2))
 
 
 def test_a_temporary_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
