@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from tests.training.conftest import DataSet, write_dataset
 from training import evaluate, predict, train
 from training.decisions.calibration import calibrated
 from training.decisions.operating_points import operating_point
+from training.fitting import fit
+from training.models.objective import compile_model
 from training.runs.run_folder import load_run, read_config, read_history
 
 
@@ -37,6 +40,31 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     flags = ["--data", str(data.folder), "--output", str(folder / "run"), "--recipe", "model1", "--epochs", "2"]
     assert run_command(train.main, [*flags, "--balanced", "--operating_point", "youden"]) == 0
     return data, folder / "run"
+
+
+def test_a_balanced_loss_does_not_count_uncertain_findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_dataset(
+        tmp_path / "data", {"train": 96, "validation": 42}, size=24, classes=("A", "B", "C"), label=of_findings
+    )
+    losses = []
+
+    def compiled(model: Any, *arguments: Any) -> None:
+        compile_model(model, *arguments)
+        losses.append(model.loss)
+
+    monkeypatch.setattr(fit, "compile_model", compiled)
+    flags = ["--data", str(data.folder), "--output", str(tmp_path / "run"), "--recipe", "model1", "--epochs", "1"]
+    assert run_command(train.main, [*flags, "--balanced"]) == 0
+    (loss,) = losses
+    labels = np.array([example.label for example in data.examples["train"]])
+    for index in range(3):
+        sums = []
+        for value in (0, 1):
+            some = np.full(labels.shape, UNCERTAIN, np.float32)
+            some[labels[:, index] == value, index] = value
+            sums.append(float(loss(some, np.full(labels.shape, 0.5, np.float32))))
+        assert sums[0] == pytest.approx(sums[1], rel=1e-5)
+        assert sums[0] > 0
 
 
 def test_thresholds_are_those_of_the_validation_split(trained: tuple[DataSet, Path]) -> None:

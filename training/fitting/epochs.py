@@ -15,7 +15,7 @@ from training.devices.resident import Resident
 from training.devices.steps import ExactSteps
 from training.devices.waiting import Waiting
 from training.fitting.checkpoint import Place, read_place, restore_checkpoint
-from training.fitting.interruption import Interruption
+from training.fitting.interruption import Interruption, Stopped
 from training.fitting.profile import Profile
 from training.fitting.progress import MUCH, Progress
 from training.fitting.run_log import RunLog, epochs_since_best
@@ -82,6 +82,11 @@ class Epochs:
                 self._fit(place, log)
         finally:
             progress.close()
+        if self._interruption.number:  # it came when no step was left to end at
+            raise Stopped(
+                "stopped after the last epoch; give the same command with --resume to finish the run",
+                self._interruption.number,
+            )
         self._tell_waiting(progress)
 
     def _fit(self, place: Place, log: RunLog) -> None:

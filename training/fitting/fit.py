@@ -12,6 +12,7 @@ import numpy as np
 
 from schemas.dataset import Manifest
 from schemas.errors import UsageError
+from schemas.labels import MULTI_HOT_UNCERTAIN
 from training.assessment.plots import curves
 from training.assessment.predictions import predict_corrupted, predict_split
 from training.config import DISK, TrainConfig
@@ -30,6 +31,7 @@ from training.models.recipes import NO_WEIGHTS
 from training.predicting.bias import fit_bias
 from training.predicting.scope import scope_of
 from training.predicting.scope_file import write_scope
+from training.reading.array_batches import certain_counts
 from training.reading.disk_cache import DiskCache, default_folder
 from training.reading.records import Split, all_splits, check_shards, open_dataset, open_split, unlisted_shards
 from training.runs import run_folder
@@ -92,11 +94,14 @@ def _train(
     run = _planned(config, manifest, hardware, previous)
     with scope(hardware):
         model = build_model(config.recipe, manifest.shape, task, run.compute["dtype"])
-        if config.recipe.weights != NO_WEIGHTS:
+        if config.recipe.weights != NO_WEIGHTS and not members:  # each member loads them itself
             load_pretrained(model, config.recipe.weights)
         run_folder.prepare_run(config.output, run, config.resume, config.overwrite)
         copy.publish()  # from here on, another command that had begun or read the same run fails
-        compile_model(model, config.recipe, task, manifest, run.compute["dtype"], jit(config.jit))
+        # The manifest counts only where a finding is present.
+        uncertain = config.recipe.balanced and manifest.label_kind == MULTI_HOT_UNCERTAIN
+        certain = certain_counts(splits[0]) if uncertain else None
+        compile_model(model, config.recipe, task, manifest, run.compute["dtype"], jit(config.jit), certain)
         trains = not _only_chooses(config, previous)
         if trains and members:
             _train_members(members, after_epoch)

@@ -29,19 +29,21 @@ def compile_model(
     manifest: Manifest | None = None,
     dtype: str = FLOAT32,
     jit_compile: bool | str = "auto",
+    certain: Sequence[int] | None = None,
 ) -> None:
     """Compiles `model` with the recipe's optimizer and the loss and the metrics of the task.
 
     manifest: of the data set that is trained on: a balanced loss counts its findings, and a schedule its steps. dtype: the
-    Keras policy of the hidden layers.
+    Keras policy of the hidden layers. certain: for each finding, the number of training examples in which it is not
+    UNCERTAIN; all of them by default.
     """
     optimizer = _optimizer(recipe, manifest)
     if dtype == FLOAT16:  # gradients below 6e-8 would be zero in 16 bits
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     weights = None
     if recipe.balanced and manifest and task.kind == MULTILABEL:
-        examples = manifest.examples("train")
-        weights = [finding_weights(count, examples) for count in manifest.label_counts("train")]
+        counts = manifest.label_counts("train")
+        weights = list(map(finding_weights, counts, certain or [manifest.examples("train")] * len(counts)))
     loss = loss_of(task, weights, recipe.label_smoothing)
     model.compile(optimizer, loss=loss, weighted_metrics=metrics_of(task), jit_compile=jit_compile)
     _make_variables(model, task)
@@ -81,7 +83,8 @@ def class_weights(counts: tuple[int, ...]) -> list[float]:
 
 
 def finding_weights(present: int, examples: int) -> tuple[float, float]:
-    """Weights with mean 1 over the examples that make the images with and without a finding count the same."""
+    """Weights with mean 1 over `examples`, in which the finding is not UNCERTAIN, that make the images with and without it
+    count the same."""
     present_weight, absent_weight = class_weights((present, examples - present))
     return present_weight, absent_weight
 

@@ -10,9 +10,10 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
+from schemas.labels import UNCERTAIN
 from training.reading.arrays import CHUNK_BYTES, Chunk, Indices, Memory, windows
 from training.reading.files import Bytes
-from training.reading.records import Split, arrays_of
+from training.reading.records import Split, arrays_of, naming_damaged_shards
 
 CACHE_BYTES = 2 << 30
 AHEAD = 2  # batches that are made, or copied to the device, before they are used
@@ -166,6 +167,16 @@ def split_arrays(split: Split) -> tuple[Bytes, Indices]:
         images[at:end], labels[at:end] = chunk.images, chunk.labels
         at = end
     return images, labels
+
+
+def certain_counts(split: Split) -> list[int]:
+    """The number of examples in which each finding of a split with several labels is not UNCERTAIN: reads the split once.
+    Raises JobFailed for damage."""
+    found = np.zeros(split.label_width or 1, np.int64)
+    with naming_damaged_shards([split]):
+        for chunk in arrays_of(split).chunks(None, 0):
+            found += (chunk.labels.reshape(len(chunk.labels), -1) != UNCERTAIN).sum(axis=0)
+    return [int(count) for count in found]
 
 
 def epoch_rows(split: Split, seed: int | None, epoch: int) -> Indices:

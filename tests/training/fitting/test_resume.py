@@ -118,6 +118,28 @@ def test_stopped_by_signals_within_epochs(dataset: DataSet, tmp_path: Path) -> N
     assert_same_run(whole, output)
 
 
+def test_stopped_while_the_last_epoch_is_saved(dataset: DataSet, whole: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    program = f"""
+import os, signal, sys
+from schemas.errors import run_command
+from training.fitting.fit import train
+from training.runs.run_folder import read_history
+from training.train import parse
+def saved():
+    if len(read_history({str(output)!r})) == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+sys.exit(run_command(lambda argv: train(parse(argv), saved)))
+"""
+    command = [sys.executable, "-c", program, *flags(dataset, output)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 128 + signal.SIGTERM
+    last = done.stderr.splitlines()[-1]
+    assert last == "stopped after the last epoch; give the same command with --resume to finish the run"
+    assert run_command(train.main, flags(dataset, output, "--resume")) == 0
+    assert_same_run(whole, output)
+
+
 def test_a_run_stopped_in_its_validation(dataset: DataSet, whole: Path, tmp_path: Path) -> None:
     """Written by hand: a signal cannot be timed to hit it."""
     output = tmp_path / "run"
