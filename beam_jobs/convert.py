@@ -27,10 +27,11 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
     with ending_when_interrupted():
         from beam_jobs.flags import config_of, parser
         from beam_jobs.settings import dataflow
-        from beam_jobs.settings.beam_flags import is_local
+        from beam_jobs.settings.beam_flags import is_local, with_full_runner
         from beam_jobs.write import reuse
         from schemas.source import check_place
 
+    argv = with_full_runner(argv)
     dataflow.check_given(argv)
     flags, beam_flags = parser().parse_known_args(argv)
     if flags.retry_quarantine:

@@ -19,8 +19,9 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
     with ending_when_interrupted():
         from beam_jobs.predict_flags import config_of, parser
         from beam_jobs.settings import dataflow
-        from beam_jobs.settings.beam_flags import is_local
+        from beam_jobs.settings.beam_flags import is_local, with_full_runner
 
+    argv = with_full_runner(argv)
     dataflow.check_given(argv)
     flags, beam_flags = parser().parse_known_args(argv)
     config = config_of(flags, local=is_local(beam_flags))

@@ -3,9 +3,10 @@
 import re
 from typing import NamedTuple
 
-from schemas.errors import JobFailed, RadrecordsError, UsageError
+from schemas.errors import JobFailed, RadrecordsError, UsageError, one_line
 
 _AGAIN = "nothing was published; run the same command again to continue"
+_MOST_OF_CAUSE = 200  # characters
 _STEP = re.compile(r" \[while running '.*'\]$")  # what Beam adds to the error of a step
 _PREFIX = re.compile(r"^Pipeline \S+ failed in state \w+: ")  # what Beam puts before the error of a job
 _OURS = re.compile(r"^(?:[\w.]+\.)?(UsageError|JobFailed): (.*)$", re.MULTILINE)  # raised by a worker
@@ -79,7 +80,8 @@ def of_worker(text: str) -> RadrecordsError | None:
 
 def failed(meaning: Meaning) -> JobFailed:
     """The error for users of a job that failed for this reason."""
-    return JobFailed("; ".join(filter(None, (*meaning, _AGAIN))))
+    what = one_line(meaning.what, _MOST_OF_CAUSE)  # what follows it must not be cut
+    return JobFailed("; ".join(filter(None, (what, meaning.advice, _AGAIN))))
 
 
 def meaning_of(text: str) -> Meaning | None:

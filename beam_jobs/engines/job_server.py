@@ -22,7 +22,7 @@ from apache_beam.options.pipeline_options import FlinkRunnerOptions, JobServerOp
 from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
 
 from beam_jobs.engines import flink_rest
-from schemas.errors import JobFailed, UsageError
+from schemas.errors import JobFailed, UsageError, one_line
 
 _START_SECONDS = 120
 _END_SECONDS = 5
@@ -66,8 +66,8 @@ def _begun(options: PipelineOptions, folder: str) -> "subprocess.Popen[str]":
         words, address = FlinkJarJobServer(own).subprocess_cmd_and_endpoint()
     except Exception as error:  # of several kinds, some of them plain Exceptions
         raise UsageError(
-            f"Beam's job server for Flink cannot be had: {error}; download it from Maven Central and give its path as "
-            "--flink_job_server_jar"
+            f"Beam's job server for Flink cannot be had: {one_line(str(error), 200)}; download it from Maven Central and "
+            "give its path as --flink_job_server_jar"
         ) from error
     options.view_as(PortableOptions).job_endpoint = address
     return subprocess.Popen(

@@ -3,7 +3,7 @@
 import pytest
 
 from beam_jobs.engines.failures import last_line, translated
-from schemas.errors import JobFailed, UsageError
+from schemas.errors import JobFailed, UsageError, one_line
 
 AGAIN = "; nothing was published; run the same command again to continue"
 
@@ -73,6 +73,12 @@ def test_an_engines_error_becomes_one_line_that_says_how_to_go_on(text: str, say
     assert str(error).startswith(says)
     assert str(error).endswith(AGAIN)
     assert "Driver stacktrace" not in str(error)
+
+
+def test_a_long_cause_leaves_room_for_how_to_go_on() -> None:
+    error = translated(RuntimeError(f"{FAILED}java.lang.Exception: {'word ' * 500}"), here=False)
+    assert one_line(str(error)).startswith("the job failed: java.lang.Exception: word word")
+    assert one_line(str(error)).endswith(AGAIN)
 
 
 def test_an_error_in_python_is_named_by_its_last_line() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from beam_jobs import show, verify
 from beam_jobs.flags import config_of, parser
+from beam_jobs.settings.beam_flags import with_full_runner
 from beam_jobs.settings.runners import beam_options
 from schemas.errors import UsageError
 from tests.conftest import Result, labelled, write_images
@@ -42,6 +43,12 @@ Convert = Callable[..., Result]
         (("--group_pattern", "none"), "captures nothing"),
         (("--image_siz", 32), "unknown argument --image_siz"),
         (("--seed", "x"), "--seed"),
+        (("--num_workers", "x"), "argument --num_workers: invalid int value: 'x'"),
+        (("--runner",), "argument --runner: expected one argument"),
+        (("--runner=FlinkRunner", "--flink_master"), "argument --flink_master: expected one argument"),
+        (("--runner", "Foo"), "unknown --runner Foo; give one of FnApiRunner, DirectRunner"),
+        (("--runner=dataflow",), "--runner=DataflowRunner needs --project and --region; give them"),
+        (("--runner", "DATAFLOWRUNNER", "--project=p", "--region=r"), "is local, and Dataflow workers cannot reach it"),
     ],
 )
 def test_bad_flags_give_one_error_line_and_exit_code_2(
@@ -52,6 +59,15 @@ def test_bad_flags_give_one_error_line_and_exit_code_2(
     assert result.code == 2
     assert says in result.error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_runner_may_be_written_as_beam_takes_it() -> None:
+    assert with_full_runner(["--runner", "flink", "--x", "--runner=a.Class"]) == [
+        "--runner=FlinkRunner",
+        "--x",
+        "--runner=a.Class",
+    ]
+    assert with_full_runner(["--runner=direct", "--runner"]) == ["--runner=DirectRunner", "--runner"]
 
 
 def test_beam_options_are_passed_on_and_dataflow_gets_what_it_needs() -> None:
