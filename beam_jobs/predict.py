@@ -22,7 +22,7 @@ def main(argv: Sequence[str], supervised: bool = False) -> None:
         from beam_jobs.settings.beam_flags import is_local, with_full_runner
 
     argv = with_full_runner(argv)
-    dataflow.check_given(argv)
+    dataflow.check_given(argv, "model")
     flags, beam_flags = parser().parse_known_args(argv)
     config = config_of(flags, local=is_local(beam_flags))
     launch(_job, config, beam_flags, argv, supervised, flags, "beam_jobs.predict")

@@ -39,16 +39,18 @@ _NO_FREEZE = (
 _ONE_PROCESS = "no_use_multiple_sdk_containers"  # the experiment that starts one Python process per machine
 
 
-def check_given(arguments: Sequence[str]) -> None:
-    """Raises UsageError, naming all that is missing, if these arguments ask for Dataflow without what it needs."""
+def check_given(arguments: Sequence[str], *more: str) -> None:
+    """Raises UsageError, naming all that is missing, if these arguments ask for Dataflow without what it needs. `more`:
+    other options that the command needs."""
     one = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("runner", *REQUIRED):
+    required = (*more, *REQUIRED)
+    for name in ("runner", *required):
         one.add_argument(f"--{name}")
     try:
         given = vars(one.parse_known_args(list(arguments))[0])
     except (argparse.ArgumentError, SystemExit):  # a value is missing; the parsers of the command report it
         return
-    missing = [f"--{name}" for name in REQUIRED if not given[name]]
+    missing = [f"--{name}" for name in required if not given[name]]
     if given["runner"] == RUNNER and missing and not {"-h", "--help"} & set(arguments):
         raise UsageError(f"--runner={RUNNER} needs {_listed(missing)}; give {'it' if len(missing) == 1 else 'them'}")
 

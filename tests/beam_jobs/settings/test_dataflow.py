@@ -44,6 +44,13 @@ def test_one_line_names_all_options_that_are_missing(
     assert result.error == f"error: --runner=DataflowRunner needs {missing}"
 
 
+def test_a_prediction_needs_a_model_too(command: Callable[..., Result]) -> None:
+    from beam_jobs.predict import main
+
+    result = command(main, *PLACES, "--runner=DataflowRunner", "--region=r")
+    assert result.error == "error: --runner=DataflowRunner needs --model and --project; give them"
+
+
 def test_help_and_other_runners_need_none_of_them() -> None:
     dataflow.check_given(["--runner=DataflowRunner", "--help"])
     dataflow.check_given(["--runner=FlinkRunner"])
