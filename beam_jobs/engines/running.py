@@ -1,6 +1,8 @@
 """What a job on another engine needs around it while it runs: a job server, lines for the user, and silence otherwise."""
 
 import contextlib
+import logging
+import threading
 from collections.abc import Iterator
 
 from apache_beam.options.pipeline_options import (
@@ -19,9 +21,16 @@ from beam_jobs.passing import status
 from beam_jobs.settings.runners import on_dataflow
 from beam_jobs.storage import storage
 
+_PRISM = "PrismRunner"  # the name of Beam's logger
 _OPEN = (
     "open"  # workers report only in a folder that is there, because the launcher may be gone, and its folder with it
 )
+
+
+def _silence_threads() -> None:
+    """After the job, Beam's threads still wait for the engine, and would print that it is gone."""
+    threading.excepthook = lambda _: None
+    logging.getLogger(_PRISM).disabled = True
 
 
 @contextlib.contextmanager
@@ -37,7 +46,10 @@ def prepared(options: PipelineOptions, work: str, status_folder: str, debug: boo
         storage.write_bytes(storage.join(status_folder, _OPEN), b"")
     with contextlib.ExitStack() as around:
         # What our lines do not say, Beam says on Dataflow only.
-        terminal = around.enter_context(status.quiet_workers(not debug and not on_dataflow(options)))
+        quiet = not debug and not on_dataflow(options)
+        terminal = around.enter_context(status.quiet_workers(quiet))
+        if quiet:
+            around.callback(_silence_threads)
         if address:
             tasks = (
                 f"{flink.parallelism} parallel tasks" if flink.parallelism > 0 else "the cluster's parallelism.default"

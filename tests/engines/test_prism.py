@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import files_of
+from tests.conftest import files_of, write_images
 from tests.engines import downloads
 from tests.engines.cluster import processes
 from tests.engines.launched import finish, interrupt, start
@@ -28,6 +28,14 @@ def test_prism_gives_the_bytes_of_a_local_run(
     assert result.code == 0, result.err
     assert not [line for line in result.err.splitlines() if not line.startswith(("planned: ", "finished: "))]
     assert files_of(tmp_path / "1.0.0") == locally(sample, *FLAGS)
+
+
+def test_an_error_of_the_plan_is_one_line(engine: tuple[str, ...], tmp_path: Path) -> None:
+    raw = write_images(tmp_path / "raw", [f"train/NORMAL/{n}.png" for n in range(3)])
+    for _ in range(3):  # Beam's threads print what they print at any moment
+        result = finish(start(raw, tmp_path / "1.0.0", *engine))
+        assert result.code == 2
+        assert "only one class" in result.error
 
 
 def test_an_interrupt_ends_prism(engine: tuple[str, ...], sample: Path, tmp_path: Path) -> None:
