@@ -178,7 +178,7 @@ bench-buckets: setup ## Measure what latency and faults of a bucket cost a conve
 bench-reading: setup $(BENCH)/ready ## Compare reading with other libraries too, in .venv-bench (6 GB; half an hour) [ARGS=...]
 	@$(RUN_PYTHON) -m benchmarks.reading $(ARGS)
 
-bench-training: setup ## Compare training with Keras on arrays: an epoch, the start, the memory (ten minutes) [ARGS=...]
+bench-training: setup ## Compare training with Keras on arrays: an epoch, the start, the memory (20 minutes) [ARGS=...]
 	@$(RUN_PYTHON) -m benchmarks.training $(ARGS)
 
 bench-scale: setup ## Convert up to a million small images, and simulate ten million (an hour) [ARGS=--small]

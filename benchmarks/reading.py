@@ -97,12 +97,7 @@ def _measured(
                     result[epoch].append(round(examples / seconds, 1))
     versions = {package: version for one in readers for package, version in one.versions.items()}
     return {
-        "machine": {
-            "cpu": cpu_name(),
-            "cores": os.cpu_count(),
-            "system": platform.system(),
-            "load_before": round(load, 2),
-        },
+        "machine": machine(load),
         "versions": {"python": platform.python_version(), **versions},
         "data": {"examples": examples, "shape": data.shape, "shards": data.shards},
         "results": results,
@@ -137,6 +132,16 @@ def _check(readers: Sequence[Reader], results: Sequence[dict[str, Any]], data: D
         result["contents"] = contents[0]["any_order"]
         if {epoch["any_order"] for epoch in contents} != {results[0]["contents"]}:
             sys.exit(f"error: {result['way']}, {result['place']}: other pixels or labels than {results[0]['way']}")
+
+
+def machine(load: float) -> dict[str, Any]:
+    """What results say of this machine; `load`: its load average before the benchmark."""
+    return {
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "load_before": round(load, 2),
+    }
 
 
 def cpu_name() -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.memory import MODES, measured
-from benchmarks.reading import cpu_name
+from benchmarks.reading import machine
 from benchmarks.scaling.figures import draw, table
 from tests.conftest import ROOT
 
@@ -46,12 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if flags.small:
         flags.images, flags.references, flags.rounds = [200, 400], [2_000, 4_000], 1
     found = {
-        "machine": {
-            "cpu": cpu_name(),
-            "cores": os.cpu_count(),
-            "system": platform.system(),
-            "load_before": round(os.getloadavg()[0], 2),
-        },
+        "machine": machine(os.getloadavg()[0]),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
         "mode": flags.mode,
         "conversions": [_conversion(count, flags.rounds, flags.mode) for count in (_START_IMAGES, *flags.images)],

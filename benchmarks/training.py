@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.readers.process import ROOT
-from benchmarks.reading import cpu_name
+from benchmarks.reading import machine
 from benchmarks.trainers.data import write_dataset
 from benchmarks.trainers.figures import HALF, OURS, SCRIPT, WHOLE, draw, table
 from tests.gcs.bucket import fresh_bucket, running_server
@@ -74,12 +74,7 @@ def _measured(examples: int, rounds: int, large_bytes: int, at_once: bool = Fals
         }
         found = {part: future.result() for part, future in parts.items()}
     return {
-        "machine": {
-            "cpu": cpu_name(),
-            "cores": os.cpu_count(),
-            "system": platform.system(),
-            "load_before": round(load, 2),
-        },
+        "machine": machine(load),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
         "rounds": rounds,
         **found,

@@ -19,6 +19,13 @@ _RUNNERS = (
 _SPELLINGS = {spelling: name for name in _RUNNERS for spelling in (name.lower(), name.lower().removesuffix("runner"))}
 
 
+class BeamParser(argparse.ArgumentParser):
+    """A parser of Beam's flags. argparse, as Beam uses it, prints pages of usage and ends the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
 def with_full_runner(argv: Sequence[str]) -> list[str]:
     """The arguments with the full name of the runner, which Beam takes in any case and without "Runner". The name of a class
     is kept. Raises UsageError for another one."""
@@ -29,7 +36,9 @@ def with_full_runner(argv: Sequence[str]) -> list[str]:
             name = name if equals else found[number + 1]
             full = _SPELLINGS.get(name.lower(), name if "." in name else None)
             if full is None:
-                raise UsageError(f"unknown --runner {name}; give one of {', '.join(_RUNNERS)}")
+                raise UsageError(
+                    f"unknown --runner {name}; give one of {', '.join(_RUNNERS)}, or a class as module.Name"
+                )
             found[number : number + 1 + (not equals)] = [f"{_RUNNER}={full}"]
         number += 1
     return found
@@ -37,17 +46,12 @@ def with_full_runner(argv: Sequence[str]) -> list[str]:
 
 def value_of(beam_flags: Sequence[str], name: str) -> str:
     """The value of a flag (`--runner`), "" without one."""
-    one = _SilentParser(add_help=False, allow_abbrev=False)
+    one = BeamParser(add_help=False, allow_abbrev=False)
     one.add_argument(name, default="", dest="value")
     try:
         return str(one.parse_known_args(beam_flags)[0].value)
     except UsageError:  # the value is missing; runners.beam_options reports it
         return ""
-
-
-class _SilentParser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
 
 
 def is_local(beam_flags: Sequence[str]) -> bool:

@@ -1,13 +1,13 @@
 """What a job on Dataflow gets where the user says nothing: the one place of these defaults, and the options without
 which there is no job. Beam's options are loaded when they are needed, because the flags are checked without Beam."""
 
-import argparse
 import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from beam_jobs.settings.beam_flags import BeamParser
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
 from schemas.errors import UsageError
@@ -42,13 +42,13 @@ _ONE_PROCESS = "no_use_multiple_sdk_containers"  # the experiment that starts on
 def check_given(arguments: Sequence[str], *more: str) -> None:
     """Raises UsageError, naming all that is missing, if these arguments ask for Dataflow without what it needs. `more`:
     other options that the command needs."""
-    one = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    one = BeamParser(add_help=False, allow_abbrev=False)
     required = (*more, *REQUIRED)
     for name in ("runner", *required):
         one.add_argument(f"--{name}")
     try:
         given = vars(one.parse_known_args(list(arguments))[0])
-    except (argparse.ArgumentError, SystemExit):  # a value is missing; the parsers of the command report it
+    except UsageError:  # a value is missing; the parsers of the command report it
         return
     missing = [f"--{name}" for name in required if not given[name]]
     if given["runner"] == RUNNER and missing and not {"-h", "--help"} & set(arguments):

@@ -1,10 +1,8 @@
 """Beam's options, and the engine that runs a job on this machine."""
 
-import argparse
 import os
 import shlex
 import sys
-from typing import NoReturn
 
 from apache_beam.options.pipeline_options import (
     DirectOptions,
@@ -17,6 +15,7 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
+from beam_jobs.settings.beam_flags import BeamParser
 from beam_jobs.settings.config import LOCAL_RUNNERS, ConvertConfig
 from beam_jobs.storage import storage
 from schemas.errors import UsageError
@@ -25,17 +24,10 @@ from schemas.errors import UsageError
 _OPEN_ENDED_RUNNERS = ("PortableRunner", "FlinkRunner", "SparkRunner", "PrismRunner")
 
 
-class _BeamParser(argparse.ArgumentParser):
-    """Beam's own parser would print pages of usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see {self.prog} --help")
-
-
 def beam_options(flags: list[str], module: str = "beam_jobs.convert") -> PipelineOptions:
     """Beam's options for the command `module`. `runner` is None if the job runs on this machine. Raises UsageError for an
     unknown flag or a wrong value."""
-    parser = _BeamParser(prog=f"python -m {module}", add_help=False, allow_abbrev=False)
+    parser = BeamParser(prog=f"python -m {module}", add_help=False, allow_abbrev=False)
     for kind in PipelineOptions.__subclasses__():
         if "_add_argparse_args" in vars(kind):
             kind._add_argparse_args(parser)  # type: ignore[arg-type] # Beam's own parser differs only in what is not used here

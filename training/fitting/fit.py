@@ -94,13 +94,11 @@ def _train(
     run = _planned(config, manifest, hardware, previous)
     with scope(hardware):
         model = build_model(config.recipe, manifest.shape, task, run.compute["dtype"])
-        if config.recipe.weights != NO_WEIGHTS and not members:  # each member loads them itself
+        if config.recipe.weights != NO_WEIGHTS:
             load_pretrained(model, config.recipe.weights)
         run_folder.prepare_run(config.output, run, config.resume, config.overwrite)
         copy.publish()  # from here on, another command that had begun or read the same run fails
-        # The manifest counts only where a finding is present.
-        uncertain = config.recipe.balanced and manifest.label_kind == MULTI_HOT_UNCERTAIN
-        certain = certain_counts(splits[0]) if uncertain else None
+        certain = _certain_counts(config, manifest, splits[0])
         compile_model(model, config.recipe, task, manifest, run.compute["dtype"], jit(config.jit), certain)
         trains = not _only_chooses(config, previous)
         if trains and members:
@@ -113,6 +111,12 @@ def _train(
     run = _finish(config, run, *splits)
     copy.publish()
     return run
+
+
+def _certain_counts(config: TrainConfig, manifest: Manifest, split: Split) -> list[int] | None:
+    """What a balanced loss needs beside the manifest, which counts only where a finding is present."""
+    uncertain = config.recipe.balanced and manifest.label_kind == MULTI_HOT_UNCERTAIN
+    return certain_counts(split) if uncertain else None
 
 
 def _check_files(config: TrainConfig, manifest: Manifest) -> None:

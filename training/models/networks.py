@@ -53,7 +53,7 @@ def member(ensemble: keras.Model, number: int) -> keras.Model:
     return ensemble.get_layer(_member(number))
 
 
-def _member(number: int) -> str:
+def _member(number: object) -> str:
     return f"member_{number}"
 
 
@@ -83,17 +83,18 @@ def _network(recipe: Recipe, shape: tuple[int, int, int], task: Task, dtype: str
 
 
 def load_pretrained(model: keras.Model, weights: str) -> None:
-    """Gives the network inside `model` the weights `imagenet`, which Keras downloads, or those of a file. Raises
-    UsageError if the model has no such network, or the weights cannot be read or do not fit."""
-    networks = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    if len(networks) != 1:
+    """Gives the network inside `model`, or inside each member of an ensemble, the weights `imagenet`, which Keras downloads,
+    or those of a file. Raises UsageError if the model has no such network, or the weights cannot be read or do not fit."""
+    members = [layer for layer in model.layers if layer.name.startswith(_member(""))] or [model]
+    networks = [layer for one in members for layer in one.layers if isinstance(layer, keras.Model)]
+    if len(networks) != len(members):
         raise UsageError(f"--weights {weights}: {model.name} has no pretrained weights; omit the flag")
-    (network,) = networks
     try:
-        if weights == IMAGENET:
-            network.set_weights(_densenet121(network.input_shape[1:], IMAGENET).get_weights())
-        else:
-            network.load_weights(weights)
+        for network in networks:
+            if weights == IMAGENET:
+                network.set_weights(_densenet121(network.input_shape[1:], IMAGENET).get_weights())
+            else:
+                network.load_weights(weights)
     except Exception as error:  # of the download, of h5py, or of shapes: Keras raises bare Exceptions too
         raise UsageError(f"--weights {weights} cannot be loaded: {error}") from error
 

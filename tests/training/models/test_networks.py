@@ -1,17 +1,20 @@
 """The networks, layer by layer, their last layer by task, and the augmentation in front of them."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from keras import layers
 from numpy.typing import NDArray
 
 from schemas.errors import UsageError
 from schemas.labels import MULTI_HOT
 from training.models.augment import augmentation
-from training.models.networks import FLOAT16, MODELS, build_model, load_pretrained
-from training.models.recipes import Recipe
+from training.models.networks import FLOAT16, MODELS, build_model, load_pretrained, member
+from training.models.recipes import MODEL1, Recipe
 from training.task import Task
 
 SHAPE = (64, 64, 1)
@@ -171,3 +174,22 @@ def test_densenet_takes_one_channel_and_weights_of_a_file(tmp_path: Path) -> Non
         load_pretrained(first, str(tmp_path / "none.h5"))
     with pytest.raises(UsageError, match="model1 has no pretrained weights"):
         load_pretrained(network("model1"), "imagenet")
+
+
+def test_each_member_of_an_ensemble_takes_the_weights_of_a_file(tmp_path: Path) -> None:
+    def body(images: Any, dtype: str) -> Any:
+        inside = keras.Input(images.shape[1:])
+        features = layers.GlobalAveragePooling2D()(layers.Conv2D(2, 3, dtype=dtype)(inside))
+        return keras.Model(inside, features, name="inside")(images)
+
+    one = replace(MODEL1, body=body)
+    given = build_model(one, (16, 16, 1), Task(("A", "B"))).get_layer("inside")
+    given.save_weights(tmp_path / "inside.weights.h5")
+    ensemble = build_model(replace(one, ensemble=2), (16, 16, 1), Task(("A", "B")))
+    load_pretrained(ensemble, str(tmp_path / "inside.weights.h5"))
+    for number in range(2):
+        found = member(ensemble, number).get_layer("inside").get_weights()
+        for mine, other in zip(found, given.get_weights(), strict=True):
+            np.testing.assert_array_equal(mine, other)
+    with pytest.raises(UsageError, match="model1 has no pretrained weights"):
+        load_pretrained(build_model(replace(MODEL1, ensemble=2), (64, 64, 1), Task(("A", "B"))), "imagenet")
