@@ -13,7 +13,7 @@ import tensorflow as tf
 from benchmarks.readers.figures import MEMORY, STREAMED
 from benchmarks.readers.graph import tensorflow_way
 from benchmarks.readers.way import Arrays, Data, Epochs, in_epochs, python_way
-from training.reading.array_batches import numpy_batches
+from training.reading.array_batches import keep, numpy_batches
 from training.reading.disk_cache import DiskCache
 from training.reading.input_pipeline import Order, batches
 from training.reading.records import Split, open_dataset, open_split
@@ -41,11 +41,9 @@ def _of_earlier_releases(split: Split) -> Split:
     return replace(split, record_bytes=None, shards=tuple(replace(shard, crc32c="") for shard in split.shards))
 
 
-def _dataset(
-    seen: Callable[[Split], Split], options: dict[str, Any], _: Data, folder: str, batch: int
-) -> tf.data.Dataset:
+def _dataset(seen: Callable[[Split], Split], _: Data, folder: str, batch: int) -> tf.data.Dataset:
     split = seen(open_split(folder, open_dataset(folder), "train"))
-    return batches(split, batch, Order(0), **options)
+    return batches(split, batch, Order(0))
 
 
 def _arrays(batch: tuple[Any, Any], _: Data) -> Arrays:
@@ -53,27 +51,27 @@ def _arrays(batch: tuple[Any, Any], _: Data) -> Arrays:
     return images, labels[:, 0]
 
 
-def _numpy_epochs(cache_bytes: int, data: Data, folder: str, batch: int) -> Epochs:
+def _numpy_epochs(seen: Callable[[Split], Split], data: Data, folder: str, batch: int) -> Epochs:
     """As with JAX and torch."""
-    split = open_split(folder, open_dataset(folder), "train")
-    return in_epochs(numpy_batches(split, batch, 0, cache_bytes=cache_bytes), data.steps(batch))
+    split = seen(open_split(folder, open_dataset(folder), "train"))
+    return in_epochs(numpy_batches(split, batch, 0), data.steps(batch))
 
 
 # A line for each.
-_OURS: dict[str, tuple[Callable[[Split], Split], dict[str, Any]]] = {
-    STREAMED: (_as_converted, {"cache_bytes": 0}),
-    MEMORY: (_as_converted, {"cache_bytes": 1 << 40}),
-    "radrecords, streamed, older data set": (_of_earlier_releases, {"cache_bytes": 0}),
+_OURS: dict[str, Callable[[Split], Split]] = {
+    STREAMED: _as_converted,
+    MEMORY: keep,
+    "radrecords, streamed, older data set": _of_earlier_releases,
 }
 WAYS = [
-    *(tensorflow_way(name, partial(_dataset, *how), _arrays, in_bucket=True) for name, how in _OURS.items()),
+    *(tensorflow_way(name, partial(_dataset, how), _arrays, in_bucket=True) for name, how in _OURS.items()),
     tensorflow_way(
         "radrecords, cached on disk",
-        partial(_dataset, _with_disk_cache, {"cache_bytes": 0}),
+        partial(_dataset, _with_disk_cache),
         _arrays,
         in_bucket=True,
         on_disk=False,
     ),
-    python_way("radrecords, streamed, no TensorFlow", partial(_numpy_epochs, 0), _arrays),
-    python_way("radrecords, in memory, no TensorFlow", partial(_numpy_epochs, 1 << 40), _arrays),
+    python_way("radrecords, streamed, no TensorFlow", partial(_numpy_epochs, _as_converted), _arrays),
+    python_way("radrecords, in memory, no TensorFlow", partial(_numpy_epochs, keep), _arrays),
 ]

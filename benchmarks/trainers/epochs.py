@@ -28,7 +28,7 @@ with quiet_loading():  # sets TensorFlow up as in training.train, for Keras' fit
     from training.models.networks import build_model
     from training.models.objective import compile_model
     from training.models.recipes import MODEL3
-    from training.reading.array_batches import epoch_rows, split_arrays, steps
+    from training.reading.array_batches import epoch_rows, keep, split_arrays, steps
     from training.reading.records import Split, open_dataset, open_split
     from training.task import task_of
 
@@ -40,11 +40,12 @@ _Fit = Callable[[keras.Model, keras.callbacks.Callback], None]
 def main() -> None:
     folder, bucket, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
     disk = open_split(folder, open_dataset(folder), "train")
+    kept = keep(disk)
     ways: dict[str, _Fit] = {
-        KERAS: partial(_fit_arrays, disk, *split_arrays(disk)),
-        DISK: partial(_fit_ours, disk, 0),
-        MEMORY: partial(_fit_ours, disk, sys.maxsize),
-        BUCKET: partial(_fit_ours, open_split(bucket, open_dataset(bucket), "train"), 0),
+        KERAS: partial(_fit_arrays, disk, *split_arrays(kept)),
+        DISK: partial(_fit_ours, disk),
+        MEMORY: partial(_fit_ours, kept),
+        BUCKET: partial(_fit_ours, open_split(bucket, open_dataset(bucket), "train")),
     }
     results: list[dict[str, Any]] = [{"way": way, "seconds": []} for way in ways]
     orders = random.Random(_SEED)
@@ -68,9 +69,9 @@ def _trained(fit: _Fit, folder: str) -> tuple[Clock, str]:
     return clock, f"{google_crc32c.value(content):08x}"
 
 
-def _fit_ours(split: Split, cache_bytes: int, model: keras.Model, clock: keras.callbacks.Callback) -> None:
+def _fit_ours(split: Split, model: keras.Model, clock: keras.callbacks.Callback) -> None:
     """As training.fitting.epochs does it."""
-    how = Feeding(MODEL3.batch_size, _SEED, cache_bytes)
+    how = Feeding(MODEL3.batch_size, _SEED)
     feed = make_feed(split, how, training=True)
     held_out = make_feed(split, how, training=False)  # not read: fit is given no validation data
     model.fit(

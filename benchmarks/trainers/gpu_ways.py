@@ -21,6 +21,7 @@ from training.devices.waiting import Waiting
 from training.models.networks import build_model
 from training.models.objective import compile_model
 from training.models.recipes import RECIPES
+from training.reading.array_batches import keep
 from training.reading.records import Split, open_dataset, open_split
 from training.task import task_of
 
@@ -98,8 +99,7 @@ def _feed(way: str, split: Split, batch: int, resident: Resident | None) -> Feed
     if way == LIMIT:
         steps = -(-split.examples // batch)
         return Feed(ArrayFeed(_one_batch(split, batch), steps), steps, True, Waiting())
-    how = Feeding(batch, _SEED, cache_bytes=sys.maxsize if way == MEMORY else 0)
-    return make_feed(split, how, training=True, resident=resident)
+    return make_feed(keep(split) if way == MEMORY else split, Feeding(batch, _SEED), training=True, resident=resident)
 
 
 def _one_batch(split: Split, batch: int) -> Iterator[tuple[Any, ...]]:

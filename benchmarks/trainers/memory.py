@@ -40,7 +40,7 @@ def read(folder: str, shards: int, batch: int, epochs: int) -> dict[str, Any]:
     samples: list[tuple[float, int]] = []
     threading.Thread(target=_watch, args=(samples,), daemon=True).start()
     before, peaks, examples = resident_bytes(), [], []
-    endless = iter(batches(split, batch, Order(0), cache_bytes=0))
+    endless = iter(batches(split, batch, Order(0)))
     for _ in range(epochs):
         _forget_peak()
         examples.append(sum(len(images) for images, _ in itertools.islice(endless, steps(split, batch))))

@@ -1,6 +1,8 @@
 """Reading a data set from a bucket, with each client: the requests that it costs, and the same batches whatever fails."""
 
 import contextlib
+import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -27,9 +29,10 @@ from tests.gcs.front import (
 )
 from tests.gcs.tls_front import running_front as running_tls_front
 from tests.training.conftest import DataSet, write_dataset
+from training.reading.array_batches import epoch_rows
+from training.reading.records import open_split
 
 ROOT = Path(__file__).parents[2]
-STREAMED, IN_MEMORY = 0, 1 << 30
 SHARDS = 6
 SHARD_BYTES = 16 * 4300  # about
 
@@ -40,16 +43,23 @@ class Reader:
 
     process: "subprocess.Popen[str]"
     traffic: Traffic
+    backend: str
 
     def open(
         self,
         folder: str,
-        cache_bytes: int = STREAMED,
+        cache: str = "none",
         disk: Path | None = None,
         read_ahead_bytes: int = 2 * SHARD_BYTES,
+        at_once: int = 16,
     ) -> None:
-        """Opens a data set. By default, each shard is a window."""
-        settings = {"cache_bytes": cache_bytes, "disk": disk and str(disk), "read_ahead_bytes": read_ahead_bytes}
+        """Opens a data set. By default, each shard is a window. `at_once`: shards that are read at a time."""
+        settings = {
+            "cache": cache,
+            "disk": disk and str(disk),
+            "read_ahead_bytes": read_ahead_bytes,
+            "at_once": at_once,
+        }
         assert self._ask({"do": "open", "folder": folder, **settings}) == "opened"
 
     def close(self) -> None:
@@ -59,6 +69,12 @@ class Reader:
     def epoch(self) -> list[str]:
         """The hash of each batch of the next epoch."""
         found = self._ask({"do": "epoch"})
+        assert isinstance(found, list), found
+        return found
+
+    def images(self) -> list[str]:
+        """The hash of each image of the next epoch."""
+        found = self._ask({"do": "images"})
         assert isinstance(found, list), found
         return found
 
@@ -104,7 +120,7 @@ def running(
                 text=True,
             )
         )
-        yield Reader(process, traffic)
+        yield Reader(process, traffic, request.param)
 
 
 @pytest.fixture
@@ -147,7 +163,7 @@ def test_one_request_a_shard_and_epoch(reader: Reader, folder: str, tmp_path: Pa
 
     reader.close()
     reader.traffic.clear()
-    reader.open(folder, IN_MEMORY)
+    reader.open(folder, "memory")
     assert [reader.epoch() for _ in range(5)] == streamed
     assert shards_read(reader) == [1] * SHARDS
 
@@ -158,6 +174,25 @@ def test_one_request_a_shard_and_epoch(reader: Reader, folder: str, tmp_path: Pa
     assert [reader.epoch() for _ in range(5)] == streamed
     assert shards_read(reader) == [2] * SHARDS
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) > 90 * 64 * 64
+
+
+def test_the_order_is_a_function_of_seed_and_epoch_everywhere(
+    reader: Reader, folder: str, dataset: DataSet, tmp_path: Path
+) -> None:
+    """By both clients, from both places, with each cache, and whatever number of shards is read at a time."""
+    ids = {hashlib.sha256(each.image.tobytes()).hexdigest(): each.id for each in dataset.examples["train"]}
+    stored = [each.id for each in dataset.examples["train"]]
+    split = open_split(str(dataset.folder), dataset.manifest, "train", read_ahead_bytes=2 * SHARD_BYTES)
+    expected = [[stored[row] for row in epoch_rows(split, 5, epoch)] for epoch in (0, 1)]
+    assert sorted(expected[0]) == sorted(stored) != expected[0] != expected[1]
+    caches = ["none", "memory", "disk", *(["device"] if reader.backend == "tensorflow" else [])]  # needs the backend
+    for place, cache, at_once in itertools.product((folder, str(dataset.folder)), caches, (1, 16)):
+        if cache == "disk":
+            reader.open(place, disk=tmp_path, at_once=at_once)
+        else:
+            reader.open(place, cache, at_once=at_once)
+        assert [[ids[image] for image in reader.images()] for _ in range(2)] == expected, (place, cache, at_once)
+        reader.close()
 
 
 def test_a_damaged_file_of_the_disk_cache_is_fetched_again(reader: Reader, folder: str, tmp_path: Path) -> None:

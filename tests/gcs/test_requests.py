@@ -1,7 +1,9 @@
-"""The estimate of --dry_run counts the requests of a conversion as they are."""
+"""The requests of commands: of a conversion, as the estimate of --dry_run counts them, and of training."""
 
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 from beam_jobs.settings.costs import Usage
 from tests.conftest import Result, labelled, write_images
 from tests.gcs.bucket import Bucket
+from tests.gcs.tls_front import TlsFront
+from tests.training.conftest import write_dataset
 
 
 def test_the_estimated_requests_are_those_of_a_conversion(
@@ -28,3 +32,28 @@ def test_the_estimated_requests_are_those_of_a_conversion(
     usage = Usage(images=20, listed=20, shards=12, read_bytes=0, written_bytes=0, images_per_cpu_second=1)
     assert len(listed) + len(written) == pytest.approx(usage.class_a, abs=5)
     assert len(read) == pytest.approx(usage.class_b, abs=10)
+
+
+TRAINING = """
+import sys
+from schemas.errors import run_command
+from training import train
+sys.exit(run_command(train.main, sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("cache", "expected"), [("none", 3), ("memory", 1)])
+def test_training_asks_for_each_shard_once_an_epoch_and_once_more_at_its_end(
+    tmp_path: Path, bucket: Bucket, tls_front: TlsFront, cache: str, expected: int
+) -> None:
+    data = write_dataset(tmp_path / "data", {"train": 96, "validation": 40}, shards=3)
+    bucket.upload_folder(data.folder, "data")
+    words = ["--data", f"{bucket.uri}/data", "--recipe", "model1", "--epochs", "2", "--batch_size", "16"]
+    command = [sys.executable, "-c", TRAINING, *words, "--output", str(tmp_path / "run"), "--cache", cache]
+    done = subprocess.run(command, env=tls_front.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    reads = tls_front.traffic.reads(f"{bucket.name}/data/toy-")
+    # The end chooses the threshold and fits the calibration and the scope, from the splits as they are kept.
+    assert reads == {
+        f"{bucket.name}/data/{shard.file}": expected for some in data.manifest.splits.values() for shard in some
+    }

@@ -71,19 +71,14 @@ def predictions_of(batches: Sequence[Scored]) -> Predictions:
     )
 
 
-def predict_corrupted(model: keras.Model, split: Split) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Labels and probabilities, as predict_split gives them, of corrupted copies of the examples: one of each, or as many as
-    it takes to have CORRUPTED. Corruptions and severities take turns, so that each is as frequent as the others. Raises
-    JobFailed for damaged shards."""
-    rounds = -(-CORRUPTED // split.examples)
-    labels, found, at = [], [], 0
-    with naming_damaged_shards([split]):
-        for chunk in identified_batches(split, BATCH):
-            for number in range(rounds):
-                labels.append(chunk.labels)
-                found.append(probabilities_of(model, corrupt_in_turn(chunk.images, at + _NEXT_ROUND * number)))
-            at += len(chunk.ids)
-    return np.concatenate(labels), np.concatenate(found)
+def predict_corrupted(
+    model: keras.Model, images: npt.NDArray[np.uint8], at: int, examples: int
+) -> Iterator[npt.NDArray[np.float64]]:
+    """The probabilities, as probabilities_of gives them, of corrupted copies of a batch that begins at example `at` of a
+    split with `examples`: of one copy, or of as many as it takes to have CORRUPTED in all. Corruptions and severities take
+    turns, so that each is as frequent as the others."""
+    for number in range(-(-CORRUPTED // examples)):
+        yield probabilities_of(model, corrupt_in_turn(images, at + _NEXT_ROUND * number))
 
 
 def prediction_of(probabilities: Sequence[float], run: RunConfig) -> dict[str, Any]:

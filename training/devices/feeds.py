@@ -21,12 +21,10 @@ Batch = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Feeding:
-    """How the splits reach the model. batch_size: of a step on all devices. cache_bytes: splits up to this size are kept in
-    memory."""
+    """How the splits reach the model. batch_size: of a step on all devices."""
 
     batch_size: int
     seed: int
-    cache_bytes: int
     devices: int = 1
 
 
@@ -34,7 +32,7 @@ class Feeding:
 class Feed:
     """What `fit` and `evaluate` take as data, and the number of its batches in an epoch.
 
-    counted: whether Keras sees that number itself; else the data are endless.
+    counted: whether Keras sees that number itself.
     waiting: for its batches. prepare: what makes a batch for the model of one that the data give, inside TensorFlow's graph.
     """
 
@@ -56,7 +54,7 @@ class Feed:
 
 
 class ArrayFeed(keras.utils.PyDataset):  # type: ignore[misc] # untyped
-    """Batches from an endless iterator, `steps` of them an epoch.
+    """Batches from an iterator, `steps` of them an epoch.
 
     Before the first step, Keras takes a batch to build the metrics, and then wants to start again: until `begin` is called,
     the same batch is given each time.
@@ -92,14 +90,16 @@ def make_feed(
     step: int = 0,
     resident: Resident | None = None,
     waiting: Waiting | None = None,
+    epochs: int | None = None,
 ) -> Feed:
     """The batches of a split from `step` of `epoch` on: shuffled for training, as stored otherwise. An epoch has only those
-    from `step` on. `waiting` counts the time that training waits for them."""
+    from `step` on. `epochs`: how many there are; nothing is read ahead for more. None means any number. `waiting` counts
+    the time that training waits for the batches."""
     waiting = waiting or Waiting()
     seed = how.seed if training else None
     left = steps(split, how.batch_size) - step
     if keras.config.backend() == "tensorflow":
-        return _of_tensorflow(split, how, seed, class_weights, epoch, step, left, resident, waiting)
+        return _of_tensorflow(split, how, seed, class_weights, epoch, step, left, resident, waiting, epochs)
     batches: Iterator[Batch]
     if resident:
         batches = (resident.gather(rows) for rows in row_batches(split, how.batch_size, seed, epoch, step))
@@ -110,7 +110,7 @@ def make_feed(
             seed,
             epoch,
             class_weights,
-            how.cache_bytes,
+            epochs,
             first_step=step,
             devices=how.devices,
         )
@@ -129,6 +129,7 @@ def _of_tensorflow(
     left: int,
     resident: Resident | None,
     waiting: Waiting,
+    epochs: int | None,
 ) -> Feed:
     import tensorflow as tf
 
@@ -141,7 +142,10 @@ def _of_tensorflow(
         )
         return Feed(rows.prefetch(tf.data.AUTOTUNE), left, False, waiting, resident.gather)
     order = None if seed is None else Order(seed, epoch, step)
-    data = batches(split, how.batch_size, order, class_weights, how.cache_bytes, devices=how.devices)
+    if order is None and epochs is not None:
+        # Keras begins the data again for each validation. With a strategy, it first takes a batch from where it was.
+        epochs = min(how.devices, 2)
+    data = batches(split, how.batch_size, order, class_weights, how.devices, epochs)
     return Feed(data, left, False, waiting)
 
 

@@ -63,7 +63,7 @@ def put_together(model: keras.Model, members: Sequence[TrainConfig], folder: str
 def validated(model: keras.Model, split: Split, batch_size: int, devices: int) -> Row:
     """The figures of a compiled model on the split validation, named as in the history. Raises JobFailed for damaged
     shards."""
-    feed = make_feed(split, Feeding(batch_size, 0, cache_bytes=0, devices=devices), training=False)
+    feed = make_feed(split, Feeding(batch_size, 0, devices), training=False, epochs=1)
     with naming_damaged_shards([split]):
         feed.begin()
         figures = model.evaluate(feed.data, steps=feed.told_steps, return_dict=True, verbose=0)

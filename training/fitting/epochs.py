@@ -1,6 +1,5 @@
 """The epochs of a run, from its checkpoint on."""
 
-import sys
 from collections.abc import Callable, Sequence
 
 import keras
@@ -20,14 +19,14 @@ from training.fitting.profile import Profile
 from training.fitting.progress import MUCH, Progress
 from training.fitting.run_log import RunLog, epochs_since_best
 from training.models.objective import class_weights
-from training.reading.array_batches import steps
+from training.reading.array_batches import keep, steps
 from training.reading.records import Split, naming_damaged_shards
 from training.runs import run_folder
 
 
 class Epochs:
     """The epochs of a run of `model`, which is compiled, on the splits train and validation. `kept` is called after each
-    checkpoint."""
+    checkpoint. splits: those of the run, in memory if they are kept there."""
 
     def __init__(
         self,
@@ -40,16 +39,11 @@ class Epochs:
         kept: Callable[[], None] = lambda: None,
     ) -> None:
         self._model, self._config, self._hardware, self._cache, self._kept = model, config, hardware, cache, kept
-        self._splits, self._training = splits, splits[0]
+        self.splits = splits
         balanced = config.recipe.balanced and manifest.label_kind == CLASS  # else the loss does it
         self._weights = class_weights(manifest.label_counts("train")) if balanced else None
-        self._how = Feeding(
-            config.recipe.batch_size,
-            config.seed,
-            cache_bytes=sys.maxsize if cache.kind == MEMORY else 0,
-            devices=hardware.devices,
-        )
-        self._steps = steps(self._training, config.recipe.batch_size)
+        self._how = Feeding(config.recipe.batch_size, config.seed, hardware.devices)
+        self._steps = steps(splits[0], config.recipe.batch_size)
         self._waiting, self._interruption = Waiting(), Interruption()
         self._callbacks: list[keras.callbacks.Callback] = []
 
@@ -72,13 +66,13 @@ class Epochs:
             self._interruption,
             self._kept,
         )
-        progress = Progress(place, config.recipe.epochs, self._steps, self._training.examples, self._waiting)
+        progress = Progress(place, config.recipe.epochs, self._steps, self.splits[0].examples, self._waiting)
         self._callbacks = [log, progress]
         if config.profile:
             last = config.recipe.epochs - 1
             self._callbacks.append(Profile(f"{config.output}/{run_folder.LOGS}", min(place.epoch + 1, last)))
         try:
-            with naming_damaged_shards(self._splits), self._interruption.noted():
+            with naming_damaged_shards(self.splits), self._interruption.noted():
                 self._fit(place, log)
         finally:
             progress.close()
@@ -90,28 +84,31 @@ class Epochs:
         self._tell_waiting(progress)
 
     def _fit(self, place: Place, log: RunLog) -> None:
-        kept = kept_out = None
-        if self._cache.kind == DEVICE:
-            kept, kept_out = (
-                Resident(split, weights) for split, weights in zip(self._splits, (self._weights, None), strict=True)
+        resident = held_out = None
+        if self._cache.kind == MEMORY:
+            self.splits = [keep(split) for split in self.splits]
+        elif self._cache.kind == DEVICE:
+            resident, held_out = (
+                Resident(split, weights) for split, weights in zip(self.splits, (self._weights, None), strict=True)
             )
-        self._held_out = make_feed(self._splits[1], self._how, training=False, resident=kept_out)
+        epochs = self._config.recipe.epochs - place.epoch
+        self._held_out = make_feed(self.splits[1], self._how, training=False, resident=held_out, epochs=epochs)
         if place != Place():
             restore_checkpoint(self._config.output, self._model)
         if place.logs is not None:
             self._validate(place, log)
             place = Place(place.epoch + 1)
         elif place.step:
-            self._fit_from(place, 1, kept)
+            self._fit_from(place, 1, resident)
             place = Place(place.epoch + 1)
         epochs = self._config.recipe.epochs - place.epoch
         if epochs > 0 and not self._model.stop_training:
-            self._fit_from(place, epochs, kept)
+            self._fit_from(place, epochs, resident)
 
     def _fit_from(self, place: Place, epochs: int, resident: Resident | None) -> None:
         """Trains for some epochs, each of them from the step of `place` on."""
         feed = make_feed(
-            self._training, self._how, True, self._weights, place.epoch, place.step, resident, self._waiting
+            self.splits[0], self._how, True, self._weights, place.epoch, place.step, resident, self._waiting, epochs
         )
         self._model.steps_per_execution = steps_per_call(self._hardware, feed.steps)
         self._model.fit(

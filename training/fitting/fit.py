@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -13,31 +12,22 @@ import numpy as np
 from schemas.dataset import Manifest
 from schemas.errors import UsageError
 from schemas.labels import MULTI_HOT_UNCERTAIN
-from training.assessment.plots import curves
-from training.assessment.predictions import predict_corrupted, predict_split
 from training.config import DISK, TrainConfig
-from training.decisions.calibration import fit_temperature
-from training.decisions.operating_points import DEFAULT, SHIFTED, operating_point
+from training.decisions.operating_points import DEFAULT
 from training.devices.cache import choose_cache
 from training.devices.hardware import Hardware, find_hardware, jit, scope
 from training.fitting.ensemble import member_configs, put_together, validated
 from training.fitting.epochs import Epochs
-from training.fitting.run_log import kept_epoch
-from training.metrics.several_classes import one_vs_rest
-from training.metrics.weighted import Labels, Probabilities
+from training.fitting.finish import finish_run
 from training.models.networks import FLOAT32, build_model, load_pretrained
 from training.models.objective import compile_model
 from training.models.recipes import NO_WEIGHTS
-from training.predicting.bias import fit_bias
-from training.predicting.scope import scope_of
-from training.predicting.scope_file import write_scope
 from training.reading.array_batches import certain_counts
 from training.reading.disk_cache import DiskCache, default_folder
 from training.reading.records import Split, all_splits, check_shards, open_dataset, open_split, unlisted_shards
 from training.runs import run_folder
 from training.runs.run_bucket import WorkingCopy, working_copy
 from training.runs.run_folder import RunConfig
-from training.runs.weights_file import sha256_of
 from training.task import BINARY, MULTICLASS, Task, task_of
 
 
@@ -75,7 +65,7 @@ def _train(
         after_epoch()
 
     manifest = open_dataset(config.data)
-    splits = [open_split(config.data, manifest, name) for name in ("train", "validation")]
+    splits: Sequence[Split] = [open_split(config.data, manifest, name) for name in ("train", "validation")]
     task = task_of(manifest)
     check_classes(config.data, manifest, task)
     hardware = find_hardware(config.devices)
@@ -104,11 +94,13 @@ def _train(
         if trains and members:
             _train_members(members, after_epoch)
         elif trains:
-            Epochs(model, config, manifest, splits, hardware, cache, kept).run()
+            epochs = Epochs(model, config, manifest, splits, hardware, cache, kept)
+            epochs.run()
+            splits = epochs.splits
         if members:
             put_together(model, members, config.output)
             run = replace(run, best=validated(model, splits[1], config.recipe.batch_size, hardware.devices))
-    run = _finish(config, run, *splits)
+    run = finish_run(config, run, *splits)
     copy.publish()
     return run
 
@@ -194,40 +186,3 @@ def _only_chooses(config: TrainConfig, previous: RunConfig | None) -> bool:
     if previous is None or previous.threshold is None or config.operating_point is None:
         return False
     return config.recipe.epochs <= previous.recipe.epochs
-
-
-def _finish(config: TrainConfig, run: RunConfig, training: Split, validation: Split) -> RunConfig:
-    rows = run_folder.read_history(config.output)
-    # In 32 bits, as in evaluation and prediction.
-    model = run_folder.best_model(config.output, run)
-    labels, probabilities, *_ = predict_split(model, validation)
-    run = replace(
-        run,
-        best={**rows[kept_epoch(rows, config.recipe.keep)], **(run.best or {})},
-        threshold=_threshold(run, model, validation, labels, probabilities),
-        calibration={
-            "temperature": fit_temperature(labels, probabilities, run.task),
-            "source": f"has the lowest negative log-likelihood on split validation, {len(labels)} examples",
-        },
-        weights_sha256=sha256_of(Path(config.output, run_folder.WEIGHTS)),
-        adaptation=fit_bias(labels, probabilities, run.task),
-    )
-    write_scope(config.output, scope_of(training, validation))
-    curves(rows).savefig(f"{config.output}/{run_folder.CURVES}")
-    run_folder.write_config(config.output, run)
-    return run
-
-
-def _threshold(
-    run: RunConfig, model: keras.Model, validation: Split, labels: Labels, probabilities: Probabilities
-) -> dict[str, Any]:
-    """The entry of config.json, chosen from the validation split."""
-    point, examples = operating_point(run.operating_point), len(labels)
-    if point.kind == SHIFTED:
-        labels, probabilities = predict_corrupted(model, validation)
-    found = [
-        point.threshold(of_class[certain], probabilities[certain, output])
-        for output, (of_class, certain) in enumerate(one_vs_rest(labels, run.task))
-    ]
-    value = {"value": found[0]} if run.task.kind == BINARY else {"values": found}
-    return {**value, "kind": point.text, "source": point.source("validation", examples)}

@@ -13,13 +13,13 @@ a hundred images that are like those of validation has a score above 1, the limi
 It finds gross errors only: an image within the scope may still be one that the model is wrong about.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from training.predicting.descriptors import COARSE, Descriptors, Floats, descriptors_of, joined
-from training.reading.array_batches import identified_batches
+from training.reading.array_batches import part_of, stored_batches
 from training.reading.records import Split, naming_damaged_shards
 
 LIMIT = 1.0
@@ -79,25 +79,22 @@ def fit_scope(training: Descriptors, validation: Descriptors) -> Scope:
     return Scope(coarse, fine, upright, middle, span * max(LIMIT, float(_quantile(largest[:, None])[0])))
 
 
-def scope_of(train: Split, validation: Split) -> Scope:
-    """The scope of a model that is trained on these splits, from at most MOST_EXAMPLES of each, always the same ones. Raises
-    JobFailed for damaged shards."""
-    return fit_scope(_described(train), _described(validation))
-
-
-def _described(split: Split) -> Descriptors:
-    """Descriptors of examples that are evenly spaced over the split; of a large one, not all shards are read."""
-    shards = [shard for shard in split.shards if shard.examples]
-    enough = -(-MOST_EXAMPLES * len(shards) // split.examples)
-    if enough < len(shards):
-        shards = [shards[at] for at in np.linspace(0, len(shards) - 1, max(enough, 2)).astype(int)]
-    some = replace(split, shards=tuple(shards))
-    step = -(-some.examples // MOST_EXAMPLES)
-    parts = []
+def described(split: Split) -> Descriptors:
+    """Descriptors of at most MOST_EXAMPLES that are evenly spaced over the split, always the same ones; of a large split,
+    not all shards are read. Raises JobFailed for damaged shards."""
+    full = sum(1 for shard in split.shards if shard.examples)
+    enough = -(-MOST_EXAMPLES * full // split.examples)
+    some = part_of(split, max(enough, 2)) if enough < full else split
     with naming_damaged_shards([some]):
-        for number, chunk in enumerate(identified_batches(some, _BATCH)):
-            parts.append(descriptors_of(chunk.images[-number * _BATCH % step :: step]))
-    return joined(parts)
+        batches = enumerate(stored_batches(some, _BATCH))
+        return joined([descriptors_of(sampled(images, n * _BATCH, some.examples)) for n, (images, _) in batches])
+
+
+def sampled(images: npt.NDArray[np.uint8], at: int, examples: int) -> npt.NDArray[np.uint8]:
+    """Of the batch of a split with `examples` that begins at example `at`: its part of at most MOST_EXAMPLES that are evenly
+    spaced over the split."""
+    step = -(-examples // MOST_EXAMPLES)
+    return images[-at % step :: step]
 
 
 def _coarse(found: Descriptors) -> Floats:

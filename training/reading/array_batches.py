@@ -1,9 +1,9 @@
 """Batches as NumPy arrays, without TensorFlow, and the arrays of a whole split; in the order of input_pipeline.py."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from dataclasses import replace
 from itertools import count
 from typing import Any, TypeVar, cast
 
@@ -15,7 +15,6 @@ from training.reading.arrays import CHUNK_BYTES, Chunk, Indices, Memory, windows
 from training.reading.files import Bytes
 from training.reading.records import Split, arrays_of, naming_damaged_shards
 
-CACHE_BYTES = 2 << 30
 AHEAD = 2  # batches that are made, or copied to the device, before they are used
 
 _Item = TypeVar("_Item")
@@ -33,7 +32,6 @@ def numpy_batches(
     seed: int | None = None,
     first_epoch: int = 0,
     class_weights: Sequence[float] | None = None,
-    cache_bytes: int = CACHE_BYTES,
     epochs: int | None = None,
     first_step: int = 0,
     devices: int = 1,
@@ -44,45 +42,45 @@ def numpy_batches(
 
     Images are uint8 [batch, height, width, channels], labels float32 [batch, label_width or 1]. With `class_weights` a
     third part, float32 [batch], holds the weight of each example's class. The order is a function of (seed, epoch), or as
-    stored without a seed. A split whose images take at most `cache_bytes` is read once and kept. Raises DamagedShard, which
-    records.naming_damaged_shards turns into an error for users. Closing the iterator ends the thread.
+    stored without a seed. Raises DamagedShard, which records.naming_damaged_shards turns into an error for users. Closing
+    the iterator ends the thread.
     """
 
     def made() -> Generator[Batch, None, None]:
-        numbers = count(first_epoch) if epochs is None else range(first_epoch, first_epoch + epochs)
-        for stacked in stacked_batches(split, batch_size, class_weights, cache_bytes)(seed, numbers):
+        for stacked in stacked_batches(split, batch_size, seed, epoch_numbers(first_epoch, epochs), class_weights):
             for batch in zip(*stacked, strict=True):
                 yield batch if devices == 1 else _padded(batch, devices)
 
     return _ahead(made(), AHEAD, first_step)
 
 
+def epoch_numbers(first: int, epochs: int | None) -> Iterable[int]:
+    """The numbers of the epochs from `first` on: `epochs` of them, or endless."""
+    return count(first) if epochs is None else range(first, first + epochs)
+
+
 def stacked_batches(
-    split: Split, batch_size: int, class_weights: Sequence[float] | None = None, cache_bytes: int = CACHE_BYTES
-) -> Callable[[int | None, Iterable[int]], Generator[Batch, None, None]]:
-    """What gives the batches of epochs, as numpy_batches describes them, stacked: images are [batches, batch, height, width,
-    channels]. An epoch's last batch, if it is smaller, comes by itself. Call it with the seed and the numbers of the epochs.
-
-    A split whose images take at most `cache_bytes` is read here, once. Others are read in each epoch.
-    """
-    if split.image_bytes > cache_bytes:
-        return partial(_streamed_batches, split, batch_size, class_weights)
-    images, labels = split_arrays(split)
-    return partial(_kept_batches, split, batch_size, images, targets(split, labels, class_weights))
-
-
-def _streamed_batches(
-    split: Split, batch_size: int, class_weights: Sequence[float] | None, seed: int | None, epochs: Iterable[int]
+    split: Split,
+    batch_size: int,
+    seed: int | None,
+    epochs: Iterable[int],
+    class_weights: Sequence[float] | None = None,
 ) -> Generator[Batch, None, None]:
+    """The batches of epochs with these numbers, as numpy_batches describes them, stacked: images are [batches, batch,
+    height, width, channels]. An epoch's last batch, if it is smaller, comes by itself."""
+    if split.kept is not None:
+        yield from _kept_batches(split, batch_size, seed, epochs, class_weights)
+        return
     for chunks in arrays_of(split).epochs(seed, epochs, batch_size):
         for chunk in whole_batches(chunks, batch_size):
             yield from _stacked((chunk.images, *targets(split, chunk.labels, class_weights)), batch_size)
 
 
 def _kept_batches(
-    split: Split, batch_size: int, images: Bytes, others: Batch, seed: int | None, epochs: Iterable[int]
+    split: Split, batch_size: int, seed: int | None, epochs: Iterable[int], class_weights: Sequence[float] | None
 ) -> Generator[Batch, None, None]:
-    memory = Memory()
+    images, labels = split_arrays(split)
+    others, memory = targets(split, labels, class_weights), Memory()
     at_once = max(1, CHUNK_BYTES // (batch_size * images[0].nbytes)) * batch_size
     for epoch in epochs:
         rows = epoch_rows(split, seed, epoch)
@@ -156,9 +154,39 @@ def whole_batches(chunks: Iterable[Chunk], batch_size: int) -> Iterator[Chunk]:
         yield Chunk.joined(left, memory)
 
 
+def stored_batches(split: Split, batch_size: int) -> Iterator[tuple[Bytes, Indices]]:
+    """The images and labels of `identified_batches`, without reading a split that is kept."""
+    if split.kept is None:
+        for chunk in identified_batches(split, batch_size):
+            yield chunk.images, chunk.labels
+        return
+    images, labels = split.kept
+    for at in range(0, len(labels), batch_size):
+        yield images[at : at + batch_size], labels[at : at + batch_size]
+
+
+def part_of(split: Split, shards: int) -> Split:
+    """The split with so many of its shards that have examples, evenly spaced."""
+    full = [index for index, shard in enumerate(split.shards) if shard.examples]
+    chosen = [full[at] for at in np.linspace(0, len(full) - 1, shards).astype(int)]
+    part = replace(split, shards=tuple(split.shards[index] for index in chosen))
+    if split.kept is None:
+        return part
+    starts = _starts(split)
+    rows = np.concatenate([np.arange(starts[index], starts[index + 1]) for index in chosen])
+    return replace(part, kept=(split.kept[0][rows], split.kept[1][rows]))
+
+
+def keep(split: Split) -> Split:
+    """The split with its images and labels in memory. Raises DamagedShard."""
+    return replace(split, kept=split_arrays(split))
+
+
 def split_arrays(split: Split) -> tuple[Bytes, Indices]:
     """All images, uint8 [examples, height, width, channels], and labels, int64 [examples] or [examples, label_width], as
     stored. Raises DamagedShard."""
+    if split.kept is not None:
+        return split.kept
     images = Memory().array(split.examples, *split.shape)
     labels = np.empty((split.examples,) if split.label_width is None else (split.examples, split.label_width), np.int64)
     at = 0
@@ -186,10 +214,15 @@ def epoch_rows(split: Split, seed: int | None, epoch: int) -> Indices:
 
 def window_rows(split: Split, seed: int | None, epoch: int) -> Iterator[Indices]:
     """The parts of `epoch_rows`, one for each window."""
-    starts = np.cumsum([0, *(shard.examples for shard in split.shards)])
+    starts = _starts(split)
     for window in windows(split.shards, seed, epoch, split.read_ahead_bytes):
         of_window = [np.arange(starts[index], starts[index + 1]) for index in window.shards]
         yield np.concatenate(of_window)[window.rows]
+
+
+def _starts(split: Split) -> Indices:
+    """The row of `split_arrays` at which each shard begins, and their number."""
+    return np.cumsum([0, *(shard.examples for shard in split.shards)])
 
 
 def _ahead(items: Generator[_Item, None, None], count: int, first: int = 0) -> Iterator[_Item]:

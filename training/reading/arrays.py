@@ -2,12 +2,14 @@
 
 The order is a function of the seed, the epoch and the size of a window: the shards are shuffled and cut into windows, and
 the records of a window are shuffled together. A split that fits into one window is shuffled as a whole. While one window is
-used, the next one is read, so two are held: READ_AHEAD_BYTES, and up to a shard more each, as a window holds whole shards.
+used, the next one is read, and where reading is slower, the one after it too, in the place of the one that has been used. So
+two are held: READ_AHEAD_BYTES, and up to a shard more each, as a window holds whole shards.
 """
 
 import contextlib
 import mmap
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
@@ -101,14 +103,15 @@ class Arrays:
             for window in windows(self._shards, seed, epoch, self._read_ahead_bytes)
         )
         with ThreadPoolExecutor(READ_AT_ONCE, "shard") as pool:
-            following = self._begun(next(plan, None), pool)
+            begun = deque(self._begun(next(plan, None), pool))
             last, done = -1, 0  # the epoch, and its examples so far
-            while following:
-                position, window, buffer, parts = following
+            while begun:
+                position, window, buffer, parts = begun.popleft()
                 last, done = position, done if position == last else 0
                 for part in parts:
                     part.result()
-                following = self._begun(next(plan, None), pool)
+                if not begun:  # the first window has the bucket or disk for itself
+                    begun.extend(self._begun(next(plan, None), pool))
                 matrix = buffer[: self._bytes(window)].reshape(-1, self._rows.row.bytes)
                 at = 0
                 while at < len(window.rows):
@@ -117,6 +120,7 @@ class Arrays:
                     at, size = end, min(2 * size, most)
                 done += len(window.rows)
                 self._spare.append(buffer)
+                begun.extend(self._begun(next(plan, None), pool))
 
     def _bytes(self, window: "Window") -> int:
         return sum(self._shard_bytes(index) for index in window.shards)
@@ -124,10 +128,10 @@ class Arrays:
     def _shard_bytes(self, index: int) -> int:
         return self._shards[index].examples * self._rows.row.bytes
 
-    def _begun(self, planned: "tuple[int, Window] | None", pool: ThreadPoolExecutor) -> "_Begun | None":
-        """A buffer, and what fills it with the shards of the window."""
+    def _begun(self, planned: "tuple[int, Window] | None", pool: ThreadPoolExecutor) -> "list[_Begun]":
+        """A buffer, and what fills it with the shards of the window; nothing without a window."""
         if planned is None:
-            return None
+            return []
         position, window = planned
         buffer = self._spare.pop() if self._spare else np.empty(0, np.uint8)
         if len(buffer) < self._bytes(window):
@@ -139,7 +143,7 @@ class Arrays:
             end = start + self._shard_bytes(index)
             parts.append(pool.submit(self._rows.fill, self._shards[index], buffer[start:end]))
             start = end
-        return position, window, buffer, parts
+        return [(position, window, buffer, parts)]
 
     def _gathered(self, matrix: Bytes, rows: Indices) -> Chunk:
         row, width = self._rows.row, self._label_width or 1

@@ -7,13 +7,12 @@ The order of the examples depends only on the seed and the epoch, and every exam
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, repeat
 
 import tensorflow as tf
 
-from training.reading.array_batches import AHEAD, CACHE_BYTES, Batch, padding, stacked_batches
+from training.reading.array_batches import AHEAD, Batch, epoch_numbers, padding, stacked_batches
 from training.reading.ending import ending_with_the_process
-from training.reading.records import Split, naming_damaged_shards
+from training.reading.records import Split
 
 # Tensors decide nothing in the functions here, and to let AutoGraph rewrite them takes longer than to trace them.
 _as_it_is = tf.autograph.experimental.do_not_convert
@@ -34,26 +33,25 @@ def batches(
     batch_size: int,
     order: Order | None = None,
     class_weights: Sequence[float] | None = None,
-    cache_bytes: int = CACHE_BYTES,
     devices: int = 1,
+    epochs: int | None = None,
 ) -> tf.data.Dataset:
-    """Endless batches for Keras; an epoch has `steps` of them. Each has a multiple of `devices` examples (see
-    array_batches.padding).
+    """Batches for Keras, of `epochs` epochs or endless; an epoch has `steps` of them. Each has a multiple of `devices`
+    examples (see array_batches.padding).
 
     Images are uint8 [batch, height, width, channels], labels float32 [batch, label_width or 1]. With `class_weights` a
     third part, float32 [batch], holds the weight of each example's class: Keras' own class_weight would append a map
-    behind the device prefetch. Without `order` the examples come in stored order. Raises JobFailed for damage in a
-    cached split.
+    behind the device prefetch. Without `order` the examples come in stored order.
 
-    Endless, and with the count given to Keras by its steps_per_epoch, because a dataset on a GPU has no cardinality:
-    the op that asserts one has a CPU kernel only and would fetch every batch back (tensorflow/tensorflow#56508).
+    Keras is told the number of steps by its steps_per_epoch, because a dataset on a GPU has no cardinality: the op that
+    asserts one has a CPU kernel only and would fetch every batch back (tensorflow/tensorflow#56508).
     """
-    with naming_damaged_shards([split]):
-        source = stacked_batches(split, batch_size, class_weights, cache_bytes)
+    seed, first = (None, 0) if order is None else (order.seed, order.first_epoch)
 
     def stacked() -> Iterator[Batch]:
-        seed, epochs = (None, repeat(0)) if order is None else (order.seed, count(order.first_epoch))
-        return ending_with_the_process(source(seed, epochs))
+        return ending_with_the_process(
+            stacked_batches(split, batch_size, seed, epoch_numbers(first, epochs), class_weights)
+        )
 
     image = tf.TensorSpec([None, None, *split.shape], tf.uint8)
     target, weight = tf.TensorSpec([None, None, split.label_width or 1]), tf.TensorSpec([None, None])

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import google_crc32c
 import numpy as np
+import numpy.typing as npt
 
 from schemas.dataset import MANIFEST, Manifest, Shard
 from schemas.errors import JobFailed, UsageError
@@ -37,7 +38,8 @@ class Split:
     record; None if they differ or the manifest does not say.
 
     read_ahead_bytes: what is held at a time of a split that is not kept in memory. Examples are shuffled within half of it,
-    so it determines their order, also of a split that is kept. disk_cache: keeps shards of a bucket."""
+    so it determines their order, also of a split that is kept. disk_cache: keeps shards of a bucket. kept: the images and
+    labels in memory, as array_batches.split_arrays gives them; None if they are to be read each time."""
 
     folder: str
     name: str
@@ -47,6 +49,7 @@ class Split:
     record_bytes: int | None = None
     read_ahead_bytes: int = READ_AHEAD_BYTES
     disk_cache: DiskCache | None = None
+    kept: tuple[files.Bytes, npt.NDArray[np.int64]] | None = field(default=None, repr=False, compare=False)
 
     @property
     def examples(self) -> int:

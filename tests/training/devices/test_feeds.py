@@ -1,6 +1,5 @@
 """The order of the examples: a function of (seed, epoch), whatever the cache, the backend, and where a run goes on."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from tests.training.conftest import DataSet
 from training.devices.feeds import ArrayFeed, Feed, Feeding, make_feed
 from training.devices.resident import Resident
 from training.devices.waiting import Waiting
-from training.reading.array_batches import epoch_rows
+from training.reading import files
+from training.reading.array_batches import epoch_rows, keep
 from training.reading.disk_cache import DiskCache
 from training.reading.records import Split, open_split
 
@@ -29,7 +29,8 @@ def split(dataset: DataSet) -> Split:
 
 
 def feed_of(split: Split, cache: str, epoch: int = 0, step: int = 0, training: bool = True) -> Feed:
-    how = Feeding(BATCH, SEED, cache_bytes=sys.maxsize if cache == "memory" else 0)
+    how = Feeding(BATCH, SEED)
+    split = keep(split) if cache == "memory" else split
     weights = [1.0, 3.0]
     resident = Resident(split, weights) if cache == "device" else None
     feed = make_feed(split, how, training, weights, epoch, step, resident)
@@ -75,6 +76,30 @@ def test_labels_and_weights_belong_to_the_images(dataset: DataSet, split: Split,
 def test_validation_comes_as_stored_each_time(dataset: DataSet, split: Split, cache: str) -> None:
     stored = [DataSet.index_of(example.image) for example in dataset.examples["train"]]
     assert numbers(batches(feed_of(split, cache, training=False), 2)) == 2 * stored
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_nothing_is_read_for_epochs_that_are_not_to_come(
+    split: Split, training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    original = files.read_into
+
+    def read_into(path: str, buffer: files.Bytes) -> files.Found:
+        read.append(path)
+        return original(path, buffer)
+
+    monkeypatch.setattr(files, "read_into", read_into)
+    feed = make_feed(split, Feeding(BATCH, SEED), training, epochs=2)
+    feed.begin()
+    if isinstance(feed.data, ArrayFeed):
+        assert len(list(batches(feed, 2))) == 10
+        with pytest.raises(StopIteration):
+            feed.data[0]
+    else:  # Keras begins the data of validation again for each epoch
+        assert len(list(feed.data)) == (10 if training else 5)
+        assert training or len(list(feed.data)) == 5
+    assert sorted(read) == sorted([split.path(shard) for shard in split.shards] * 2)
 
 
 def test_shards_on_the_disk_have_the_same_order(split: Split, tmp_path: Path) -> None:

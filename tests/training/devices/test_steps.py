@@ -1,7 +1,5 @@
 """Several steps at a time, as on a GPU: an epoch has exactly its steps, and the weights are those of single steps."""
 
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -26,7 +24,7 @@ def trained(dataset: DataSet, at_once: int, on_device: bool) -> tuple[list[np.nd
     model = build_model(MODEL1, dataset.manifest.shape, task_of(dataset.manifest))
     compile_model(model, MODEL1, task_of(dataset.manifest))
     model.steps_per_execution = at_once
-    how = Feeding(BATCH, 3, cache_bytes=sys.maxsize)
+    how = Feeding(BATCH, 3)
     feed, held_out = (
         make_feed(split, how, split is splits[0], resident=Resident(split) if on_device else None) for split in splits
     )

@@ -16,8 +16,9 @@ from schemas.errors import UsageError
 from tests.training.conftest import DataSet
 from training.predicting import scope
 from training.predicting.descriptors import Descriptors, descriptors_of
-from training.predicting.scope import LIMIT, Scope, fit_scope, scope_of
+from training.predicting.scope import LIMIT, Scope, described, fit_scope
 from training.predicting.scope_file import read_scope, write_scope
+from training.reading.array_batches import keep
 from training.reading.records import open_split
 
 SIZE = 64
@@ -176,7 +177,7 @@ def test_one_in_a_hundred_of_validation_is_out_of_scope() -> None:
 
 def test_large_splits_are_read_in_part(dataset: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
     train, validation = (open_split(str(dataset.folder), dataset.manifest, name) for name in ("train", "validation"))
-    whole = scope_of(train, validation)
+    whole = fit_scope(described(train), described(validation))
     expected = fit_scope(
         *(descriptors_of(np.stack([e.image for e in dataset.examples[s]])) for s in ("train", "validation"))
     )
@@ -190,10 +191,11 @@ def test_large_splits_are_read_in_part(dataset: DataSet, monkeypatch: pytest.Mon
         return descriptors_of(images)
 
     monkeypatch.setattr(scope, "descriptors_of", counted)
-    part = scope_of(train, validation)
+    part = fit_scope(described(train), described(validation))
     assert 4 <= seen[0] <= 7
     assert 4 <= seen[1] <= 7
-    assert (scope_of(train, validation).span == part.span).all()
+    kept = fit_scope(described(keep(train)), described(keep(validation)))
+    assert (kept.span == part.span).all()
 
 
 def test_the_file(known: Scope, tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ from schemas.errors import JobFailed
 from schemas.labels import UNCERTAIN
 from tests.training.conftest import DataSet
 from training.reading import arrays
-from training.reading.array_batches import epoch_rows, numpy_batches, split_arrays, steps, whole_batches
+from training.reading.array_batches import epoch_rows, keep, numpy_batches, split_arrays, steps, whole_batches
 from training.reading.input_pipeline import Order, batches
 from training.reading.records import Split, naming_damaged_shards, open_dataset, open_split
 
 ROOT = Path(__file__).parents[3]
-IN_MEMORY, STREAMED = 1 << 30, 0
+IN_MEMORY, STREAMED = keep, replace  # the split with its arrays, and as it is
 BATCH = 20
 
 
@@ -50,11 +50,11 @@ def test_the_same_batches_as_with_tensorflow_kept_and_streamed(
     with tf.device("CPU"):
         order = None if seed is None else Order(seed, first)
     found = [
-        list(batches(split, BATCH, order, weights, cache).take(number).as_numpy_iterator())
+        list(batches(cache(split), BATCH, order, weights).take(number).as_numpy_iterator())
         for cache in (IN_MEMORY, STREAMED)
     ]
     found += [
-        list(numpy_batches(split, BATCH, seed, first, weights, cache, epochs=2)) for cache in (IN_MEMORY, STREAMED)
+        list(numpy_batches(cache(split), BATCH, seed, first, weights, epochs=2)) for cache in (IN_MEMORY, STREAMED)
     ]
     for other in found[1:]:
         assert_equal(other, found[0])
@@ -77,14 +77,14 @@ def test_label_vectors(make_dataset: Callable[..., DataSet]) -> None:
     )
     written = {data.index_of(example.image): example.label for example in data.examples["train"]}
     for cache in (IN_MEMORY, STREAMED):
-        for images, labels in numpy_batches(split_of(data), 4, 0, cache_bytes=cache, epochs=1):
+        for images, labels in numpy_batches(cache(split_of(data)), 4, 0, epochs=1):
             assert (labels.dtype, labels.shape[1]) == (np.float32, 2)
             assert [tuple(label) for label in labels] == [written[data.index_of(pixels)] for pixels in images]
 
 
 def test_batches_are_endless_and_closing_them_ends_the_threads(dataset: DataSet) -> None:
     for cache in (IN_MEMORY, STREAMED):
-        found = numpy_batches(split_of(dataset), BATCH, 0, cache_bytes=cache)
+        found = numpy_batches(cache(split_of(dataset)), BATCH, 0)
         assert len(list(islice(found, 12))) == 12
         assert any(thread.name.startswith("batches") for thread in threading.enumerate())
         found.close()  # type: ignore[attr-defined] # it is a generator
@@ -105,7 +105,7 @@ def test_whole_batches(size: int) -> None:
 
 
 @pytest.mark.parametrize("cache", [IN_MEMORY, STREAMED])
-def test_damage_is_named(make_dataset: Callable[..., DataSet], cache: int) -> None:
+def test_damage_is_named(make_dataset: Callable[..., DataSet], cache: Callable[[Split], Split]) -> None:
     small = make_dataset(examples={"train": 12}, size=8)
     split = split_of(small)
     small.shard("train", 2).unlink()
@@ -113,7 +113,7 @@ def test_damage_is_named(make_dataset: Callable[..., DataSet], cache: int) -> No
         pytest.raises(JobFailed, match=r"toy-train\.tfrecord-00002-of-00003 is missing"),
         naming_damaged_shards([split]),
     ):
-        list(numpy_batches(split, 4, 0, cache_bytes=cache, epochs=1))
+        list(numpy_batches(cache(split), 4, 0, epochs=1))
 
 
 WITHOUT_TENSORFLOW = """
@@ -128,7 +128,7 @@ check_shards(all_splits(folder, manifest), checksums=True)
 split = open_split(folder, manifest, "train")
 assert unlisted_shards(folder, manifest) == []
 assert sum(len(batch.ids) for batch in identified_batches(split, 7)) == split.examples
-left = numpy_batches(split, 2, 0, cache_bytes=0)
+left = numpy_batches(split, 2, 0)
 print([len(next(left)[0]) for _ in range(100)] == [2] * 100)
 """
 

@@ -1,5 +1,8 @@
 """Shards as arrays: windows, and what is in a chunk, against the examples that were written."""
 
+import threading
+import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -13,9 +16,9 @@ from schemas.dataset import Shard
 from schemas.example import Example, encode_example, frame_record, read_records
 from schemas.labels import UNCERTAIN, Label
 from tests.training.conftest import DataSet
-from training.reading import arrays
+from training.reading import arrays, files
 from training.reading.records import Split, are_arrays, arrays_of, open_dataset, open_split
-from training.reading.shards import DamagedShard
+from training.reading.shards import DamagedShard, Row
 
 
 def shard(number: int, examples: int, size: int) -> Shard:
@@ -73,6 +76,46 @@ def test_epochs_follow_each_other(make_dataset: Callable[..., DataSet]) -> None:
         ids = [name for chunk in chunks for name in chunk.ids]
         assert ids == [name for chunk in found.chunks(3, epoch) for name in chunk.ids]
         assert len(set(ids)) == 30
+
+
+class SlowRows:
+    """Shards of ten records that arrive when they are let."""
+
+    row = Row(bytes=100, image=0, label=64, label_type="u1", id=65, group=65)
+
+    def __init__(self) -> None:
+        self.asked: dict[str, threading.Event] = defaultdict(threading.Event)
+
+    def fill(self, shard: Shard, buffer: files.Bytes) -> None:
+        buffer[:] = int(shard.file[1:])
+        assert self.asked[shard.file].wait(10)
+
+
+def test_two_windows_are_held_and_where_reading_is_slow_both_are_read() -> None:
+    rows = SlowRows()
+    shards = [shard(number, 10, 100) for number in range(5)]
+    chunks = arrays.Arrays(shards, (8, 8, 1), None, rows, read_ahead_bytes=2000).chunks(None, 0)
+    seen: list[int] = []
+
+    def asked() -> list[str]:
+        time.sleep(0.05)
+        return sorted(rows.asked)
+
+    def take() -> None:
+        seen.append(int(next(chunks).images[0, 0, 0, 0]))
+
+    rows.asked["s0"].set()
+    take()
+    assert asked() == ["s0", "s1"]  # the first one is used, the second one is read
+    waits = threading.Thread(target=take)
+    waits.start()
+    assert asked() == ["s0", "s1", "s2"]  # the first one has been used, so the third one is read in its place
+    rows.asked["s1"].set()
+    waits.join()
+    assert asked() == ["s0", "s1", "s2"]
+    for name in ("s2", "s3", "s4"):
+        rows.asked[name].set()
+    assert [*seen, *(int(chunk.images[0, 0, 0, 0]) for chunk in chunks)] == [0, 1, 2, 3, 4]
 
 
 def test_the_first_chunk_is_small(make_dataset: Callable[..., DataSet], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from schemas.errors import JobFailed
 from tests.training.conftest import DataSet
 from training.reading import arrays as arrays_module
-from training.reading.array_batches import identified_batches, steps
+from training.reading.array_batches import identified_batches, keep, steps
 from training.reading.input_pipeline import Order, batches
 from training.reading.records import (
     Split,
@@ -25,9 +25,10 @@ from training.reading.records import (
 )
 
 ROOT = Path(__file__).parents[3]
-IN_MEMORY, STREAMED = 1 << 30, 0
+Way = Callable[[Split], Split]
+IN_MEMORY, STREAMED = keep, replace  # the split with its arrays, and as it is
 BATCH = 20
-WAYS = [IN_MEMORY, STREAMED]
+WAYS: list[Way] = [IN_MEMORY, STREAMED]
 
 
 def split_of(dataset: DataSet, name: str = "train") -> Split:
@@ -38,12 +39,12 @@ def order(seed: int, first_epoch: int = 0) -> Order:
     return Order(seed, first_epoch)
 
 
-def epochs(dataset: DataSet, how: Order | None, way: int, count: int = 1) -> list[list[int]]:
+def epochs(dataset: DataSet, how: Order | None, way: Way, count: int = 1) -> list[list[int]]:
     """The numbers of the training examples, in the order of each epoch."""
     split = split_of(dataset)
     numbers = [
         dataset.index_of(pixels)
-        for images, _ in batches(split, BATCH, how, None, way).take(count * steps(split, BATCH))
+        for images, _ in batches(way(split), BATCH, how).take(count * steps(split, BATCH))
         for pixels in images.numpy()
     ]
     return [numbers[start : start + split.examples] for start in range(0, len(numbers), split.examples)]
@@ -51,31 +52,31 @@ def epochs(dataset: DataSet, how: Order | None, way: int, count: int = 1) -> lis
 
 @pytest.mark.parametrize("way", WAYS)
 class TestOrder:
-    def test_every_example_comes_once_an_epoch(self, dataset: DataSet, way: int) -> None:
+    def test_every_example_comes_once_an_epoch(self, dataset: DataSet, way: Way) -> None:
         for seen in epochs(dataset, order(1), way, count=3):
             assert sorted(seen) == list(range(96))
 
-    def test_a_function_of_seed_and_epoch(self, dataset: DataSet, way: int) -> None:
+    def test_a_function_of_seed_and_epoch(self, dataset: DataSet, way: Way) -> None:
         first, second, third = epochs(dataset, order(1), way, count=3)
         assert first != second != third
         assert epochs(dataset, order(1), way, count=2) == [first, second]
         assert epochs(dataset, order(1, first_epoch=2), way) == [third]
         assert epochs(dataset, order(2), way) != [first]
 
-    def test_examples_of_all_shards_are_mixed(self, dataset: DataSet, way: int) -> None:
+    def test_examples_of_all_shards_are_mixed(self, dataset: DataSet, way: Way) -> None:
         (seen,) = epochs(dataset, order(1), way)
         # Shard k holds the numbers that leave k when divided by 3.
         assert {number % 3 for number in seen[:BATCH]} == {0, 1, 2}
         assert seen[:BATCH] != sorted(seen[:BATCH])
 
-    def test_without_order_as_stored_and_the_same_each_epoch(self, dataset: DataSet, way: int) -> None:
+    def test_without_order_as_stored_and_the_same_each_epoch(self, dataset: DataSet, way: Way) -> None:
         first, second = epochs(dataset, None, way, count=2)
         assert first == second
         assert sorted(first) == list(range(96))
 
-    def test_pixels_labels_and_weights(self, dataset: DataSet, way: int) -> None:
+    def test_pixels_labels_and_weights(self, dataset: DataSet, way: Way) -> None:
         written = {dataset.index_of(example.image): example for example in dataset.examples["train"]}
-        images, labels, weights = next(iter(batches(split_of(dataset), BATCH, order(1), [0.5, 2.0], way)))
+        images, labels, weights = next(iter(batches(way(split_of(dataset)), BATCH, order(1), [0.5, 2.0])))
         assert (images.dtype, images.shape) == (tf.uint8, (BATCH, 64, 64, 1))
         assert (labels.dtype, labels.shape) == (tf.float32, (BATCH, 1))
         for pixels, label, weight in zip(images.numpy(), labels.numpy(), weights.numpy(), strict=True):
@@ -95,9 +96,9 @@ def test_the_order_does_not_depend_on_what_is_kept_in_memory(dataset: DataSet) -
 
 
 @pytest.mark.parametrize("cache", [STREAMED, IN_MEMORY])
-def test_batches_are_parts_of_the_memory_that_was_filled(dataset: DataSet, cache: int) -> None:
+def test_batches_are_parts_of_the_memory_that_was_filled(dataset: DataSet, cache: Way) -> None:
     """Copies would take new memory for each batch, which takes longer than to read it."""
-    found = [images for images, _ in batches(split_of(dataset), BATCH, order(0), None, cache).take(2)]
+    found = [images for images, _ in batches(cache(split_of(dataset)), BATCH, order(0)).take(2)]
     first, second = (np.from_dlpack(images) for images in found)
     assert second.ctypes.data - first.ctypes.data == first.nbytes
 
@@ -135,7 +136,7 @@ def test_a_device_prefetch_gives_every_batch(dataset: DataSet) -> None:
 
 class TestDamage:
     @pytest.mark.parametrize("way", WAYS)
-    def test_flipped_bit(self, make_dataset: Callable[..., DataSet], way: int) -> None:
+    def test_flipped_bit(self, make_dataset: Callable[..., DataSet], way: Way) -> None:
         small = make_dataset(examples={"train": 12}, size=8)
         data = bytearray(small.shard("train", 1).read_bytes())
         data[len(data) // 2] ^= 1
@@ -146,10 +147,10 @@ class TestDamage:
             pytest.raises(JobFailed, match=r"toy-train\.tfrecord-00001-of-00003 is damaged"),
             naming_damaged_shards([split]),
         ):
-            list(batches(split, 4, order(0), cache_bytes=way).take(3))
+            list(batches(way(split), 4, order(0)).take(3))
 
     @pytest.mark.parametrize("way", WAYS)
-    def test_missing_record(self, make_dataset: Callable[..., DataSet], way: int) -> None:
+    def test_missing_record(self, make_dataset: Callable[..., DataSet], way: Way) -> None:
         small = make_dataset(examples={"train": 12}, size=8)
         data = small.shard("train", 1).read_bytes()
         small.shard("train", 1).write_bytes(data[: len(data) // 4 * 3])  # cut between two records: reads as a clean end
@@ -158,13 +159,17 @@ class TestDamage:
             pytest.raises(JobFailed, match=r"toy-train\.tfrecord-00001-of-00003 has 3 examples instead of 4"),
             naming_damaged_shards([split]),
         ):
-            list(batches(split, 4, order(0), cache_bytes=way).take(3))
+            list(batches(way(split), 4, order(0)).take(3))
 
     def test_records_of_another_shape(self, make_dataset: Callable[..., DataSet]) -> None:
         small, other = (make_dataset(name, examples={"train": 12}, size=size) for name, size in (("a", 8), ("b", 9)))
         small.shard("train", 2).write_bytes(other.shard("train", 2).read_bytes())
-        with pytest.raises(JobFailed, match=r"toy-train\.tfrecord-00002-of-00003 is damaged"):
-            batches(split_of(small), 4)
+        split = split_of(small)
+        with (
+            pytest.raises(JobFailed, match=r"toy-train\.tfrecord-00002-of-00003 is damaged"),
+            naming_damaged_shards([split]),
+        ):
+            list(batches(split, 4).take(3))
 
     def test_a_shard_of_valid_records_that_is_not_the_manifests(self, make_dataset: Callable[..., DataSet]) -> None:
         small = make_dataset(examples={"train": 12}, size=8)
@@ -193,7 +198,7 @@ class TestDamage:
             pytest.raises(JobFailed, match=r"toy-train\.tfrecord-00002-of-00003 is missing"),
             naming_damaged_shards([split]),
         ):
-            list(batches(split, 4, order(0), cache_bytes=STREAMED).take(3))
+            list(batches(split, 4, order(0)).take(3))
 
 
 def test_a_script_that_leaves_an_iterator_unfinished_ends(dataset: DataSet) -> None:
@@ -201,7 +206,7 @@ def test_a_script_that_leaves_an_iterator_unfinished_ends(dataset: DataSet) -> N
         "import sys; import tensorflow as tf; from training.reading.input_pipeline import Order, batches;"
         "from training.reading.records import open_dataset, open_split;"
         "split = open_split(sys.argv[1], open_dataset(sys.argv[1]), 'train');"
-        "left = iter(batches(split, 2, Order(0), cache_bytes=0));"
+        "left = iter(batches(split, 2, Order(0)));"
         "[next(left) for _ in range(100)]"
     )
     subprocess.run([sys.executable, "-c", code, str(dataset.folder)], cwd=ROOT, check=True, timeout=60)
