@@ -1,7 +1,7 @@
 # Every target sets up .venv by itself, from the lock file. `make` alone lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo convert predict train profile evaluate reproduce test test-demo test-faults test-flink test-fuzz test-hostile test-jax test-memory
-.PHONY: test-prism test-report test-tfio test-workers lint format bench bench-buckets bench-reading bench-training bench-scale bench-gpu lock clean
+.PHONY: test-prism test-report test-tfio test-workers lint format bench bench-buckets bench-bucket-epochs bench-reading bench-training bench-scale bench-gpu lock clean
 
 # The first Python from 3.10 to 3.13 that can create a virtual environment. PYTHON=... overrides it.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -174,6 +174,9 @@ bench: setup ## Measure conversion, reading, training and the search for near-du
 
 bench-buckets: setup ## Measure what latency and faults of a bucket cost a conversion (five minutes) [ARGS=...]
 	@$(RUN_PYTHON) -m benchmarks.buckets $(ARGS)
+
+bench-bucket-epochs: setup ## The same for an epoch of training (a quarter of an hour) [ARGS=...]
+	@$(RUN_PYTHON) -m benchmarks.bucket_epochs $(ARGS)
 
 bench-reading: setup $(BENCH)/ready ## Compare reading with other libraries too, in .venv-bench (6 GB; half an hour) [ARGS=...]
 	@$(RUN_PYTHON) -m benchmarks.reading $(ARGS)

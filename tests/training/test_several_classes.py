@@ -199,3 +199,22 @@ def test_a_finding_that_validation_lacks_is_warned_of(
     assert run_command(train.main, flags) == 0
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
     assert warnings == [f"warning: split validation of {data.folder} has no example of B; its metrics are undefined"]
+
+
+def test_findings_that_are_present_or_uncertain_only_are_warned_of(
+    make_dataset: Callable[..., DataSet], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_dataset(
+        examples={"train": 12, "validation": 12},
+        size=24,
+        classes=("A", "B", "C"),
+        # Which of B is certainly absent only in the first split, and of C only in the second.
+        label=lambda n: (n % 2, n % 2 or (UNCERTAIN if n >= 12 else 0), n % 2 or (UNCERTAIN if n < 12 else 0)),
+    )
+    flags = ["--data", str(data.folder), "--output", str(tmp_path / "run"), "--recipe", "model1", "--epochs", "1"]
+    assert run_command(train.main, flags) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert warnings == [
+        f"warning: split {split} of {data.folder} has no example that is certainly without {name}; its metrics are undefined"
+        for split, name in (("train", "C"), ("validation", "B"))
+    ]

@@ -1,5 +1,7 @@
 """What a run gets when its epochs are over: decisions from the split validation, which is read once for all of them."""
 
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +10,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from schemas.labels import MULTI_HOT_UNCERTAIN
 from training.assessment.plots import curves
 from training.assessment.predictions import BATCH, predict_corrupted, probabilities_of
 from training.config import TrainConfig
@@ -47,6 +50,11 @@ def finish_run(config: TrainConfig, run: RunConfig, training: Split, validation:
     model = run_folder.best_model(config.output, run)
     point = operating_point(run.operating_point)
     seen = _seen(model, validation, point.kind == SHIFTED)
+    if run.label_kind == MULTI_HOT_UNCERTAIN:
+        counts = [
+            (int(found[certain].sum()), int(certain.sum())) for found, certain in one_vs_rest(seen.labels, run.task)
+        ]
+        warn_of_no_negatives(config.data, validation, run.classes, *zip(*counts, strict=True))
     run = replace(
         run,
         best={**rows[kept_epoch(rows, config.recipe.keep)], **(run.best or {})},
@@ -62,6 +70,20 @@ def finish_run(config: TrainConfig, run: RunConfig, training: Split, validation:
     curves(rows).savefig(f"{config.output}/{run_folder.CURVES}")
     run_folder.write_config(config.output, run)
     return run
+
+
+def warn_of_no_negatives(
+    folder: str, split: Split, classes: Sequence[str], present: Sequence[int], certain: Sequence[int]
+) -> None:
+    """Warns of each finding that is in some examples of a split, and uncertain in all others. present: in how many it is.
+    certain: in how many it is not uncertain."""
+    for name, count, of in zip(classes, present, certain, strict=True):
+        if 0 < count == of < split.examples:
+            print(
+                f"warning: split {split.name} of {folder} has no example that is certainly without {name}; its metrics are "
+                "undefined",
+                file=sys.stderr,
+            )
 
 
 def _seen(model: keras.Model, split: Split, corrupted: bool) -> _Seen:

@@ -18,12 +18,14 @@ from training.devices.cache import choose_cache
 from training.devices.hardware import Hardware, find_hardware, jit, scope
 from training.fitting.ensemble import member_configs, put_together, validated
 from training.fitting.epochs import Epochs
-from training.fitting.finish import finish_run
+from training.fitting.finish import finish_run, warn_of_no_negatives
+from training.fitting.interruption import stopping
 from training.models.networks import FLOAT32, build_model, load_pretrained
 from training.models.objective import compile_model
 from training.models.recipes import NO_WEIGHTS
 from training.reading.array_batches import certain_counts
 from training.reading.disk_cache import DiskCache, default_folder
+from training.reading.files import is_remote
 from training.reading.records import Split, all_splits, check_shards, open_dataset, open_split, unlisted_shards
 from training.runs import run_folder
 from training.runs.run_bucket import WorkingCopy, working_copy
@@ -100,15 +102,20 @@ def _train(
         if members:
             put_together(model, members, config.output)
             run = replace(run, best=validated(model, splits[1], config.recipe.batch_size, hardware.devices))
-    run = finish_run(config, run, *splits)
-    copy.publish()
+    with stopping("stopped while the run was finished; give the same command with --resume to finish it"):
+        run = finish_run(config, run, *splits)
+        copy.publish()
     return run
 
 
 def _certain_counts(config: TrainConfig, manifest: Manifest, split: Split) -> list[int] | None:
-    """What a balanced loss needs beside the manifest, which counts only where a finding is present."""
-    uncertain = config.recipe.balanced and manifest.label_kind == MULTI_HOT_UNCERTAIN
-    return certain_counts(split) if uncertain else None
+    """In how many examples each finding is not uncertain, as far as a balanced loss needs it, or the labels are read in no
+    time for a warning. The manifest counts only where a finding is present."""
+    if manifest.label_kind != MULTI_HOT_UNCERTAIN or (is_remote(config.data) and not config.recipe.balanced):
+        return None
+    found = certain_counts(split)
+    warn_of_no_negatives(config.data, split, manifest.classes, manifest.label_counts(split.name), found)
+    return found
 
 
 def _check_files(config: TrainConfig, manifest: Manifest) -> None:

@@ -22,9 +22,12 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc] # untyped
         self._place, self._epochs, self._steps, self._examples = place, epochs, steps, examples
         self._waiting = waiting
         self._bar: Any = None
-        self._first = True  # the first step compiles, and waits for what happens only once: it is not counted
+        # The first step compiles, and waits for what happens only once. The last one of the first epoch may have a smaller
+        # batch, for which it compiles again. Neither is counted.
+        self._first = self._first_epoch = True
         self._seconds, self._counted = 0.0, 0  # the time that the other steps took, and their number
-        self._since = self._begun = self._shown = self._validation = 0.0
+        self._since = self._begun = self._shown = self._ended = 0.0
+        self._validation = float("inf")  # the shortest so far, because the first one compiles too
         self._done = 0  # steps of this epoch
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
@@ -38,14 +41,18 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc] # untyped
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
         done = min(self._place.step + batch + 1, self._steps)
         more, self._done = done - self._done, done
+        now = time.perf_counter()
         if self._first:
-            self._first, self._since = False, time.perf_counter()
+            self._first, self._since = False, now
             self._waiting.begin()
+        elif self._first_epoch and done == self._steps:
+            self._seconds += self._ended - self._since
+            self._since = now
         else:
             self._counted += more
+        self._ended = now
         if self._bar is not None and not self._bar.disable:
             self._bar.update(more)
-            now = time.perf_counter()
             if now - self._shown > _REFRESH_SECONDS:
                 self._shown = now
                 self._bar.set_postfix_str(self._speed(self._seconds + now - self._since))
@@ -57,7 +64,7 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc] # untyped
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         now = time.perf_counter()
-        self._validation = now - self._since
+        self._validation, self._first_epoch = min(self._validation, now - self._since), False
         self.close()
         parts = {"": [], "val_": []}  # type: dict[str, list[str]]
         for name, value in (logs or {}).items():
@@ -65,7 +72,7 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc] # untyped
             parts[kind].append(f"{name.removeprefix('val_')} {float(value):.4f}")
         print(
             f"epoch {epoch + 1}/{self._epochs}: {', '.join(parts[''])}; validation {', '.join(parts['val_'])}; "
-            f"{now - self._begun:.1f} s, {self._speed(self._seconds)}",
+            f"{now - self._begun:.1f} s{f', {self._speed(self._seconds)}' if self._counted else ''}",
             flush=True,
         )
 
@@ -82,6 +89,7 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc] # untyped
         if not self._counted:
             return "starting"
         steps = (self._epochs - self._place.epoch) * self._steps - self._done
-        left = steps * seconds / self._counted + (self._epochs - self._place.epoch - 1) * self._validation
+        validations = 0 if self._first_epoch else self._epochs - self._place.epoch - 1
+        left = steps * seconds / self._counted + (self._validation * validations if validations else 0)
         images = self._counted / self._steps * self._examples / seconds
         return f"{images:,.0f} images/s, {tqdm.format_interval(left)} left"

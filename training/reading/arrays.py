@@ -102,7 +102,7 @@ class Arrays:
             for position, epoch in enumerate(epochs)
             for window in windows(self._shards, seed, epoch, self._read_ahead_bytes)
         )
-        with ThreadPoolExecutor(READ_AT_ONCE, "shard") as pool:
+        with ThreadPoolExecutor(self._at_once(), "shard") as pool:
             begun = deque(self._begun(next(plan, None), pool))
             last, done = -1, 0  # the epoch, and its examples so far
             while begun:
@@ -121,6 +121,12 @@ class Arrays:
                 done += len(window.rows)
                 self._spare.append(buffer)
                 begun.extend(self._begun(next(plan, None), pool))
+
+    def _at_once(self) -> int:
+        """The shards of a window, and one of the next. If all of the next were read beside them, both windows would end
+        together, and nothing would be under way while they are used."""
+        windows = max(1, 2 * self._total_bytes // max(1, self._read_ahead_bytes))
+        return min(READ_AT_ONCE, -(-len(self._shards) // windows) + 1)
 
     def _bytes(self, window: "Window") -> int:
         return sum(self._shard_bytes(index) for index in window.shards)

@@ -19,7 +19,7 @@ from training.reading.buckets.tensorflow_settings import configure
 # A bucket is asked up to nine times within 40 seconds. TensorFlow's own waits have up to a second of jitter each, and
 # neither client asks again for all that can go wrong.
 ATTEMPTS = 9
-FIRST_WAIT, WAIT_GROWTH, LONGEST_WAIT = 0.05, 2.5, 16.0  # seconds; most failures are over at once
+FIRST_WAIT, WAIT_GROWTH, LONGEST_WAIT = 0.02, 3.0, 16.0  # seconds; most failures are over at once
 
 Bytes = npt.NDArray[np.uint8]
 
