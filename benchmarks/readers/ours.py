@@ -13,6 +13,8 @@ import tensorflow as tf
 from benchmarks.readers.figures import MEMORY, STREAMED
 from benchmarks.readers.graph import tensorflow_way
 from benchmarks.readers.way import Arrays, Data, Epochs, in_epochs, python_way
+from training.devices.feeds import Feeding, make_feed
+from training.devices.resident import Resident
 from training.reading.array_batches import keep, numpy_batches
 from training.reading.disk_cache import DiskCache
 from training.reading.input_pipeline import Order, batches
@@ -46,6 +48,13 @@ def _dataset(seen: Callable[[Split], Split], _: Data, folder: str, batch: int) -
     return batches(split, batch, Order(0))
 
 
+def _from_device(_: Data, folder: str, batch: int) -> tf.data.Dataset:
+    """The device is the processor here. Training gathers the batch in its step instead of in the pipeline."""
+    split = open_split(folder, open_dataset(folder), "train")
+    feed = make_feed(split, Feeding(batch, 0), training=True, resident=Resident(split))
+    return feed.data.map(feed.prepare)
+
+
 def _arrays(batch: tuple[Any, Any], _: Data) -> Arrays:
     images, labels = map(np.asarray, batch)
     return images, labels[:, 0]
@@ -72,6 +81,7 @@ WAYS = [
         in_bucket=True,
         on_disk=False,
     ),
+    tensorflow_way("radrecords, on the device", _from_device, _arrays),
     python_way("radrecords, streamed, no TensorFlow", partial(_numpy_epochs, _as_converted), _arrays),
     python_way("radrecords, in memory, no TensorFlow", partial(_numpy_epochs, keep), _arrays),
 ]
