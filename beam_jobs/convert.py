@@ -75,12 +75,15 @@ def launch(
             from beam_jobs.settings import runners
 
             if remote:
-                from beam_jobs.engines import defaults
+                from beam_jobs.engines import defaults, failures
 
         options = runners.beam_options(beam_flags, module)
-        if remote and not config.dry_run:
+        if not remote or config.dry_run:
+            run_job(config, options, flags.debug)
+            return
+        with failures.telling_what_was_published():
             defaults.complete(options, remote)
-        run_job(config, options, flags.debug)
+            run_job(config, options, flags.debug)
 
     if supervised and supervise.can_supervise() and not runs_on_dataflow(beam_flags):
         sys.exit(supervise.run_in_child(run, config, argv, *([remote.end] if remote else [])))

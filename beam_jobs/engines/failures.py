@@ -1,11 +1,14 @@
 """What the errors of engines mean: pages of Java and Python tracebacks -> one line."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from schemas.errors import JobFailed, RadrecordsError, UsageError, one_line
 
-_AGAIN = "nothing was published; run the same command again to continue"
+_NOTHING = "nothing was published"
+_AGAIN = f"{_NOTHING}; run the same command again to continue"
 _MOST_OF_CAUSE = 200  # characters
 _STEP = re.compile(r" \[while running '.*'\]$")  # what Beam adds to the error of a step
 _PREFIX = re.compile(r"^Pipeline \S+ failed in state \w+: ")  # what Beam puts before the error of a job
@@ -55,6 +58,19 @@ _MEANINGS = {
         "let Flink try again: set restart-strategy.type to fixed-delay, with enough attempts",
     ),
 }
+
+
+@contextmanager
+def telling_what_was_published() -> Iterator[None]:
+    """Adds to an error for users that nothing was published, unless it says itself what was."""
+    try:
+        yield
+    except RadrecordsError as error:
+        if "published" in str(error):
+            raise
+        if isinstance(error, UsageError):
+            raise UsageError(f"{error}; {_NOTHING}") from error
+        raise JobFailed(f"{error}; {_AGAIN}") from error
 
 
 def translated(error: Exception, here: bool) -> RadrecordsError:

@@ -60,7 +60,7 @@ def check(launcher: Versions, status_folder: str) -> None:
     if found := differences(launcher):
         raise JobFailed(
             f"the worker on {socket.gethostname()} differs from the launcher: {', '.join(found)}; install the launcher's "
-            "versions on every worker, or use an image with them (docs/engines.md); nothing was published"
+            "versions on every worker, or use an image with them (docs/engines.md)"
         )
 
 

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from training.config import TrainConfig
-from training.devices.feeds import Feeding, make_feed
+from training.devices.feeds import Feeding, evaluate, make_feed
 from training.fitting.run_log import Row, kept_epoch
 from training.models.networks import member
 from training.reading.records import Split, naming_damaged_shards
@@ -65,6 +65,4 @@ def validated(model: keras.Model, split: Split, batch_size: int, devices: int) -
     shards."""
     feed = make_feed(split, Feeding(batch_size, 0, devices), training=False, epochs=1)
     with naming_damaged_shards([split]):
-        feed.begin()
-        figures = model.evaluate(feed.data, steps=feed.told_steps, return_dict=True, verbose=0)
-    return {f"val_{name}": float(value) for name, value in figures.items()}
+        return {f"val_{name}": value for name, value in evaluate(model, feed).items()}

@@ -8,7 +8,7 @@ from schemas.dataset import Manifest
 from schemas.labels import CLASS
 from training.config import DEVICE, MEMORY, TrainConfig
 from training.devices.cache import Cache, faster
-from training.devices.feeds import Feeding, make_feed
+from training.devices.feeds import Feeding, evaluate, make_feed
 from training.devices.hardware import Hardware, steps_per_call
 from training.devices.resident import Resident
 from training.devices.steps import ExactSteps
@@ -125,10 +125,7 @@ class Epochs:
 
     def _validate(self, place: Place, log: RunLog) -> None:
         """Finishes an epoch that was stopped in its validation."""
-        self._held_out.begin()
-        figures = self._model.evaluate(
-            self._held_out.data, steps=self._held_out.told_steps, return_dict=True, verbose=0
-        )
+        figures = evaluate(self._model, self._held_out)
         log.set_model(self._model)
         log.on_epoch_end(place.epoch, {**(place.logs or {}), **{f"val_{name}": figures[name] for name in figures}})
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from beam_jobs.engines.failures import last_line, translated
+from beam_jobs.engines.failures import last_line, telling_what_was_published, translated
 from schemas.errors import JobFailed, UsageError, one_line
 
 AGAIN = "; nothing was published; run the same command again to continue"
@@ -92,3 +92,18 @@ def test_the_error_of_a_local_run_ends_with_its_last_line() -> None:
     assert str(error) == "the job failed: ValueError: KeyError: 'x' [while running 'Plan']"
     assert str(translated(JobFailed("no disk [while running 'Write']"), here=True)) == "no disk"
     assert last_line(ValueError("")) == "ValueError: no message"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (UsageError("no images were found"), UsageError("no images were found; nothing was published")),
+        (JobFailed("the disk is full"), JobFailed(f"the disk is full{AGAIN}")),
+        (JobFailed("3 of 9 were rejected. Nothing was published"), None),
+        (ValueError("unexpected"), None),
+    ],
+)
+def test_every_error_of_a_job_elsewhere_tells_what_was_published(error: Exception, told: Exception | None) -> None:
+    with pytest.raises(type(error)) as raised, telling_what_was_published():
+        raise error
+    assert str(raised.value) == str(told or error)
