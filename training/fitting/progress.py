@@ -23,9 +23,10 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc] # untyped
         self._waiting = waiting
         self._bar: Any = None
         # The first step compiles, and waits for what happens only once. The last one of the first epoch may have a smaller
-        # batch, for which it compiles again. Neither is counted.
+        # batch, for which it compiles again. Neither is counted in the speed.
         self._first = self._first_epoch = True
         self._seconds, self._counted = 0.0, 0  # the time that the other steps took, and their number
+        self._last_seconds = 0.0  # of the last step of the first epoch
         self._since = self._begun = self._shown = self._ended = 0.0
         self._validation = float("inf")  # the shortest so far, because the first one compiles too
         self._done = 0  # steps of this epoch
@@ -47,7 +48,7 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc] # untyped
             self._waiting.begin()
         elif self._first_epoch and done == self._steps:
             self._seconds += self._ended - self._since
-            self._since = now
+            self._last_seconds, self._since = now - self._ended, now
         else:
             self._counted += more
         self._ended = now
@@ -83,7 +84,8 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc] # untyped
 
     def share_of_waiting(self) -> float | None:
         """The share of the time of all steps but the first that was spent waiting for input; None if there was no other."""
-        return self._waiting.seconds / self._seconds if self._counted and self._seconds else None
+        seconds = self._seconds + self._last_seconds
+        return self._waiting.seconds / seconds if (self._counted or self._last_seconds) and seconds else None
 
     def _speed(self, seconds: float) -> str:
         if not self._counted:
