@@ -77,11 +77,11 @@ def launch(
             if remote:
                 from beam_jobs.engines import defaults, failures
 
-        options = runners.beam_options(beam_flags, module)
         if not remote or config.dry_run:
-            run_job(config, options, flags.debug)
+            run_job(config, runners.beam_options(beam_flags, module), flags.debug)
             return
         with failures.telling_what_was_published():
+            options = runners.beam_options(beam_flags, module)
             defaults.complete(options, remote)
             run_job(config, options, flags.debug)
 
