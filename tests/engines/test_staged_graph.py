@@ -23,17 +23,16 @@ from tests.gcs.bucket import Bucket
 pytestmark = pytest.mark.flink
 
 Convert = Callable[..., Result]
-# From these Beam makes the requirements of its images (sdks/python/container: generate_pip_requirements_list.sh and
-# base_image_requirements_manual.txt); they are in none of its packages. Left out is what only compiles or starts profilers.
-EXTRAS = "gcp,dataframe,test"
-MORE = ("beautifulsoup4", "cython", "future", "google-crc32c", "mmh3", "nltk", "scikit-learn", "scipy")
+# Beam makes the requirements of its images from these extras, `test` and some packages for profiling, which take minutes to
+# install and are left out here (sdks/python/container/generate_pip_requirements_list.sh). The list is in none of its packages.
+EXTRAS = "gcp,dataframe"
 
 
 def image_of_beam(folder: Path) -> Path:
     """The Python of an environment with Beam as its images for Dataflow have it, and nothing of ours."""
     venv.create(folder, with_pip=True)
     python = folder / "bin/python"
-    downloads.run(python, "-m", "pip", "install", "-q", f"apache-beam[{EXTRAS}]=={version('apache-beam')}", *MORE)
+    downloads.run(python, "-m", "pip", "install", "-q", f"apache-beam[{EXTRAS}]=={version('apache-beam')}")
     return python
 
 
