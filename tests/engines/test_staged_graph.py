@@ -24,7 +24,7 @@ pytestmark = pytest.mark.flink
 
 Convert = Callable[..., Result]
 # Beam makes the requirements of its images from these extras, `test` and some packages for profiling, which take minutes to
-# install and are left out here (sdks/python/container/generate_pip_requirements_list.sh). The list is in none of its packages.
+# install and are left out here (sdks/python/container/generate_pip_requirements_list.sh). No package of Beam has the list.
 EXTRAS = "gcp,dataframe"
 
 
