@@ -46,7 +46,7 @@ def batches(split: Split, cache: str) -> Iterator[Any]:
 def main() -> None:
     """Serves until the input ends."""
     configure()
-    files.FIRST_WAIT = 0.002
+    files.FIRST_WAIT = 0.0005
     split: Split
     left: Iterator[Any] = iter(())
     answer: Any
