@@ -77,13 +77,11 @@ def launch(
             if remote:
                 from beam_jobs.engines import defaults, failures
 
-        if not remote or config.dry_run:
-            run_job(config, runners.beam_options(beam_flags, module), flags.debug)
-            return
-        with failures.telling_what_was_published():
-            options = runners.beam_options(beam_flags, module)
-            defaults.complete(options, remote)
-            run_job(config, options, flags.debug)
+        options = runners.beam_options(beam_flags, module)
+        if remote and not config.dry_run:
+            with failures.telling_that_nothing_was_published():
+                defaults.complete(options, remote)
+        run_job(config, options, flags.debug)
 
     if supervised and supervise.can_supervise() and not runs_on_dataflow(beam_flags):
         sys.exit(supervise.run_in_child(run, config, argv, *([remote.end] if remote else [])))

@@ -124,10 +124,12 @@ def run_and_publish(
         else:
             from beam_jobs.engines import running  # takes a tenth of a second, which a local run should not wait
 
-            releases.enter(config, release)
             status_folder = status_folder_of(release)
-            with running.prepared(options, release.work, status_folder, debug=not quiet):
-                counted = run(config, release, status_folder, options, define)
+            # If the job has published all the same, its error is dropped below.
+            with failures.telling_that_nothing_was_published():
+                releases.enter(config, release)
+                with running.prepared(options, release.work, status_folder, debug=not quiet):
+                    counted = run(config, release, status_folder, options, define)
     except BaseException as error:
         ours = release is not None and releases.is_ours(config, release)
         published = release is not None and releases.abandon(config, release)

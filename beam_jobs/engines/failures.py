@@ -61,8 +61,8 @@ _MEANINGS = {
 
 
 @contextmanager
-def telling_what_was_published() -> Iterator[None]:
-    """Adds to an error for users that nothing was published, unless it says itself what was."""
+def telling_that_nothing_was_published() -> Iterator[None]:
+    """Adds that to an error for users which does not say so itself. Only for what comes before a job has published."""
     try:
         yield
     except RadrecordsError as error:

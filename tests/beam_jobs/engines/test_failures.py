@@ -2,7 +2,7 @@
 
 import pytest
 
-from beam_jobs.engines.failures import last_line, telling_what_was_published, translated
+from beam_jobs.engines.failures import last_line, telling_that_nothing_was_published, translated
 from schemas.errors import JobFailed, UsageError, one_line
 
 AGAIN = "; nothing was published; run the same command again to continue"
@@ -104,6 +104,6 @@ def test_the_error_of_a_local_run_ends_with_its_last_line() -> None:
     ],
 )
 def test_every_error_of_a_job_elsewhere_tells_what_was_published(error: Exception, told: Exception | None) -> None:
-    with pytest.raises(type(error)) as raised, telling_what_was_published():
+    with pytest.raises(type(error)) as raised, telling_that_nothing_was_published():
         raise error
     assert str(raised.value) == str(told or error)
