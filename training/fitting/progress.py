@@ -54,8 +54,8 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc] # untyped
         self._ended = now
         if self._bar is not None and not self._bar.disable:
             self._bar.update(more)
-            if now - self._shown > _REFRESH_SECONDS:
-                self._shown = now
+            if not self._counted or now - self._shown > _REFRESH_SECONDS:
+                self._shown = now if self._counted else 0.0  # the speed is shown as soon as there is one
                 self._bar.set_postfix_str(self._speed(self._seconds + now - self._since))
 
     def on_test_begin(self, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
