@@ -60,7 +60,7 @@ class Block(Generic[T]):
     def __init__(self, items: list[T], noise: bool = False) -> None:
         self._items: list[T] | None = items
         self._packed: bytes | _InFile = b""
-        self._level = 0 if noise else 1
+        self._level = _level(noise)
 
     def __class_getitem__(cls, item: Any) -> Any:
         return cls  # Beam compares the types of steps, and considers blocks of Any and of Sources different
@@ -81,7 +81,11 @@ def _packed_block(packed: bytes | _InFile) -> Block[Any]:
     return block
 
 
-def _pack(items: Any, level: int = 1) -> bytes:
+def _level(noise: bool) -> int:
+    return 0 if noise else 1
+
+
+def _pack(items: Any, level: int) -> bytes:
     return zlib.compress(pickle.dumps(items, pickle.HIGHEST_PROTOCOL), level)
 
 
@@ -144,10 +148,11 @@ def _partition(key: object) -> int:
 
 class SortByKey(beam.DoFn):
     """Blocks -> (key, block). Holds up to `held` items, because many small blocks would cost as much as single items. More
-    are kept in a file if there is one, so that there is one block of each key; without a file, they are passed on."""
+    are kept in a file if there is one, so that there is one block of each key; without a file, they are passed on.
+    `noise`: compression does not make the items smaller."""
 
-    def __init__(self, key: Callable[..., Hashable], held: int = _HELD_ITEMS) -> None:
-        self._key, self._most = key, held
+    def __init__(self, key: Callable[..., Hashable], held: int = _HELD_ITEMS, noise: bool = False) -> None:
+        self._key, self._most, self._noise = key, held, noise
 
     def start_bundle(self) -> None:
         self._held: defaultdict[Hashable, list[Any]] = defaultdict(list)
@@ -172,12 +177,12 @@ class SortByKey(beam.DoFn):
 
     def _keep(self) -> None:
         for key, items in self._taken():
-            path, place = _written(_pack(items))
+            path, place = _written(_pack(items, _level(self._noise)))
             self._kept[key] = path, self._kept.get(key, ("", b""))[1] + place
 
     def _sorted(self) -> Iterator[tuple[Hashable, Block[Any]]]:
         for key, items in self._taken():
-            yield key, Block(items)
+            yield key, Block(items, self._noise)
 
     def _taken(self) -> Iterator[tuple[Hashable, list[Any]]]:
         yield from self._held.items()
