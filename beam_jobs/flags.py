@@ -27,9 +27,6 @@ def parser() -> argparse.ArgumentParser:
     _add_privacy(result)
     _add_versions(result)
     add_running(result)
-    result.add_argument_group("estimate").add_argument(
-        "--prices", default="", metavar="FILE", help="table of prices for the cost that --dry_run estimates"
-    )
     return result
 
 
@@ -161,6 +158,9 @@ def add_running(result: argparse.ArgumentParser) -> None:
     """Adds the flags that say how a job runs."""
     group = result.add_argument_group("running")
     group.add_argument("--dry_run", action="store_true", help="print what would be done, and write nothing")
+    group.add_argument(
+        "--prices", default="", metavar="FILE", help="table of prices for the cost that --dry_run estimates"
+    )
     group.add_argument(
         "--detach",
         action="store_true",

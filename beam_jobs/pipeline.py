@@ -3,14 +3,15 @@
 import logging
 import uuid
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 from apache_beam.pvalue import AsList, AsSingleton, PCollection
+from apache_beam.runners.runner import PipelineResult
 
 from beam_jobs.discover.listing import Discover, check_input
 from beam_jobs.elements import Plan, Reference, ShardResult
@@ -33,11 +34,14 @@ from beam_jobs.settings.runners import check_places, local_runner, on_dataflow
 from beam_jobs.storage import storage
 from beam_jobs.storage.parallel import begun
 from beam_jobs.write import reuse, shards, trial
+from beam_jobs.write.images import convert_batch
 from schemas.dataset import Manifest, Published
 from schemas.errors import JobFailed
 from schemas.scratch import scratch_folder
 
 ByShard = PCollection[tuple[tuple[str, int], Block[Reference]]]  # by (split, index)
+
+_Config = TypeVar("_Config", bound=ConvertConfig)
 
 # Adds the steps of a job to a pipeline, as define_pipeline does.
 Define = Callable[..., None]
@@ -54,19 +58,17 @@ def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bo
 
         with status.quiet_workers(not debug):
             tfio_dicom.load()  # fails early if it does not work
-    check_places(config, options)
-    config = dataflow.with_defaults(config, options)
-    check_input(config)
-    if config.retry_quarantine:
-        reuse.check(config)
+    config = checked(config, options)
     if config.dry_run:
         prices = costs.read_prices(config.prices)
         with scratch_folder() as status_folder:
             planned = plan_only(config, define_pipeline, status_folder, quiet=not debug)
             with status.quiet_workers(not debug):
-                rate = trial.rate(status_folder, planned, config)
+                the_plan = Plan(**planned)
+                rate = trial.rate(status_folder, lambda batch, took: convert_batch(batch, the_plan, config, took))
             summary.print_plan(config, planned)
-            summary.print_estimate(config, planned, rate, prices)
+            size = summary.planned_record_bytes(config, planned)
+            summary.print_estimate(config, planned, costs.CONVERSION, rate, size, prices)
         return
     if options.view_as(GoogleCloudOptions).template_location:
         stage_template(config, options, define_pipeline)
@@ -76,6 +78,18 @@ def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bo
     summary.print_manifest(manifest, config.output)
     print(report.summary(publish.read_leakage(config.output)))
     summary.print_counted(counted)
+
+
+def checked(config: _Config, options: PipelineOptions) -> _Config:
+    """The config, with the defaults of Dataflow for a job there. Raises UsageError for inputs that are not there, or that
+    the workers could not reach."""
+    with nullcontext() if config.local or config.dry_run else failures.telling_that_nothing_was_published():
+        check_places(config, options)
+        config = dataflow.with_defaults(config, options)
+        check_input(config)
+        if config.retry_quarantine:
+            reuse.check(config)
+    return config
 
 
 def plan_only(config: ConvertConfig, define: Define, status_folder: str, quiet: bool) -> dict[str, Any]:
@@ -166,8 +180,9 @@ def run(
 ) -> counters.Counted | None:
     """Runs the pipeline of `define`, by default the conversion, to its end and returns what Beam counted, if the runner
     tells. It starts when `entered` returns. Raises the error that a worker recorded in `status_folder`, or else the
-    runner's."""
+    runner's, after it has printed what was counted until then, if the runner tells."""
     here = config.local or release is None
+    counted = None
     try:
         with (
             equipped(config, status_folder, options) as for_workers,
@@ -179,15 +194,30 @@ def run(
             entered()
             result = pipeline.run()
             try:
-                result.wait_until_finish()
-            except KeyboardInterrupt:
-                if on_dataflow(options):  # jobs on other engines are ended by the process that starts this one
-                    result.cancel()
+                with _ended_if_interrupted(result, config, options):
+                    result.wait_until_finish()
+            except Exception:
+                counted = counters.counted(result)
                 raise
-        return counters.counted(result)
+        counted = counters.counted(result)
+        if here and (failure := status.read_failure(status_folder)):
+            raise failure
+        return counted
     except Exception as error:
+        if counted:
+            summary.print_counted(counted)
         # Better than the runner's error, which adds words of its own.
         raise status.read_failure(status_folder) or failures.translated(error, here) from error
+
+
+def _ended_if_interrupted(
+    result: PipelineResult, config: ConvertConfig, options: PipelineOptions
+) -> AbstractContextManager[None]:
+    if not on_dataflow(options):  # jobs on other engines are ended by the process that starts this one
+        return nullcontext()
+    from beam_jobs.engines import running
+
+    return running.cancelling_on_dataflow(result, config)
 
 
 def define_pipeline(

@@ -11,7 +11,7 @@ from schemas.errors import CommandParser
 from schemas.shard_name import JSONL, SCORE_FORMATS
 from schemas.source import check_place
 
-_PLACES = ("model", "input", "output", "manifest", "id_key_file")
+_PLACES = ("model", "input", "output", "manifest", "id_key_file", "prices")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,6 +77,7 @@ def config_of(flags: argparse.Namespace, local: bool) -> ScoringConfig:
         input=_absolute("input", flags.input),
         output=_absolute("output", flags.output),
         manifest=_absolute("manifest", flags.manifest),
+        prices=_absolute("prices", flags.prices),
         id_key_file=key_place,
         id_key_check=id_key.check_value(id_key.read_key(key_place)) if key_place else "",
         local=local,

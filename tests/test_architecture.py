@@ -145,7 +145,7 @@ LAYERS = {
     ],
     "beam_jobs.local": ["beam_jobs.passing", "beam_jobs.settings", "beam_jobs.publish"],
     "beam_jobs.engines": [
-        *("beam_jobs.storage", "beam_jobs.passing", "beam_jobs.settings", "beam_jobs.local"),
+        *("beam_jobs.storage", "beam_jobs.passing", "beam_jobs.settings", "beam_jobs.publish", "beam_jobs.local"),
     ],
     "beam_jobs": [
         *("beam_jobs.storage", "beam_jobs.reading", "beam_jobs.passing", "beam_jobs.settings", "beam_jobs.decoding"),

@@ -2,8 +2,10 @@
 
 import contextlib
 import logging
+import signal
 import threading
 from collections.abc import Iterator
+from typing import NoReturn
 
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
@@ -12,12 +14,16 @@ from apache_beam.options.pipeline_options import (
     PortableOptions,
     StandardOptions,
 )
+from apache_beam.runners.runner import PipelineResult, PipelineState
 
+from beam_jobs.engines.failures import last_line
 from beam_jobs.engines.flink_rest import address_of
 from beam_jobs.engines.job_server import job_server
 from beam_jobs.engines.progress import Progress
 from beam_jobs.engines.remote import RemoteJob
 from beam_jobs.passing import status
+from beam_jobs.publish import releases
+from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.settings.runners import on_dataflow
 from beam_jobs.storage import storage
 
@@ -25,6 +31,39 @@ _PRISM = "PrismRunner"  # the name of Beam's logger
 _OPEN = (
     "open"  # workers report only in a folder that is there, because the launcher may be gone, and its folder with it
 )
+
+
+@contextlib.contextmanager
+def cancelling_on_dataflow(result: PipelineResult, config: ConvertConfig) -> Iterator[None]:
+    """^C and SIGTERM in the body of the `with`, which waits for a job on Dataflow, cancel the job and wait until it has
+    ended. They then raise a KeyboardInterrupt that says what is published."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        what = _end_on_dataflow(result)
+        said = releases.after_interrupt(config).replace("interrupted", f"interrupted; {what}", 1)
+        raise KeyboardInterrupt(said) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end_on_dataflow(result: PipelineResult) -> str:
+    from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
+
+    try:
+        result.cancel()
+        with contextlib.suppress(DataflowRuntimeException):  # that the job was cancelled
+            result.wait_until_finish()
+        return "the job was cancelled" if result.state == PipelineState.CANCELLED else "the job had ended"
+    except KeyboardInterrupt:  # again
+        return "the job is being cancelled"
+    except Exception as error:  # of Google's clients
+        return f"Dataflow does not answer ({last_line(error)}): the job goes on unless you cancel it, but publishes nothing"
 
 
 def _silence_threads() -> None:

@@ -24,15 +24,20 @@ _POLL_SECONDS = 0.2
 
 
 @contextlib.contextmanager
-def failures(folder: str) -> Iterator[None]:
-    """Records an error for users, then lets it fail the job."""
+def failures(folder: str, to_launcher: bool = False) -> Iterator[None]:
+    """Records an error for users, then lets it fail the job. `to_launcher`: only records it, because nothing follows in the
+    job, and the launcher fails then: Beam's engine on this machine forgets the counters of a job that fails."""
     try:
         yield
     except RadrecordsError as error:
         content = {"message": str(error), "exit_code": error.exit_code}
-        if storage.has_folder(folder):  # otherwise the launcher is gone, and its folder must not be created again
+        recorded = storage.has_folder(
+            folder
+        )  # otherwise the launcher is gone, and its folder must not be created again
+        if recorded:
             storage.write_bytes(storage.join(folder, _FAILURE), json.dumps(content).encode())
-        raise
+        if not (recorded and to_launcher):
+            raise
 
 
 def read_failure(folder: str) -> RadrecordsError | None:

@@ -46,7 +46,7 @@ def publish(
     status_folder: str,
 ) -> None:
     """Checks the gate, moves the shards into place, and writes the other files and, last, the manifest."""
-    with status.failures(status_folder):
+    with status.failures(status_folder, to_launcher=config.local):
         ordered = sorted(results, key=lambda result: (result.split, result.index))
         manifest = account(ordered, plan, config, release.revision)
         listed = storage.join(release.work, reuse.QUARANTINE)

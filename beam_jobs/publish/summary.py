@@ -17,7 +17,7 @@ from schemas.labels import CLASS, class_totals
 def print_plan(config: ConvertConfig, planned: dict[str, Any]) -> None:
     """Prints the plan for --dry_run: counts by split and class, shards and bytes."""
     classes = tuple(planned["classes"])
-    size = _record_bytes(config, planned)
+    size = planned_record_bytes(config, planned)
     print(f"would write {config.name} {config.version} to {config.output}")
     for split, labels in planned["counts"].items():
         examples = sum(labels.values())
@@ -35,23 +35,31 @@ def print_plan(config: ConvertConfig, planned: dict[str, Any]) -> None:
     print_notes(planned["notes"])
 
 
-def _record_bytes(config: ConvertConfig, planned: dict[str, Any]) -> int:
+def planned_record_bytes(config: ConvertConfig, planned: Mapping[str, Any]) -> int:
     """The size of a record in bytes, without --include_source_uri."""
     return record_bytes(config.image.shape, 0 if planned["label_kind"] == CLASS else (0,) * len(planned["classes"]))
 
 
-def print_estimate(config: ConvertConfig, planned: dict[str, Any], rate: Rate, prices: costs.Prices) -> None:
-    """Prints what the conversion would cost on Dataflow, for --dry_run."""
+def print_estimate(
+    config: ConvertConfig,
+    planned: Mapping[str, Any],
+    kind: costs.Kind,
+    rate: Rate,
+    written_bytes: float,
+    prices: costs.Prices,
+) -> None:
+    """Prints what the job would cost on Dataflow, for --dry_run. `written_bytes`: for each image."""
     if not rate.images_per_cpu_second:
         print(f"estimate: none, because none of {rate.images} images that were tried could be decoded")
         return
     images = sum(sum(labels.values()) for labels in planned["counts"].values())
     usage = costs.Usage(
+        kind=kind,
         images=images,
         listed=images + planned["duplicates"] + sum(planned["skipped"].values()),
         shards=sum(planned["shards"].values()),
         read_bytes=planned["input_bytes"],
-        written_bytes=images * _record_bytes(config, planned),
+        written_bytes=round(images * written_bytes),
         images_per_cpu_second=rate.images_per_cpu_second,
     )
     print(f"estimate for Dataflow and Cloud Storage, at prices of {prices.date} ({config.prices or 'us-central1'}):")

@@ -5,6 +5,7 @@ kept when the job is interrupted, which a shuffle behind the inference would pre
 on its images, so that its bytes do too. RunInference loads the model once a process.
 """
 
+import json
 import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,11 +16,13 @@ import onnxruntime
 from apache_beam.ml.inference.base import ModelHandler
 from apache_beam.ml.inference.onnx_inference import OnnxModelHandlerNumpy
 
-from beam_jobs.elements import ShardResult
+from beam_jobs.elements import Reference, ShardResult
 from beam_jobs.passing import counters, status
+from beam_jobs.passing.counters import Measured
 from beam_jobs.scoring.config import ScoringConfig
 from beam_jobs.scoring.export import checked_bytes
-from beam_jobs.scoring.shards import ShardToScore, score_shard
+from beam_jobs.scoring.shards import Scored, ShardToScore, score_batch, score_shard
+from beam_jobs.write import trial
 from schemas.decoders.pool import cores
 from schemas.errors import JobFailed, one_line
 
@@ -104,6 +107,23 @@ class ShardScorer(ModelHandler[ShardToScore, ShardResult, onnxruntime.InferenceS
     def get_metrics_namespace(self) -> str:
         """The name that Beam's handler has."""
         return str(self._export.get_metrics_namespace())
+
+
+def trial_of(config: ScoringConfig, status_folder: str) -> tuple[trial.Rate, float]:
+    """How fast the images that trial.ChooseImages chose are scored on this machine, and the mean size of their rows as JSON
+    lines, in bytes; 0 without a row."""
+    handler = ExportHandler(config.model, config.model_sha256)
+    session = handler.load_model()
+    sizes: list[int] = []
+
+    def of_batch(batch: list[Reference], measured: Measured) -> None:
+        outcomes = score_batch(
+            batch, lambda images: handler.probabilities(images, session, config.exported.outputs), config, measured
+        )
+        sizes.extend(len(json.dumps(outcome.row)) + 1 for outcome in outcomes if isinstance(outcome, Scored))
+
+    rate = trial.rate(status_folder, of_batch)
+    return rate, sum(sizes) / max(1, len(sizes))
 
 
 def check_model(config: ScoringConfig) -> None:

@@ -24,7 +24,7 @@ def publish(
     status_folder: str,
 ) -> None:
     """Checks the gate, moves the shards into place, and writes quarantine.jsonl and, last, the manifest."""
-    with status.failures(status_folder):
+    with status.failures(status_folder, to_launcher=config.local):
         ordered = sorted(results, key=lambda result: result.index)
         manifest = account(ordered, plan, config, release.revision)
         quarantine = quarantine_lines(ordered).encode()

@@ -1,11 +1,11 @@
-"""What a conversion would cost on Dataflow with its images in Cloud Storage: an estimate for --dry_run.
+"""What a job would cost on Dataflow with its images in Cloud Storage: an estimate for --dry_run.
 
 The prices are in the table Prices; --prices names a JSON file that replaces some of them. Formula:
 
     class B requests  one per image that is read, three per shard, and 20
     class A requests  one per 1,000 names that are listed, three per shard, and 30
     vCPU hours        images / images per CPU second / 3,600
-    shuffle           SHUFFLED_BYTES per image
+    shuffle           bytes per image of the kind of job: references and, in a conversion, signatures of images
     cost              requests, vCPU hours with their memory and disk, and shuffled bytes, each times its price
 
 Not counted: the start of workers and the time in which they wait, retries, and traffic between locations.
@@ -16,22 +16,34 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from beam_jobs.storage import storage
 from schemas.errors import UsageError
 
-SHUFFLED_BYTES = 2_800  # per image: references, and signatures for the search for near-duplicates (benchmarks/scale.py)
 _LISTED_AT_ONCE = 1_000  # names in one page of a listing
 _PER_SHARD_A = 3  # the shard, its mark, and its copy into place
 _PER_SHARD_B = 3  # looks for a finished shard
 _OTHERS_A, _OTHERS_B = 20, 20  # claims, reports, and the files beside the shards
 
 
+class Kind(NamedTuple):
+    """A kind of job: what it does, what it writes, and the bytes per image that move between its steps."""
+
+    does: str
+    writes: str
+    shuffled_bytes: int
+
+
+CONVERSION = Kind("convert", "records", 2_800)  # benchmarks/scale.py
+SCORING = Kind("score", "scores", 150)
+
+
 @dataclass(frozen=True)
 class Usage:
-    """What a conversion uses."""
+    """What a job uses."""
 
+    kind: Kind
     images: int
     listed: int
     shards: int
@@ -57,7 +69,7 @@ class Usage:
     @property
     def shuffled_bytes(self) -> int:
         """What moves between the steps."""
-        return self.images * SHUFFLED_BYTES
+        return self.images * self.kind.shuffled_bytes
 
 
 @dataclass(frozen=True)
@@ -111,6 +123,7 @@ def read_prices(place: str) -> Prices:
 def lines(usage: Usage, prices: Prices) -> list[str]:
     """The estimate, for people: each line with its cost and how that comes about, and the total."""
     images, rate = f"{usage.images:,} images", _short(usage.images_per_cpu_second)
+    shuffled = f"{_gb(usage.shuffled_bytes)} ({images} x {usage.kind.shuffled_bytes:,} bytes)"
     rows = [
         (
             "read",
@@ -123,7 +136,7 @@ def lines(usage: Usage, prices: Prices) -> list[str]:
             f"{_gb(usage.written_bytes)}, {usage.class_a:,} class A requests x {prices.storage_class_a_1000:g} per 1,000",
         ),
         (
-            "convert",
+            usage.kind.does,
             usage.vcpu_hours * prices.worker_vcpu_hour,
             f"{_short(usage.vcpu_hours)} vCPU hours ({images} / {rate} per CPU second / 3,600) x "
             f"{prices.worker_vcpu_hour:.4f} with memory and disk",
@@ -131,10 +144,12 @@ def lines(usage: Usage, prices: Prices) -> list[str]:
         (
             "shuffle",
             usage.shuffled_bytes / 1e9 * prices.dataflow_shuffle_gb,
-            f"{_gb(usage.shuffled_bytes)} ({images} x {SHUFFLED_BYTES:,} bytes) x {prices.dataflow_shuffle_gb:g} per GB",
+            f"{shuffled} x {prices.dataflow_shuffle_gb:g} per GB",
         ),
     ]
-    storing = f"storing the records costs {usage.written_bytes / 1e9 * prices.storage_gb_month:,.2f} a month"
+    storing = (
+        f"storing the {usage.kind.writes} costs {usage.written_bytes / 1e9 * prices.storage_gb_month:,.2f} a month"
+    )
     left_out = f"without the start of workers, retries, and traffic between locations; {storing}"
     rows.append(("total", sum(cost for _, cost, _ in rows), left_out))
     return [f"  {name:<11} {cost:>10,.4f} {prices.currency}  {how}" for name, cost, how in rows]

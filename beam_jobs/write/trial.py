@@ -1,24 +1,26 @@
-"""How long the images of a run take: --dry_run converts a few of them on this machine, and keeps nothing."""
+"""How long the images of a run take: --dry_run works on a few of them on this machine, and keeps nothing."""
 
 import heapq
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.combiners import Top
 
-from beam_jobs.elements import Plan, Reference
+from beam_jobs.elements import Reference
 from beam_jobs.passing.blocks import Block
 from beam_jobs.passing.counters import Measured
-from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
-from beam_jobs.write.images import batches_of, convert_batch
+from beam_jobs.write.images import batches_of
 from schemas.source import Source
+
+# What is done with some images. It adds what that took to the Measured.
+OfBatch = Callable[[list[Reference], Measured], object]
 
 _CHOSEN = "chosen.json"
 _IMAGES, _WARM_UP = 32, 2
@@ -58,9 +60,9 @@ def _write_chosen(chosen: list[Reference], status_folder: str) -> None:
     storage.write_bytes(storage.join(status_folder, _CHOSEN), json.dumps(chosen).encode())
 
 
-def rate(status_folder: str, planned: Mapping[str, Any], config: ConvertConfig) -> Rate:
-    """Converts the images that ChooseImages chose, one batch after the other, and measures the processor time of this
-    process and of the decoder. The first two only load the libraries, if there are more."""
+def rate(status_folder: str, of_batch: OfBatch) -> Rate:
+    """Gives the images that ChooseImages chose to `of_batch`, one batch after the other, and measures the processor time of
+    this process and of the decoder. The first two only load the libraries, if there are more."""
     chosen = json.loads(storage.read_bytes(storage.join(status_folder, _CHOSEN)))
     references: list[Reference] = []
     total = 0
@@ -70,18 +72,17 @@ def rate(status_folder: str, planned: Mapping[str, Any], config: ConvertConfig) 
         if references and total > _MOST_BYTES:
             break
         references.append(reference)
-    plan = Plan(**{field.name: planned[field.name] for field in fields(Plan)})
     warm = _WARM_UP if len(references) > _WARM_UP else 0
-    _cpu_seconds(references[: warm or 1], plan, config)
-    seconds, decoded = _cpu_seconds(references[warm:], plan, config)
+    _cpu_seconds(references[: warm or 1], of_batch)
+    seconds, decoded = _cpu_seconds(references[warm:], of_batch)
     images = len(references[warm:])
     return Rate(images / seconds, images) if decoded else Rate(0, len(references))
 
 
-def _cpu_seconds(references: list[Reference], plan: Plan, config: ConvertConfig) -> tuple[float, int]:
-    """The CPU seconds of the conversion of these references, and how many were decoded."""
+def _cpu_seconds(references: list[Reference], of_batch: OfBatch) -> tuple[float, int]:
+    """The CPU seconds of the work on these references, and how many were decoded."""
     measured, start = Measured(), time.process_time()
     for batch in batches_of(references):
-        convert_batch(batch, plan, config, measured)
+        of_batch(batch, measured)
     spent = time.process_time() - start + sum(measured.decode_microseconds) / 1e6
     return spent, len(measured.decode_microseconds)

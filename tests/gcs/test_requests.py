@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.settings.costs import Usage
+from beam_jobs.settings.costs import CONVERSION, Usage
 from tests.conftest import Result, labelled, write_images
 from tests.gcs.bucket import Bucket
 from tests.gcs.tls_front import TlsFront
@@ -29,7 +29,7 @@ def test_the_estimated_requests_are_those_of_a_conversion(
     written = [path for how, path in requests if how in ("POST", "PUT")]
     read = [path for how, path in requests if how == "GET" and path not in listed]
     assert len([path for path in read if "raw%2F" in path]) == 20
-    usage = Usage(images=20, listed=20, shards=12, read_bytes=0, written_bytes=0, images_per_cpu_second=1)
+    usage = Usage(CONVERSION, images=20, listed=20, shards=12, read_bytes=0, written_bytes=0, images_per_cpu_second=1)
     assert len(listed) + len(written) == pytest.approx(usage.class_a, abs=5)
     assert len(read) == pytest.approx(usage.class_b, abs=10)
 

@@ -4,14 +4,17 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_jobs import pipeline
 from beam_jobs.flags import config_of, parser
-from beam_jobs.passing.counters import Counted
+from beam_jobs.passing.counters import Counted, Measured, count_shard
 from beam_jobs.publish import summary
+from schemas.errors import JobFailed
 from tests.conftest import Result, labelled, manifest_of, write_images
 
 Convert = Callable[..., Result]
@@ -63,6 +66,8 @@ def test_a_run_that_continues_counts_the_shards_that_it_keeps(raw: Path, tmp_pat
     flags = ("--shards", 2, "--max_reject_fraction")
     refused = convert(raw, tmp_path / "out", *flags, 0)
     assert refused.code == 1
+    assert re.match(r"this run: 4 shards written \([\d,]+ bytes\); 22 images read ", refused.out)
+    assert len(refused.out.splitlines()) == 1
     result = convert(raw, tmp_path / "out", *flags, 0.2)
     assert result.code == 0, result.err
     assert result.out.splitlines()[-1] == "this run: 0 shards written (0 bytes), 4 kept from an earlier run"
@@ -75,6 +80,30 @@ def test_the_summary_ends_with_what_was_counted(raw: Path, tmp_path: Path, conve
         r"decoded in \d+\.\d\d ms each \(\d+\.\d\d to \d+\.\d\d\)",
         result.out.splitlines()[-1],
     )
+
+
+def test_a_failed_job_elsewhere_prints_what_was_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An engine that knows the counters of a job that failed. Its result is a real one, of a job that did not."""
+
+    class Failed:
+        def __init__(self, result: Any) -> None:
+            self.metrics = result.metrics
+
+        def wait_until_finish(self) -> None:
+            raise RuntimeError("Pipeline job-1 failed in state FAILED: JobFailed: too many were rejected")
+
+    run = beam.Pipeline.run
+    monkeypatch.setattr(beam.Pipeline, "run", lambda pipeline: Failed(run(pipeline)))
+
+    def count(root: beam.Pipeline, *_: object) -> None:
+        _ = root | beam.Impulse() | beam.Map(lambda _: count_shard(3, (), {}, 1234, Measured()))
+
+    known, _ = parser().parse_known_args(["--input", str(tmp_path / "raw"), "--output", str(tmp_path / "out")])
+    with pytest.raises(JobFailed, match="too many were rejected"):
+        pipeline.run(config_of(known, local=True), None, str(tmp_path), PipelineOptions([]), count)
+    assert capsys.readouterr().out == "this run: 1 shards written (1,234 bytes)\n"
 
 
 def test_an_engine_without_counters_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:

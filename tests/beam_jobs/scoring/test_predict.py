@@ -1,6 +1,7 @@
 """beam_jobs.predict: scores of raw images, as published for other software."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from beam_jobs.predict_flags import config_of, parser
 from beam_jobs.prediction import define_scoring
 from beam_jobs.scoring import export, inference
 from beam_jobs.scoring.inference import ExportHandler
+from beam_jobs.settings import costs
 from schemas.errors import JobFailed
 from schemas.identity import pseudonym
 from schemas.labels import MULTI_HOT
@@ -297,6 +299,34 @@ def test_a_sample_a_key_and_a_dry_run(tmp_path: Path, score: Predict, scans: Pat
     rows = rows_in(tmp_path / "out")
     assert len(rows) == 5
     assert set(rows) < {pseudonym("id", name, key) for name in names}
+
+
+def test_a_dry_run_estimates_the_cost_from_images_of_the_run(tmp_path: Path, score: Predict, scans: Path) -> None:
+    (tmp_path / "prices.json").write_text('{"date": "2031-02", "currency": "EUR", "dataflow_shuffle_gb": 1000}')
+    (scans / "cut.png").write_bytes((scans / "0.png").read_bytes()[:60])
+    dry = score(tmp_path / "out", "--dry_run", "--prices", tmp_path / "prices.json")
+    assert dry.code == 0, dry.err
+    assert not (tmp_path / "out").exists()
+    title, read, write, work, shuffle, total, measured = dry.out.splitlines()[-7:]
+    assert title.endswith(f"at prices of 2031-02 ({tmp_path / 'prices.json'}):")
+    assert "48 class B requests" in read  # one for each of 25 images, three for the shard, and 20
+    (written,) = re.findall(r"([\d.]+) GB", write)
+    assert score(tmp_path / "out", "--max_reject_fraction", 1).code == 0
+    (shard,) = manifest_of(tmp_path / "out")["shards"]
+    assert float(written) == pytest.approx(shard["bytes"] / 24 * 25 / 1e9, rel=0.02)
+    (rate,) = re.findall(r"^  score .*\(25 images / ([\d,.]+) per CPU second", work)
+    assert 10 < float(rate.replace(",", "")) < 100_000
+    assert float(shuffle.split()[1]) == pytest.approx(25 * costs.SCORING.shuffled_bytes / 1e6, rel=0.02)
+    assert "storing the scores costs" in total
+    assert measured == "  images per CPU second: measured on 23 of these images, on this machine"
+
+
+def test_prices_are_checked_before_the_archive_is_listed(tmp_path: Path, score: Predict) -> None:
+    refused = score(tmp_path / "out", "--dry_run", "--prices", tmp_path / "none.json")
+    assert (refused.code, refused.error) == (2, f"error: --prices {tmp_path / 'none.json'} does not exist")
+    assert score(tmp_path / "out", "--prices", tmp_path / "none.json").error.endswith(
+        "needs --dry_run, which prints the estimate"
+    )
 
 
 @pytest.mark.parametrize(

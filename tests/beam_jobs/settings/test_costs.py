@@ -41,6 +41,7 @@ def test_the_estimate_is_the_sum_of_amounts_times_prices(tmp_path: Path) -> None
         )
     )
     usage = costs.Usage(
+        kind=costs.Kind("transcribe", "pages", 500),
         images=1_000_000,
         listed=1_000_001,
         shards=100,
@@ -52,8 +53,8 @@ def test_the_estimate_is_the_sum_of_amounts_times_prices(tmp_path: Path) -> None
     amounts = {
         "read": (1_000_000 + 300 + 20) * 1 / 1000,
         "list, write": (1_001 + 300 + 20) * 10 / 1000,
-        "convert": hours * (1 + 5 * 0.1 + 10 * 0.01),
-        "shuffle": 1_000_000 * costs.SHUFFLED_BYTES / 1e9 * 2,
+        "transcribe": hours * (1 + 5 * 0.1 + 10 * 0.01),
+        "shuffle": 1_000_000 * 500 / 1e9 * 2,
     }
     amounts["total"] = sum(amounts.values())
     lines = costs.lines(usage, prices)
@@ -61,7 +62,7 @@ def test_the_estimate_is_the_sum_of_amounts_times_prices(tmp_path: Path) -> None
     assert found == pytest.approx(amounts, abs=1e-4)
     assert "300 GB, 1,000,320 class B requests x 1 per 1,000" in lines[0]
     assert "2.78 vCPU hours (1,000,000 images / 100 per CPU second / 3,600)" in lines[2]
-    assert "storing the records costs 2.00 a month" in lines[4]
+    assert "storing the pages costs 2.00 a month" in lines[4]
 
 
 def test_a_dry_run_estimates_from_the_images_of_the_run(tmp_path: Path, convert: Convert) -> None:
