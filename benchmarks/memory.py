@@ -110,11 +110,13 @@ def png(pixels: bytes) -> bytes:
 
 
 def blocks_bytes(folder: Path) -> int:
-    """The size of all files of blocks (beam_jobs/passing/blocks.py) below `folder`."""
+    """The size of all files of blocks (beam_jobs/passing/blocks.py) below `folder`. The job may delete them meanwhile."""
     total = 0
-    for file in folder.glob("**/blocks-*"):
-        with contextlib.suppress(OSError):  # deleted just now
-            total += file.stat().st_size
+    for place, _, files in os.walk(folder):  # leaves out folders that are gone
+        for name in files:
+            if name.startswith("blocks-"):
+                with contextlib.suppress(FileNotFoundError):
+                    total += os.stat(os.path.join(place, name)).st_size
     return total
 
 
