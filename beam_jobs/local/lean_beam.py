@@ -43,7 +43,7 @@ def load_beam() -> None:
 
 def _bound_arenas() -> None:
     # glibc gives each of the first 8 threads a core a heap of its own. Every shard has new threads, and what they leave
-    # free lies scattered over all of these heaps: 40 MiB after 100,000 images, and more with every shard.
+    # free lies scattered over all of these heaps: 65 MiB after 100,000 images, and more with every shard.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
     if mallopt:
         mallopt(_M_ARENA_MAX, _ARENAS)

@@ -31,9 +31,8 @@ def failures(folder: str, to_launcher: bool = False) -> Iterator[None]:
         yield
     except RadrecordsError as error:
         content = {"message": str(error), "exit_code": error.exit_code}
-        recorded = storage.has_folder(
-            folder
-        )  # otherwise the launcher is gone, and its folder must not be created again
+        # Without the folder, the launcher is gone, and its folder must not be created again.
+        recorded = storage.has_folder(folder)
         if recorded:
             storage.write_bytes(storage.join(folder, _FAILURE), json.dumps(content).encode())
         if not (recorded and to_launcher):
