@@ -9,8 +9,6 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
   && echo $$p && break; done)
 # CPU TensorFlow, unless there is an NVIDIA GPU.
 TARGET ?= $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo gpu || echo cpu)
-# Modules are compiled when they are first imported: to compile all of them takes pip longer than to install them.
-LOCKED := -m pip install --quiet --disable-pip-version-check --no-compile --use-pep517 --no-deps --require-hashes
 VENV := .venv
 RUN_PYTHON := $(VENV)/bin/python
 READY := $(VENV)/ready-$(TARGET)
@@ -36,7 +34,7 @@ $(READY): requirements-$(TARGET).lock setup.py
 	@echo "Installing into $(VENV) for $(TARGET) (once, a few minutes) ..."
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
-	@$(RUN_PYTHON) $(LOCKED) \
+	@$(RUN_PYTHON) -m pip install --quiet --disable-pip-version-check --use-pep517 --no-deps --require-hashes \
 	  -r requirements-$(TARGET).lock
 	@$(RUN_PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . \
 	  2>$(VENV)/install.log || { cat $(VENV)/install.log >&2; exit 1; }
@@ -134,7 +132,7 @@ $(TFIO)/ready: requirements-tfio.lock
 	@echo "Installing into $(TFIO) (once, a few minutes) ..."
 	@rm -rf $(TFIO)
 	@$(TFIO_PYTHON) -m venv $(TFIO)
-	@$(TFIO)/bin/python $(LOCKED) \
+	@$(TFIO)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 --no-deps --require-hashes \
 	  -r requirements-tfio.lock
 	@touch $@
 
@@ -155,7 +153,7 @@ $(JAX)/ready: requirements-jax.lock
 	@echo "Installing into $(JAX) (once, a minute) ..."
 	@rm -rf $(JAX)
 	@$(PYTHON) -m venv $(JAX)
-	@$(JAX)/bin/python $(LOCKED) \
+	@$(JAX)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 --no-deps --require-hashes \
 	  -r requirements-jax.lock
 	@touch $@
 
@@ -200,7 +198,7 @@ $(BENCH)/ready: requirements-bench.lock
 	@echo "Installing into $(BENCH) (once, a few minutes) ..."
 	@rm -rf $(BENCH)
 	@$(BENCH_PYTHON) -m venv $(BENCH)
-	@$(BENCH)/bin/python $(LOCKED) \
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 --no-deps --require-hashes \
 	  -r requirements-bench.lock
 	@touch $@
 
