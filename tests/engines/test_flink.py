@@ -156,7 +156,7 @@ def test_a_planning_error_of_a_pool_has_the_exit_code_and_the_line_of_a_local_ru
         pool = ("--environment_type=EXTERNAL", f"--environment_config={address}")
         result = on_flink.run(raw, tmp_path / "out", *pool)
     assert result.code == 2
-    assert result.err.splitlines()[1:] == [convert(raw, tmp_path / "out").error]
+    assert result.err.splitlines()[1:] == [f"{convert(raw, tmp_path / 'out').error}; nothing was published"]
     assert not (tmp_path / "out").exists()
 
 
