@@ -67,7 +67,8 @@ def _end_on_dataflow(result: PipelineResult) -> str:
 
 
 def _silence_threads() -> None:
-    """After the job, Beam's threads still wait for the engine, and would print that it is gone."""
+    """Beam's threads wait for the engine, also after the job, and would print that it is gone. They may do so at any moment,
+    and print line by line, so they must be silent before the terminal can be written to again."""
     threading.excepthook = lambda _: None
     logging.getLogger(_PRISM).disabled = True
 
@@ -88,7 +89,7 @@ def prepared(options: PipelineOptions, work: str, status_folder: str, debug: boo
         quiet = not debug and not on_dataflow(options)
         terminal = around.enter_context(status.quiet_workers(quiet))
         if quiet:
-            around.callback(_silence_threads)
+            _silence_threads()
         if address:
             tasks = (
                 f"{flink.parallelism} parallel tasks" if flink.parallelism > 0 else "the cluster's parallelism.default"

@@ -1,5 +1,8 @@
-"""An interrupt of a job on Dataflow, with Beam's own result of a job. Only Google's service is replaced."""
+"""What surrounds a job on another engine: an interrupt of one on Dataflow, with Beam's own result of a job, of which only
+Google's service is replaced; and silence."""
 
+import contextlib
+import io
 import os
 import signal
 import threading
@@ -16,7 +19,7 @@ pytest.importorskip("google.cloud.dataflow_v1beta3", reason="Dataflow needs it")
 from apache_beam.runners.dataflow import dataflow_runner
 from google.cloud.dataflow_v1beta3 import JobState
 
-from beam_jobs.engines.running import cancelling_on_dataflow
+from beam_jobs.engines.running import cancelling_on_dataflow, prepared
 from beam_jobs.settings.config import ConvertConfig
 
 
@@ -79,3 +82,15 @@ def test_an_interrupt_cancels_the_job(
     nothing = "nothing was published; run the same command again to continue"
     assert str(raised.value) == f"interrupted; {says}; {nothing}"
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_threads_that_fail_during_the_job_print_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # A thread prints its traceback line by line, so the end of it would reach the terminal if the job ended meanwhile.
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    options = PipelineOptions(["--runner=PrismRunner"])
+    printed = io.StringIO()
+    with prepared(options, str(tmp_path), str(tmp_path / "status"), debug=False), contextlib.redirect_stderr(printed):
+        thread = threading.Thread(target=lambda: 1 / 0)
+        thread.start()
+        thread.join()
+    assert printed.getvalue() == ""
