@@ -3,9 +3,10 @@
 import contextlib
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO, cast
 
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
@@ -27,7 +28,7 @@ from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.settings.runners import on_dataflow
 from beam_jobs.storage import storage
 
-_PRISM = "PrismRunner"  # the name of Beam's logger
+_PRISM = "PrismJobServer"  # the logger that gets what Prism prints; Beam changes its name in each line to "PrismRunner"
 _OPEN = (
     "open"  # workers report only in a folder that is there, because the launcher may be gone, and its folder with it
 )
@@ -66,11 +67,25 @@ def _end_on_dataflow(result: PipelineResult) -> str:
         return f"Dataflow does not answer ({last_line(error)}): the job goes on unless you cancel it, but publishes nothing"
 
 
+class _OfMainThread:
+    """A text stream that drops what other threads write."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(text) if threading.current_thread() is threading.main_thread() else len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def _silence_threads() -> None:
     """Beam's threads wait for the engine, also after the job, and would print that it is gone. They may do so at any moment,
     and print line by line, so they must be silent before the terminal can be written to again."""
     threading.excepthook = lambda _: None
     logging.getLogger(_PRISM).disabled = True
+    sys.stderr = cast(TextIO, _OfMainThread(sys.stderr))
 
 
 @contextlib.contextmanager

@@ -1,10 +1,10 @@
 """What surrounds a job on another engine: an interrupt of one on Dataflow, with Beam's own result of a job, of which only
 Google's service is replaced; and silence."""
 
-import contextlib
-import io
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -19,7 +19,7 @@ pytest.importorskip("google.cloud.dataflow_v1beta3", reason="Dataflow needs it")
 from apache_beam.runners.dataflow import dataflow_runner
 from google.cloud.dataflow_v1beta3 import JobState
 
-from beam_jobs.engines.running import cancelling_on_dataflow, prepared
+from beam_jobs.engines.running import cancelling_on_dataflow
 from beam_jobs.settings.config import ConvertConfig
 
 
@@ -84,13 +84,24 @@ def test_an_interrupt_cancels_the_job(
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_threads_that_fail_during_the_job_print_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    # A thread prints its traceback line by line, so the end of it would reach the terminal if the job ended meanwhile.
-    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
-    options = PipelineOptions(["--runner=PrismRunner"])
-    printed = io.StringIO()
-    with prepared(options, str(tmp_path), str(tmp_path / "status"), debug=False), contextlib.redirect_stderr(printed):
-        thread = threading.Thread(target=lambda: 1 / 0)
-        thread.start()
-        thread.join()
-    assert printed.getvalue() == ""
+def test_threads_that_outlive_the_job_print_nothing(tmp_path: Path) -> None:
+    script = """
+import sys, threading
+from apache_beam.options.pipeline_options import PipelineOptions
+from beam_jobs.engines.running import prepared
+
+def outlive():
+    ended.wait()
+    print("a thread", file=sys.stderr)
+    1 / 0
+
+ended = threading.Event()
+thread = threading.Thread(target=outlive)
+with prepared(PipelineOptions(["--runner=PrismRunner"]), sys.argv[1], sys.argv[1] + "/status", debug=False):
+    thread.start()
+ended.set()
+thread.join()
+print("the end", file=sys.stderr)
+"""
+    ran = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert ran.stderr == "the end\n"
