@@ -24,26 +24,28 @@ from PIL import Image
 
 from benchmarks.reading import cpu_name
 from tests.gcs.bucket import Bucket, bucket_environment, fresh_bucket, running_server
-from tests.gcs.front import EVERY_RETRYABLE, RETRYABLE, Fault, Traffic, no_faults, random_faults, running_front
+from tests.gcs.front import EACH_RETRYABLE, EVERY_RETRYABLE, Fault, Traffic, no_faults, random_faults, running_front
 
 _LATENCY, _EACH = 0.05, 0.05  # seconds, and the fraction of the requests that fails with each kind of fault
 
 
 class Way(NamedTuple):
-    """`faults`: the kinds that happen. `other`: the way with which it is compared. `most`: its target."""
+    """`faults`: what happens to this `fraction` of the requests. `other`: the way with which it is compared. `most`: its
+    target."""
 
     latency: float
     faults: tuple[Fault, ...]
+    fraction: float
     other: str
     most: float | None
 
 
 NONE, LATENCY = "no latency", "50 ms"
 WAYS = {
-    NONE: Way(0.0, (), "", None),
-    LATENCY: Way(_LATENCY, (), NONE, 1.3),
-    "50 ms, 5% of 4 kinds": Way(_LATENCY, RETRYABLE, LATENCY, 1.3),
-    "50 ms, 5% of 8 kinds": Way(_LATENCY, EVERY_RETRYABLE, LATENCY, None),
+    NONE: Way(0.0, (), 0.0, "", None),
+    LATENCY: Way(_LATENCY, (), 0.0, NONE, 1.3),
+    "50 ms, 5% each of 408, 429, 5xx, resets, cut bodies": Way(_LATENCY, EACH_RETRYABLE, 5 * _EACH, LATENCY, 1.3),
+    "50 ms, 5% each, every 5xx counted": Way(_LATENCY, EVERY_RETRYABLE, 8 * _EACH, LATENCY, None),
 }
 
 
@@ -80,7 +82,7 @@ def measured(images: int, rounds: int) -> dict[str, Any]:
             for name, way in WAYS.items():
                 traffic.clear()
                 traffic.latency = way.latency
-                traffic.faults = random_faults(number, _EACH * len(way.faults), way.faults) if way.faults else no_faults
+                traffic.faults = random_faults(number, way.fraction, way.faults) if way.faults else no_faults
                 output = f"{len(ways[name]['seconds'])}-{list(WAYS).index(name)}/1.0.0"
                 ways[name]["seconds"].append(_convert(bucket, output, environment))
                 ways[name]["requests"].append(len(traffic.requests))

@@ -30,6 +30,8 @@ RESET, CUT, FLIPPED, LOST = "reset", "cut", "flipped", "lost"
 # What the clients and the readers retry. FLIPPED is added by the tests of readers that check what they get.
 RETRYABLE = (429, 503, RESET, CUT)
 EVERY_RETRYABLE = (408, 429, 500, 502, 503, 504, RESET, CUT)  # of the storage of conversions
+# The same, if the four 5xx count as one kind and all kinds are as frequent.
+EACH_RETRYABLE = (*(408, 429, RESET, CUT) * 4, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,7 @@ def test_the_threshold_for_shifted_images_comes_from_corrupted_ones(
     words = flags(dataset, copy, "--epochs", "3", "--batch_size", "32", "--resume", "--operating_point", "shifted")
     assert run_command(train.main, words) == 0
     threshold = json.loads((copy / "config.json").read_text())["threshold"]
-    assert threshold["source"].endswith("on corrupted copies of split validation, 40 examples")
+    assert threshold["source"].endswith("on strongly corrupted copies of split validation, 40 examples")
     model, _ = load_run(str(copy))
     images, labels = split_arrays(open_split(str(dataset.folder), dataset.manifest, "validation"))
     corrupted = np.concatenate([corrupt_in_turn(images, 5 * number) for number in range(50)])

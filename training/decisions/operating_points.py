@@ -1,8 +1,8 @@
 """The operating point of a model: how the threshold is chosen, from labels and probabilities of the validation split.
 
 youden              maximises sensitivity + specificity - 1 (Youden 1950, Cancer 3:32)
-shifted             the same on corrupted copies of the validation images: the scores of images from elsewhere are shifted,
-                    and a threshold at the edge of one class fails first (docs/model.md)
+shifted             the same on strongly corrupted copies of the validation images: the scores of images from elsewhere are
+                    shifted, and a threshold at the edge of one class fails first (docs/model.md)
 sensitivity=0.95    the highest threshold with at least this sensitivity, so the best specificity
 specificity=0.9     the lowest threshold with at least this specificity, so the best sensitivity
 cost=FN:FP          minimises the cost of the errors, where a false negative costs FN and a false positive FP
@@ -40,7 +40,7 @@ class OperatingPoint:
         """How the threshold was chosen, to follow `The threshold`."""
         of_split = f"on split {split}, {examples} examples"
         if self.kind == SHIFTED:
-            copies = f"on corrupted copies of split {split}, {examples} examples"
+            copies = f"on strongly corrupted copies of split {split}, {examples} examples"
             return f"maximises Youden's J (sensitivity + specificity - 1) {copies}"
         if self.kind == FIXED:
             return "was fixed beforehand"

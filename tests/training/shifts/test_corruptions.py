@@ -193,10 +193,10 @@ def test_corruptions_take_turns() -> None:
     images = np.random.default_rng(0).integers(0, 256, (130, 16, 16, 1), dtype=np.uint8)
     found = corrupt_in_turn(images)
     names = list(CORRUPTIONS)
-    for at in (0, 1, len(names), 2 * len(names) + 3):
-        same = [row for row in range(130) if row % 110 == at % 110]
-        expected = corrupt(images[same], names[at % len(names)], at // len(names) % 5 + 1)
-        np.testing.assert_array_equal(found[same], expected)
-    # Counted from `start`: the first round is over.
-    later = corrupt_in_turn(images[:2], len(names))
-    np.testing.assert_array_equal(later[:1], corrupt(images[:1], names[0], 2, seed=len(names)))
+    for at, name in enumerate(names):
+        same = [row for row in range(130) if row % len(names) == at]
+        np.testing.assert_array_equal(found[same], corrupt(images[same], name, 5))
+    # Counted from `start`: the first image has the fourth corruption.
+    later = corrupt_in_turn(images[:2], 3)
+    np.testing.assert_array_equal(later[:1], corrupt(images[:1], names[3], 5, seed=3))
+    np.testing.assert_array_equal(later[1:], corrupt(images[1:2], names[4], 5, seed=3))
