@@ -106,7 +106,7 @@ DENSENET121 = Recipe(name="densenet121", model="densenet121", epochs=10, learnin
 BEST = Recipe(
     name="best",
     model="best",
-    epochs=30,
+    epochs=16,
     augment_strength=1.0,
     balanced=True,
     label_smoothing=0.05,
