@@ -75,8 +75,8 @@ def predict_corrupted(
     model: keras.Model, images: npt.NDArray[np.uint8], at: int, examples: int
 ) -> Iterator[npt.NDArray[np.float64]]:
     """The probabilities, as probabilities_of gives them, of corrupted copies of a batch that begins at example `at` of a
-    split with `examples`: of one copy, or of as many as it takes to have CORRUPTED in all. Corruptions take turns, so that each
-    is as frequent as the others."""
+    split with `examples`: of one copy, or of as many as it takes to have CORRUPTED in all. Corruptions take turns, so
+    that each is as frequent as the others."""
     for number in range(-(-CORRUPTED // examples)):
         yield probabilities_of(model, corrupt_in_turn(images, at + _NEXT_ROUND * number))
 

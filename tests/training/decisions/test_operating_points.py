@@ -93,7 +93,8 @@ def test_other_texts_are_refused(text: str) -> None:
         ("youden", "maximises Youden's J (sensitivity + specificity - 1) on split validation, 9 examples"),
         (
             DEFAULT,
-            "maximises Youden's J (sensitivity + specificity - 1) on strongly corrupted copies of split validation, 9 examples",
+            "maximises Youden's J (sensitivity + specificity - 1) on strongly corrupted copies of split validation, "
+            "9 examples",
         ),
         ("sensitivity=0.95", "is the highest with a sensitivity of at least 0.95 on split validation, 9 examples"),
         ("specificity=.9", "is the lowest with a specificity of at least 0.9 on split validation, 9 examples"),
