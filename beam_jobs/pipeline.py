@@ -74,9 +74,12 @@ def convert_and_print(config: ConvertConfig, options: PipelineOptions, debug: bo
         stage_template(config, options, define_pipeline)
         summary.print_template(options.view_as(GoogleCloudOptions))
         return
-    manifest, counted = convert(config, options, quiet=not debug)
+    manifest, counted, leakage = run_and_publish(
+        config, options, define_pipeline, not debug, also=lambda: publish.read_leakage(config.output)
+    )
+    assert isinstance(manifest, Manifest)
     summary.print_manifest(manifest, config.output)
-    print(report.summary(publish.read_leakage(config.output)))
+    print(report.summary(leakage))
     summary.print_counted(counted)
 
 
@@ -86,10 +89,11 @@ def checked(config: _Config, options: PipelineOptions) -> _Config:
     with nullcontext() if config.local or config.dry_run else failures.telling_that_nothing_was_published():
         check_places(config, options)
         config = dataflow.with_defaults(config, options)
-        check_input(config)
+        small = check_input(config)
         if config.retry_quarantine:
             reuse.check(config)
-    return config
+    # The input of a template is that of the day on which it runs.
+    return replace(config, small_input=small and not options.view_as(GoogleCloudOptions).template_location)
 
 
 def plan_only(config: ConvertConfig, define: Define, status_folder: str, quiet: bool) -> dict[str, Any]:
@@ -107,21 +111,16 @@ def quiet_beam(on_dataflow: bool) -> None:
     logging.getLogger().setLevel(logging.INFO if on_dataflow else logging.CRITICAL)
 
 
-def convert(
-    config: ConvertConfig, options: PipelineOptions, quiet: bool = True
-) -> tuple[Manifest, counters.Counted | None]:
-    """Runs the whole conversion and returns the published manifest, and what Beam counted, if it did. Raises
-    RadrecordsError if it fails; nothing is published then."""
-    manifest, counted = run_and_publish(config, options, define_pipeline, quiet)
-    assert isinstance(manifest, Manifest)
-    return manifest, counted
-
-
 def run_and_publish(
-    config: ConvertConfig, options: PipelineOptions, define: Define, quiet: bool = True
-) -> tuple[Published, counters.Counted | None]:
-    """Runs the job that `define` adds and returns the published manifest, and what Beam counted, if it did. Raises
-    RadrecordsError if it fails; nothing is published then."""
+    config: ConvertConfig,
+    options: PipelineOptions,
+    define: Define,
+    quiet: bool = True,
+    also: Callable[[], Any] = lambda: None,
+) -> tuple[Published, counters.Counted | None, Any]:
+    """Runs the job that `define` adds and returns the published manifest; what Beam counted, if it did; and what `also`,
+    which reads something else that is published, returns. Raises RadrecordsError if the job fails; nothing is published
+    then."""
     release, counted = releases.next_release(config), None  # None: the runner does not tell
     try:
         if release is None:  # published already
@@ -154,9 +153,10 @@ def run_and_publish(
     manifest = releases.read_published(config)
     if manifest is None:
         raise JobFailed(f"the job ended without publishing anything in {config.output}")
-    if release:
-        releases.tidy(config, release)
-    return manifest, counted
+    with begun(also, storage.reads_at_once(config.output)) as read:
+        if release:
+            releases.tidy(config, release)
+        return manifest, counted, read()
 
 
 def stage_template(config: ConvertConfig, options: PipelineOptions, define: Define) -> None:

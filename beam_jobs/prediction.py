@@ -56,7 +56,7 @@ def predict_and_print(config: ScoringConfig, options: PipelineOptions, debug: bo
         stage_template(config, options, define_scoring)
         print_template(options.view_as(GoogleCloudOptions))
     else:
-        manifest, counted = run_and_publish(config, options, define_scoring, quiet=not debug)
+        manifest, counted, _ = run_and_publish(config, options, define_scoring, quiet=not debug)
         assert isinstance(manifest, ScoresManifest)
         summary.print_manifest(manifest, config.output)
         print_counted(counted)

@@ -12,7 +12,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PBegin, PCollection
 
 from beam_jobs.discover import public_sets
-from beam_jobs.discover.prefixes import ListPrefixes, list_prefixes
+from beam_jobs.discover.prefixes import ListPrefixes, in_one_page, list_prefixes
 from beam_jobs.discover.tables import Row, UnreadableTable, check_table, read_rows
 from beam_jobs.passing import status
 from beam_jobs.passing.blocks import Block, InPartitions, blocks
@@ -67,7 +67,7 @@ class Discover(beam.PTransform[PBegin, SourcesAndTally]):
         files: PCollection[Block[File]] = (
             root
             | "Root" >> self._begin()
-            | "Prefixes" >> beam.FlatMap(lambda _, place: list_prefixes(place), self.config.input)
+            | "Prefixes" >> beam.FlatMap(lambda _, config: parts_of(config), self.config)
             | "SpreadPrefixes" >> beam.Reshuffle()
             | "List" >> beam.ParDo(ListPrefixes(self.config.input))
         )
@@ -180,12 +180,18 @@ def stat_rows(
     yield Block(sources)
 
 
-def check_input(config: ConvertConfig) -> None:
-    """Raises UsageError, before a pipeline starts, if the input is missing or holds no file."""
+def parts_of(config: ConvertConfig) -> list[tuple[str, bool]]:
+    """The (folder, recursive) parts of the input that workers list in parallel; one, if one request lists it."""
+    return [(config.input, True)] if config.small_input else list_prefixes(config.input)
+
+
+def check_input(config: ConvertConfig) -> bool:
+    """Whether the input is small: one request to a bucket lists it. Raises UsageError, before a pipeline starts, if it is
+    missing or holds no file."""
     tables = config.public_set.tables
     if config.manifest and not tables:
         check_table(config.manifest, labelled=config.labelled)
-        return
+        return False
     if not storage.has_folder(config.input):
         if not os.path.exists(config.input):
             raise UsageError(f"--input {config.input} does not exist")
@@ -193,10 +199,11 @@ def check_input(config: ConvertConfig) -> None:
             f"--input {config.input} is a file; give the folder that holds the images, or a table as --manifest"
         )
     try:
-        empty = next(storage.list_files(config.input, config.input), None) is None
+        small = in_one_page(storage.list_files(config.input, config.input))
     except JobFailed as error:
         raise UsageError(f"--input: {error}") from error
-    if empty:
+    if small is None:
         raise UsageError(f"--input {config.input} contains no files")
     if tables:
         public_sets.check_tables(config)
+    return small

@@ -12,7 +12,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_jobs.passing.blocks import Block, blocks
 from beam_jobs.storage import storage
-from beam_jobs.storage.parallel import begun, each
+from beam_jobs.storage.parallel import each
 from schemas.source import File
 
 _MOST_PREFIXES = 1_000  # a folder per patient would make millions
@@ -20,20 +20,21 @@ _AT_ONCE = 16  # listings that a worker begins before it has read the first of t
 _PAGE = 1_000  # files of a listing that one request to a bucket names
 
 
+def in_one_page(files: Iterator[File]) -> bool | None:
+    """Whether one request to a bucket lists all `files`; None if there are none. Reads one page of them, and one file."""
+    first = sum(1 for _ in itertools.islice(files, _PAGE + 1))
+    return first <= _PAGE if first else None
+
+
 def list_prefixes(root: str, depth: int = 2, most: int = _MOST_PREFIXES) -> list[tuple[str, bool]]:
     """Divides `root` into at most `most` + 1 (folder, recursive) parts, which workers list in parallel. Together the
-    parts hold every file exactly once. It is one part if one request lists it."""
+    parts hold every file exactly once."""
     at_once = storage.reads_at_once(root)
-    with begun(partial(storage.in_one_page, root), at_once) as small:
-        below = {root: storage.subfolders(root, root)}
-        if small():
-            return [(root, True)]
     above: list[str] = []
     whole: list[str] = []
     parts = [root]
-    for level in range(depth):
-        if level:
-            below = dict(zip(parts, each(partial(storage.subfolders, root=root), parts, at_once), strict=True))
+    for _ in range(depth):
+        below = dict(zip(parts, each(partial(storage.subfolders, root=root), parts, at_once), strict=True))
         deeper = [folder for folders in below.values() for folder in folders]
         if len(above) + len(whole) + len(deeper) > most:
             break

@@ -150,7 +150,7 @@ def _place_of(config: ConvertConfig) -> str:
 
 
 def _move(result: ShardResult, config: ConvertConfig, release: Release) -> None:
-    storage.move(shard_in_work(release.work, result.shard), storage.join(config.output, result.shard.file))
+    storage.put_in_place(shard_in_work(release.work, result.shard), storage.join(config.output, result.shard.file))
 
 
 def _write(companion: tuple[str, bytes], config: ConvertConfig, release: Release) -> None:

@@ -192,7 +192,9 @@ def after_interrupt(config: ConvertConfig) -> str:
 
 def tidy(config: ConvertConfig, release: Release) -> None:
     """Cleans up after a published release: deletes the shards that it replaced, and its work folder."""
-    content = _read(storage.join(release.work, _CONTENT))
+    content = (
+        _read(storage.join(release.work, _CONTENT)) if release.revision > 1 else None
+    )  # the first replaces nothing
     if content is not None:
         for file in json.loads(content)["replaces"]:
             storage.delete(storage.join(config.output, file))

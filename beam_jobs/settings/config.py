@@ -41,6 +41,7 @@ _NOT_IN_SHARDS = (
     "retry_quarantine",
     "near_duplicates_of",  # the check value identifies the pairs
     "launch",
+    "small_input",
     "launcher",  # a run whose workers differ from the launcher fails
 )
 
@@ -58,8 +59,9 @@ class ConvertConfig:
     never the key itself. id_key_check: a one-way check value of the key, "" without one. near_duplicates_check: a hash
     of the pairs that near_duplicates_of names, "" without it. prices: the table for the estimate of dry_run, "" for that
     of costs.py. launcher: the versions (remote/versions.py) that workers on other machines must have, () if there are
-    none. worker_extras: the extras of this package that such workers need. compared: packages, beside the decoders, whose
-    versions decide the result. Raises UsageError, naming the flag and the value, for an invalid setting.
+    none. small_input: one request to a bucket lists the input. worker_extras: the extras of this package that such
+    workers need. compared: packages, beside the decoders, whose versions decide the result. Raises UsageError, naming the
+    flag and the value, for an invalid setting.
 
     `published` to `labelled` say what a job of this kind publishes, for messages, and whether its inputs need a label.
     """
@@ -107,6 +109,7 @@ class ConvertConfig:
     local: bool = True
     launch: str = field(default_factory=lambda: uuid.uuid4().hex, compare=False)
     launcher: tuple[tuple[str, str], ...] = ()
+    small_input: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.name)

@@ -2,8 +2,8 @@
 
 The prices are in the table Prices; --prices names a JSON file that replaces some of them. Formula:
 
-    class B requests  one per image that is read, three per shard, and 20
-    class A requests  one per 1,000 names that are listed, three per shard, and 30
+    class B requests  one per image that is read and per shard, and 30
+    class A requests  one per 1,000 names that are listed, three per shard, and 20
     vCPU hours        images / images per CPU second / 3,600
     shuffle           bytes per image of the kind of job: references and, in a conversion, signatures of images
     cost              requests, vCPU hours with their memory and disk, and shuffled bytes, each times its price
@@ -23,8 +23,8 @@ from schemas.errors import UsageError
 
 _LISTED_AT_ONCE = 1_000  # names in one page of a listing
 _PER_SHARD_A = 3  # the shard, its mark, and its copy into place
-_PER_SHARD_B = 3  # looks for a finished shard
-_OTHERS_A, _OTHERS_B = 20, 20  # claims, reports, and the files beside the shards
+_PER_SHARD_B = 1  # the look for its mark
+_OTHERS_A, _OTHERS_B = 20, 30  # claims, reports, the preview, and the files beside the shards
 
 
 class Kind(NamedTuple):

@@ -19,7 +19,6 @@ from beam_jobs.storage.protocol import AlreadyExistsError, ChangedSinceListing
 from schemas.source import File
 
 _READ_AT_ONCE = 4 << 20  # bytes of a file that is read in parts; the client's default is 40 MiB
-_PAGE = 1_000  # names; as many as one request lists
 _DELETED_AT_ONCE = 1_000  # objects whose names are held
 
 
@@ -49,15 +48,6 @@ class Bucket:
             for _ in pages:  # prefixes are complete once every page has been read
                 pass
             return sorted(f"gs://{bucket}/{name.rstrip('/')}" for name in pages.prefixes)
-
-    def in_one_page(self, folder: str) -> bool:
-        bucket, prefix = split(folder)
-        with plain_errors(folder):
-            found = client().list_blobs(
-                bucket, prefix=as_prefix(prefix), page_size=_PAGE, fields="nextPageToken", retry=patience()
-            )
-            next(found.pages, None)
-            return found.next_page_token is None
 
     def list_files(self, folder: str, root: str, recursive: bool) -> Iterator[File]:
         bucket, prefix = split(folder)
@@ -94,12 +84,13 @@ class Bucket:
             return content
 
     def open_text(self, uri: str) -> TextIO:
-        lines: TextIO = _existing(uri).open("rt", encoding="utf-8-sig", newline="", retry=patience())
-        return lines
+        return io.TextIOWrapper(self.open_binary(uri), encoding="utf-8-sig", newline="")
 
     def open_binary(self, uri: str) -> BinaryIO:
-        parts = _existing(uri).open("rb", chunk_size=_READ_AT_ONCE, retry=patience())
-        return io.BufferedReader(_Parts(uri, parts))
+        file = self.stat(uri, "")
+        if file is None:
+            raise FileNotFoundError(uri)
+        return io.BufferedReader(_Parts(file), _READ_AT_ONCE)
 
     def write_bytes(self, uri: str, data: bytes, over: int | None, staging: str) -> None:
         from google.api_core.exceptions import PreconditionFailed
@@ -137,16 +128,14 @@ class Bucket:
                 retry=patience(),
             )
 
-    def move(self, source: str, target: str) -> None:
+    def put_in_place(self, source: str, target: str) -> None:
         from google.api_core.exceptions import NotFound
 
         bucket_name, name = split(source)
         bucket = client().bucket(bucket_name)
         with plain_errors(source):
             try:
-                blob = bucket.blob(name)
-                bucket.copy_blob(blob, bucket, split(target)[1], retry=patience())
-                blob.delete(retry=patience())
+                bucket.copy_blob(bucket.blob(name), bucket, split(target)[1], retry=patience())
             except NotFound:
                 if self.stat(target, "") is None:
                     raise
@@ -169,20 +158,11 @@ class Bucket:
         pass
 
 
-def _existing(uri: str) -> Any:
-    """The object as it is now, even if it is replaced while it is read in parts."""
-    file = Bucket().stat(uri, "")
-    if file is None:
-        raise FileNotFoundError(uri)
-    bucket, name = split(uri)
-    return client().bucket(bucket).blob(name, generation=file.version)
-
-
 class _Parts(io.RawIOBase):
-    """An object that is read in parts, with the same errors as `read_bytes`."""
+    """An object as it was listed, read in parts, even if it is replaced meanwhile. The errors are those of `read_bytes`."""
 
-    def __init__(self, uri: str, content: BinaryIO) -> None:
-        self._uri, self._content = uri, content
+    def __init__(self, file: File) -> None:
+        self._file, self._at = file, 0
 
     def readable(self) -> bool:
         return True
@@ -191,17 +171,24 @@ class _Parts(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._content.seek(offset, whence)
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._file.size}[whence]
+        return self._at
 
     def readinto(self, buffer: Any) -> int:
         from google.api_core.exceptions import NotFound
 
-        with plain_errors(self._uri):
+        end = min(self._at + len(buffer), self._file.size)
+        if end <= self._at:
+            return 0
+        bucket, name = split(self._file.uri)
+        with plain_errors(self._file.uri):
+            blob = client().bucket(bucket).blob(name, generation=self._file.version)
             try:
-                data = self._content.read(len(buffer))
+                data = patiently(partial(blob.download_as_bytes, start=self._at, end=end - 1, retry=None))
             except NotFound as error:  # deleted since it was opened
-                raise FileNotFoundError(self._uri) from error
+                raise FileNotFoundError(self._file.uri) from error
         buffer[: len(data)] = data
+        self._at += len(data)
         return len(data)
 
 

@@ -39,9 +39,6 @@ class LocalFiles:
         except OSError as error:
             raise JobFailed(f"cannot read or write {folder}: {error.strerror}") from error
 
-    def in_one_page(self, folder: str) -> bool:
-        return False
-
     def list_files(self, folder: str, root: str, recursive: bool) -> Iterator[File]:
         for local in _walk(folder, recursive, _above(folder, root)):
             yield _file_of(local, local.removeprefix(root.rstrip("/") + "/"))
@@ -106,7 +103,7 @@ class LocalFiles:
         os.fsync(file.fileno())
         os.replace(file.name, uri)
 
-    def move(self, source: str, target: str) -> None:
+    def put_in_place(self, source: str, target: str) -> None:
         try:
             os.replace(source, target)
         except FileNotFoundError:

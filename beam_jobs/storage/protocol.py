@@ -38,9 +38,6 @@ class Storage(Protocol):
         """The folders directly inside `folder`, sorted, without links back to it or to a folder above it, up to
         `root`."""
 
-    def in_one_page(self, folder: str) -> bool:
-        """Whether one request lists all files in `folder`. Always false on a disk."""
-
     def list_files(self, folder: str, root: str, recursive: bool) -> Iterator[File]:
         """Every file in `folder`, with its path relative to `root`. Bucket "folders" made as empty objects end in `/`."""
 
@@ -67,8 +64,9 @@ class Storage(Protocol):
     def keep(self, file: IO[bytes], uri: str) -> None:
         """Gives a filled and flushed `new_file` its name."""
 
-    def move(self, source: str, target: str) -> None:
-        """Moves a file within the same disk or bucket. Does nothing if an earlier, interrupted call has moved it."""
+    def put_in_place(self, source: str, target: str) -> None:
+        """Moves a file within the same disk or bucket. Does nothing if an earlier, interrupted call has moved it. In a
+        bucket, the source stays until its folder is deleted, which saves a request that the next step would wait for."""
 
     def delete(self, uri: str) -> None:
         """Deletes the file at `uri` if it exists."""

@@ -59,11 +59,6 @@ def subfolders(folder: str, root: str) -> list[str]:
     return _of(folder).subfolders(folder, root)
 
 
-def in_one_page(folder: str) -> bool:
-    """Whether one request lists all files in `folder`. Always false on a disk."""
-    return _of(folder).in_one_page(folder)
-
-
 def list_files(folder: str, root: str, recursive: bool = True) -> Iterator[File]:
     """Every file in `folder`, with its path relative to `root`. Bucket "folders" made as empty objects end in `/`."""
     return _of(folder).list_files(folder, root, recursive)
@@ -112,9 +107,10 @@ def keep(file: IO[bytes], uri: str) -> None:
     _of(uri).keep(file, uri)
 
 
-def move(source: str, target: str) -> None:
-    """Moves a file within the same disk or bucket. Does nothing if an earlier, interrupted call has moved it."""
-    _of(target).move(source, target)
+def put_in_place(source: str, target: str) -> None:
+    """Moves a file within the same disk or bucket. Does nothing if an earlier, interrupted call has moved it. In a bucket,
+    the source stays until its folder is deleted, which saves a request that the next step would wait for."""
+    _of(target).put_in_place(source, target)
 
 
 def delete(uri: str) -> None:

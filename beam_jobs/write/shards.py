@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import apache_beam as beam
 import google_crc32c
@@ -29,6 +30,7 @@ from beam_jobs.remote.start import check
 from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.settings.id_key import id_key
 from beam_jobs.storage import storage
+from beam_jobs.storage.parallel import begun
 from beam_jobs.write import reuse
 from beam_jobs.write.image_counts import Counts, packed, table_of, unpacked
 from beam_jobs.write.images import convert_all
@@ -37,7 +39,7 @@ from schemas.labels import Label, positives
 from schemas.shard_name import ShardName
 
 # With more shards in a bucket, other images are read while a shard waits for its slowest one, and for its upload.
-_AT_ONCE, _AT_ONCE_IN_BUCKET = 2, 4
+_AT_ONCE, _AT_ONCE_IN_BUCKET = 2, 6
 
 
 class WriteShards(beam.DoFn):
@@ -100,11 +102,9 @@ def write_shard(
             return finished, None
         measured = Measured()
         to_convert = plan, config, status_folder, measured
-        result = _retried(name, ordered, work, *to_convert) if config.retry_quarantine else None
+        result = _retried(name, ordered, work, mark, *to_convert) if config.retry_quarantine else None
         if result is None:
-            result = _write(name, ordered, convert_all(ordered, *to_convert), plan, config, work)
-        with storage.writing(work):
-            storage.write_bytes(mark, result.to_json().encode())
+            result = _write(name, ordered, convert_all(ordered, *to_convert), plan, config, work, mark)
         return result, measured
 
 
@@ -164,6 +164,7 @@ def _retried(
     name: ShardName,
     references: list[Reference],
     work: str,
+    mark: str,
     plan: Plan,
     config: ConvertConfig,
     status_folder: str,
@@ -180,13 +181,16 @@ def _retried(
         return None
     status.count_done(status_folder, len(others))
     outcomes = merge(references, kept, again, convert_all(again, plan, config, status_folder, measured))
-    result = _write(name, references, outcomes, plan, config, work)
-    return replace(
-        result,
-        counts=packed(unpacked(result.counts, len(plan.classes)) + found.counts),
-        skipped=dict(collections.Counter(result.skipped) + collections.Counter(found.skipped)),
-        notes=dict(collections.Counter(result.notes) + collections.Counter(found.notes)),
-    )
+
+    def with_kept(result: ShardResult) -> ShardResult:
+        return replace(
+            result,
+            counts=packed(unpacked(result.counts, len(plan.classes)) + found.counts),
+            skipped=dict(collections.Counter(result.skipped) + collections.Counter(found.skipped)),
+            notes=dict(collections.Counter(result.notes) + collections.Counter(found.notes)),
+        )
+
+    return _write(name, references, outcomes, plan, config, work, mark, with_kept)
 
 
 def merge(
@@ -210,7 +214,10 @@ def _write(
     plan: Plan,
     config: ConvertConfig,
     work: str,
+    mark: str,
+    complete: Callable[[ShardResult], ShardResult] = lambda result: result,
 ) -> ShardResult:
+    """Writes the records of the `outcomes` as a shard, and its result, which `complete` may add to, as `mark`."""
     labels = [0] * len(plan.classes)
     notes: collections.Counter[str] = collections.Counter()
     skipped: collections.Counter[str] = collections.Counter()
@@ -237,8 +244,15 @@ def _write(
                 signatures.append(outcome.signature)
                 ids.append(outcome.id)
         shard = Shard(str(name), file.tell(), digest.hexdigest(), len(ids), tuple(labels), crc.digest().hex())
-        storage.keep(file, shard_in_work(work, shard))
-    bad = {entry.uri for entry in quarantined}
-    inputs = inputs_hash([reference for reference in references if reference.source.uri not in bad], plan, config)
-    blobs = packed(table_of(counts, len(plan.classes))), hashed(signatures, ids).tobytes()
-    return ShardResult(name.split, name.index, shard, tuple(quarantined), dict(skipped), dict(notes), inputs, *blobs)
+        bad = {entry.uri for entry in quarantined}
+        inputs = inputs_hash([reference for reference in references if reference.source.uri not in bad], plan, config)
+        blobs = packed(table_of(counts, len(plan.classes))), hashed(signatures, ids).tobytes()
+        result = complete(
+            ShardResult(name.split, name.index, shard, tuple(quarantined), dict(skipped), dict(notes), inputs, *blobs)
+        )
+        # In a bucket at the same time: a mark whose shard is not there counts for nothing.
+        marking = partial(storage.write_bytes, mark, result.to_json().encode())
+        with begun(marking, storage.reads_at_once(work)) as marked:
+            storage.keep(file, shard_in_work(work, shard))
+            marked()
+    return result

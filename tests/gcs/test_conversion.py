@@ -5,14 +5,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
 from beam_jobs import show, verify
-from beam_jobs.discover.prefixes import list_prefix, list_prefixes
+from beam_jobs.discover.listing import check_input, parts_of
+from beam_jobs.discover.prefixes import list_prefix
+from beam_jobs.settings.config import ConvertConfig
 from beam_jobs.storage import storage
 from schemas.dataset import Manifest
 from tests.beam_jobs.published_sets import mimic
@@ -60,17 +64,29 @@ def test_a_folder_is_one_part_of_the_listing_if_one_request_lists_it(bucket: Buc
     with ThreadPoolExecutor(16) as threads:
         list(threads.map(lambda n: bucket.write({f"raw/{'AB'[n % 2]}/{n}.png": b"x"}), range(count)))
     root = f"{bucket.uri}/raw"
-    parts = list_prefixes(root)
+    config = ConvertConfig(input=root, output=f"{bucket.uri}/out")
+    small = check_input(config)
+    assert small == (count == 1_000)
+    parts = parts_of(replace(config, small_input=small))
     listed = [file.path for part in parts for block in list_prefix(part, root) for file in block]
     assert sorted(listed) == sorted(f"{'AB'[n % 2]}/{n}.png" for n in range(count))
     divided = [(root, False), (f"{root}/A", True), (f"{root}/B", True)]
     assert sorted(parts) == ([(root, True)] if count == 1_000 else divided)
 
 
-def first_train_shard_moves_away(request: Request) -> Fault:
-    """Its content is gone when it is read in the work folder."""
-    read = request.reads or ""
-    return 404 if "/_work/" in read and "train.tfrecord-00000" in read and not read.endswith(".json") else None
+def first_train_shard_goes_away() -> Callable[[Request], Fault]:
+    """It is gone from the work folder when its content is read there."""
+    gone = False
+
+    def fault(request: Request) -> Fault:
+        nonlocal gone
+        name = unquote(request.target).partition("?")[0]
+        if request.method != "GET" or "/_work/" not in name or "train.tfrecord-00000" not in name or ".json" in name:
+            return None
+        gone = gone or request.reads is not None
+        return 404 if gone else None
+
+    return fault
 
 
 def test_shards_that_were_moved_already_give_the_same_files(
@@ -88,7 +104,7 @@ def test_shards_that_were_moved_already_give_the_same_files(
     assert any(name.startswith("1/1.0.0/cxr-train.tfrecord-00000") for name in bucket.names())
     front.faults = no_faults
     assert publish(1).code == 0
-    front.faults = first_train_shard_moves_away
+    front.faults = first_train_shard_goes_away()
     assert publish(2).code == 0
     undisturbed, *others = (
         {name.partition("/")[2]: bucket.read(name) for name in bucket.names() if name.startswith(f"{number}/")}

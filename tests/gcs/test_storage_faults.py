@@ -55,7 +55,7 @@ def use(uri: str) -> Iterator[object]:
     found = storage.stat(f"{uri}/a/one", "one")
     assert found
     yield storage.read_bytes(f"{uri}/a/one", found.version)
-    storage.move(f"{uri}/a/two", f"{uri}/b")
+    storage.put_in_place(f"{uri}/a/two", f"{uri}/b")
     with storage.open_binary(f"{uri}/b") as content:
         yield content.read()
     with storage.open_text(f"{uri}/b") as text:

@@ -35,7 +35,9 @@ def converted(raw: Path, output: Path, *flags: str) -> Counted:
     """What Beam counted in a conversion."""
     words = ["--input", str(raw), "--output", str(output), "--max_reject_fraction", "0.2", *flags]
     known, beam_flags = parser().parse_known_args(words)
-    _, counted = pipeline.convert(config_of(known, local=True), PipelineOptions(beam_flags))
+    _, counted, _ = pipeline.run_and_publish(
+        config_of(known, local=True), PipelineOptions(beam_flags), pipeline.define_pipeline
+    )
     assert counted is not None
     return counted
 

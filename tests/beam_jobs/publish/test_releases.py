@@ -35,8 +35,9 @@ def test_a_run_that_was_stopped_during_its_clean_up_succeeds_when_run_again(
     tmp_path: Path, raw: Path, convert: Convert
 ) -> None:
     assert convert(raw, tmp_path / "out").code == 0
+    assert convert(raw, tmp_path / "out", "--overwrite").code == 0
     published = files_of(tmp_path / "out")
-    work = tmp_path / "out/_work/r1"
+    work = tmp_path / "out/_work/r2"
     work.mkdir(parents=True)
     (work / "settings.json").write_text(config(raw, tmp_path / "out").fingerprint())
     (work / "launch-0123").write_bytes(b"")
