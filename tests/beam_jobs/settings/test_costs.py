@@ -51,7 +51,7 @@ def test_the_estimate_is_the_sum_of_amounts_times_prices(tmp_path: Path) -> None
     )
     hours = 1_000_000 / 100 / 3600
     amounts = {
-        "read": (1_000_000 + 300 + 20) * 1 / 1000,
+        "read": (1_000_000 + 100 + 30) * 1 / 1000,
         "list, write": (1_001 + 300 + 20) * 10 / 1000,
         "transcribe": hours * (1 + 5 * 0.1 + 10 * 0.01),
         "shuffle": 1_000_000 * 500 / 1e9 * 2,
@@ -60,7 +60,7 @@ def test_the_estimate_is_the_sum_of_amounts_times_prices(tmp_path: Path) -> None
     lines = costs.lines(usage, prices)
     found = {line[:13].strip(): float(line[13:24].replace(",", "")) for line in lines}
     assert found == pytest.approx(amounts, abs=1e-4)
-    assert "300 GB, 1,000,320 class B requests x 1 per 1,000" in lines[0]
+    assert "300 GB, 1,000,130 class B requests x 1 per 1,000" in lines[0]
     assert "2.78 vCPU hours (1,000,000 images / 100 per CPU second / 3,600)" in lines[2]
     assert "storing the pages costs 2.00 a month" in lines[4]
 
@@ -73,7 +73,7 @@ def test_a_dry_run_estimates_from_the_images_of_the_run(tmp_path: Path, convert:
     assert not (tmp_path / "out").exists()
     title, read, *_, total, measured = result.out.splitlines()[-7:]
     assert title.endswith(f"at prices of 2031-02 ({tmp_path / 'prices.json'}):")
-    found = re.search(r"([\d.]+) GB, 86 class B requests", read)  # one for each image, three for each shard, and 20
+    found = re.search(r"([\d.]+) GB, 92 class B requests", read)  # one for each image and each shard, and 30
     assert found
     assert float(found[1]) == pytest.approx(sum(sizes) / 1e9, rel=0.01)
     assert re.match(r"  total +\d+\.\d{4} EUR", total)
