@@ -24,7 +24,7 @@ from PIL import Image
 
 from benchmarks.reading import cpu_name
 from tests.gcs.bucket import Bucket, bucket_environment, fresh_bucket, running_server
-from tests.gcs.front import EACH_RETRYABLE, EVERY_RETRYABLE, Fault, Traffic, no_faults, random_faults, running_front
+from tests.gcs.front import EACH_RETRYABLE, RETRYABLE, Fault, Traffic, no_faults, random_faults, running_front
 
 _LATENCY, _EACH = 0.05, 0.05  # seconds, and the fraction of the requests that fails with each kind of fault
 
@@ -44,8 +44,8 @@ NONE, LATENCY = "no latency", "50 ms"
 WAYS = {
     NONE: Way(0.0, (), 0.0, "", None),
     LATENCY: Way(_LATENCY, (), 0.0, NONE, 1.3),
+    "50 ms, 5% each of 429, 503, resets, cut bodies": Way(_LATENCY, RETRYABLE, 4 * _EACH, LATENCY, 1.3),
     "50 ms, 5% each of 408, 429, 5xx, resets, cut bodies": Way(_LATENCY, EACH_RETRYABLE, 5 * _EACH, LATENCY, 1.3),
-    "50 ms, 5% each, every 5xx counted": Way(_LATENCY, EVERY_RETRYABLE, 8 * _EACH, LATENCY, None),
 }
 
 
