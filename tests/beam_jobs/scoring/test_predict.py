@@ -309,7 +309,7 @@ def test_a_dry_run_estimates_the_cost_from_images_of_the_run(tmp_path: Path, sco
     assert not (tmp_path / "out").exists()
     title, read, write, work, shuffle, total, measured = dry.out.splitlines()[-7:]
     assert title.endswith(f"at prices of 2031-02 ({tmp_path / 'prices.json'}):")
-    assert "48 class B requests" in read  # one for each of 25 images, three for the shard, and 20
+    assert "56 class B requests" in read  # one for each of 25 images and for the shard, and 30
     (written,) = re.findall(r"([\d.]+) GB", write)
     assert score(tmp_path / "out", "--max_reject_fraction", 1).code == 0
     (shard,) = manifest_of(tmp_path / "out")["shards"]
