@@ -119,6 +119,8 @@ def put_in_place(
         # An equal manifest is ours: a retried upload finds what the first attempt wrote.
         if now is None or now.to_json() != manifest.to_json():
             raise published_by_another(config) from error
+    if not config.local:  # the launcher, which deletes the work folder, may not wait for the job
+        together([partial(storage.delete, shard_in_work(release.work, result.shard)) for result in results], at_once)
 
 
 def _our_turn(manifest: Published, results: list[ShardResult], config: ConvertConfig, release: Release) -> int | None:

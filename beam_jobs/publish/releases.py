@@ -192,9 +192,8 @@ def after_interrupt(config: ConvertConfig) -> str:
 
 def tidy(config: ConvertConfig, release: Release) -> None:
     """Cleans up after a published release: deletes the shards that it replaced, and its work folder."""
-    content = (
-        _read(storage.join(release.work, _CONTENT)) if release.revision > 1 else None
-    )  # the first replaces nothing
+    # The first release replaces nothing.
+    content = _read(storage.join(release.work, _CONTENT)) if release.revision > 1 else None
     if content is not None:
         for file in json.loads(content)["replaces"]:
             storage.delete(storage.join(config.output, file))

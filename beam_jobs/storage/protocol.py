@@ -66,7 +66,7 @@ class Storage(Protocol):
 
     def put_in_place(self, source: str, target: str) -> None:
         """Moves a file within the same disk or bucket. Does nothing if an earlier, interrupted call has moved it. In a
-        bucket, the source stays until its folder is deleted, which saves a request that the next step would wait for."""
+        bucket, the source stays, which saves a request that the next step would wait for."""
 
     def delete(self, uri: str) -> None:
         """Deletes the file at `uri` if it exists."""

@@ -109,7 +109,7 @@ def keep(file: IO[bytes], uri: str) -> None:
 
 def put_in_place(source: str, target: str) -> None:
     """Moves a file within the same disk or bucket. Does nothing if an earlier, interrupted call has moved it. In a bucket,
-    the source stays until its folder is deleted, which saves a request that the next step would wait for."""
+    the source stays, which saves a request that the next step would wait for."""
     _of(target).put_in_place(source, target)
 
 

@@ -25,6 +25,7 @@ from beam_jobs.flags import config_of, parser
 from beam_jobs.pipeline import define_pipeline
 from beam_jobs.publish.releases import unclaimed
 from beam_jobs.settings.pickles import without_paths
+from schemas.shard_name import is_shard
 from tests.beam_jobs.settings.test_id_key import unpacked
 from tests.conftest import ROOT, Result, labelled, write_images
 from tests.gcs.bucket import Bucket
@@ -89,6 +90,10 @@ def test_a_template_is_staged_and_its_job_publishes_once(
     run_template(bucket)
     assert command(verify.main, f"{bucket.uri}/out").code == 0
     published = {name: content for name, content in files_in(bucket, "out").items() if "/_work/" not in name}
+    left = [name.rpartition("/")[2] for name in files_in(bucket, "out") if "/_work/" in name]
+    assert "release.json" in left
+    # No launcher deletes the folder, so no copies of the shards may stay there.
+    assert not [name for name in left if is_shard(name) and not name.endswith(".json")]
     run_template(bucket)
     assert published.items() <= files_in(bucket, "out").items()
 
