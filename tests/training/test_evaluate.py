@@ -196,9 +196,6 @@ def test_another_split_and_the_run_folder_as_output(
     metrics = json.loads((copy / "metrics.json").read_text())
     assert (metrics["split"], metrics["examples"]) == ("validation", 40)
     assert metrics["notes"] == ["split validation was used in training, so its figures flatter the model"]
-    # The threshold was chosen on these examples: no other has a higher sum.
-    half = metrics["at_threshold_0.5"]
-    assert metrics["sensitivity"] + metrics["specificity"] >= half["sensitivity"] + half["specificity"]
     assert f"{metrics['auroc']:.4f}" in capsys.readouterr().out
 
 
