@@ -85,7 +85,7 @@ evaluate: setup ## RUN=... DATA=DIR|gs://... [ARGS=...]: a trained model -> metr
 	@$(RUN_PYTHON) -m training.evaluate --run "$(RUN)" --data "$(DATA)" $(ARGS)
 
 REPRODUCED := $(or $(OUTPUT),reproduce)
-reproduce: setup ## DATA=DIR|gs://... [SEEDS=5] [OUTPUT=reproduce] [ARGS=...]: the paper's table beside ours, from the Kermany set (one to two hours on a CPU)
+reproduce: setup ## DATA=DIR|gs://... [SEEDS=5] [OUTPUT=reproduce] [ARGS=...]: the paper's table beside ours, from the Kermany set (40 minutes on two fast CPU cores)
 	@test -n "$(DATA)" || { echo "usage: make reproduce DATA=... [SEEDS=5] [OUTPUT=reproduce] [ARGS=...]" >&2; exit 2; }
 	@test ! -f $(REPRODUCED)/tfrecords/kermany/1.0.0/manifest.json || test "$$(cat $(REPRODUCED)/data.txt)" = "$(DATA)" || \
 	  { echo "error: $(REPRODUCED) was made from other images; delete it, or give OUTPUT=..." >&2; exit 2; }

@@ -227,3 +227,23 @@ def test_a_conversion_through_faults_and_latency_is_byte_identical(
     reads = front.reads(f"{bucket.name}/raw/")
     assert len(reads) == 1002
     assert all(count == 1 + failed[name] for name, count in reads.items())
+
+
+def test_a_large_file_is_read_in_parts_and_never_mixed_with_its_replacement(bucket: Bucket, front: Traffic) -> None:
+    content = os.urandom(10_000_001)
+    bucket.write({"large": content})
+    front.faults = random_faults(3, 0.05 * KINDS, EVERY_RETRYABLE)
+    with storage.open_binary(f"{bucket.uri}/large") as file:
+        assert file.read(5) == content[:5]
+        assert file.seek(-7, os.SEEK_END) == len(content) - 7
+        assert (file.read(), file.read()) == (content[-7:], b"")
+        file.seek(4_194_300)  # the end of the first part
+        assert file.read(20) == content[4_194_300:4_194_320]
+        file.seek(0)
+        assert file.read() == content
+    front.faults = no_faults
+    with storage.open_binary(f"{bucket.uri}/large") as file:
+        assert file.read(5) == content[:5]
+        bucket.write({"large": b"x" * 100})
+        with pytest.raises(FileNotFoundError, match=f"{bucket.uri}/large"):
+            file.read()
